@@ -1,0 +1,40 @@
+"""`Case`: one subject, ready to work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from cgckit.images.grid import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One subject on its working grid: canonical (RAS) axes, isotropic, cropped to the brain.
+
+    Attributes:
+        subject: label of the subject, alphanumeric as in BIDS.
+        image: [C, H, W, L] float32; each channel is `(x - median) / MAD` inside the brain, clipped; 0 outside.
+        brain: [H, W, L] bool.
+        modalities: name of each channel, for instance `("flair", "t1")`.
+        spacing: voxel edge lengths in mm.
+        grid: where the voxels of `image` lie in the world; None for a case that was made in memory.
+        native: the grid of the input files, which outputs are written on; None for a case made in memory.
+    """
+
+    subject: str
+    image: Tensor
+    brain: Tensor
+    modalities: tuple[str, ...]
+    spacing: tuple[float, float, float]
+    grid: Grid | None = None
+    native: Grid | None = None
+
+    def channel(self, modality: str) -> Tensor:
+        """Return the [H, W, L] channel of `modality`; KeyError if the case does not have it."""
+        if modality not in self.modalities:
+            raise KeyError(f"{self.subject} has no {modality}; it has {', '.join(self.modalities)}")
+        return self.image[self.modalities.index(modality)]

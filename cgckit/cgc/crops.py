@@ -1,0 +1,130 @@
+"""Training examples on disk and the random crops that are read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.transforms.compose import Compose
+from monai.transforms.intensity.dictionary import RandGaussianNoised, RandScaleIntensityd, RandShiftIntensityd
+from monai.transforms.spatial.dictionary import RandFlipd
+from monai.transforms.utils import generate_pos_neg_label_crop_centers
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cgckit.atomic import atomic_write
+from cgckit.nets.loop import step_seed
+
+_CENTRES = 20_000
+"""Voxels of each kind that are kept as possible crop centres: enough to be a fair sample of any lesion."""
+
+
+class Crops(NamedTuple):
+    """A batch: `image` [B, C, h, w, l] float32, `prior` [B, h, w, l] float32, `brain` [B, h, w, l] bool."""
+
+    image: Tensor
+    prior: Tensor
+    brain: Tensor
+
+
+def write_example(
+    path: Path, image: Tensor, prior: Tensor, brain: Tensor, minimum: tuple[int, int, int]
+) -> None:
+    """Write one subject for training, padded with zeros to at least `minimum` voxels.
+
+    A cohort of thousands does not fit memory; crops are read from memory-mapped files instead. Images are kept in
+    half precision, which is ample for values clipped to a few tens of MADs.
+
+    Args:
+        path: a safetensors file, written atomically.
+        image: [C, H, W, L] on the network's working grid.
+        prior: [H, W, L] probability.
+        brain: [H, W, L] bool.
+        minimum: the crop that must fit.
+    """
+    padding: list[int] = []
+    for size, least in zip(reversed(brain.shape), reversed(minimum), strict=True):
+        missing = max(0, least - size)
+        padding += [missing // 2, missing - missing // 2]
+    image, prior, brain = (F.pad(x, padding) for x in (image, prior, brain))
+    generator = np.random.default_rng(0)
+    tensors = {"image": image.half(), "prior": prior.half(), "brain": brain.to(torch.uint8)}
+    for name, where in {"lesion": prior >= 0.5, "inside": brain}.items():
+        voxels = where.flatten().nonzero().flatten().numpy()
+        if len(voxels) > _CENTRES:
+            voxels = np.sort(generator.choice(voxels, _CENTRES, replace=False))
+        tensors[name] = torch.from_numpy(voxels.astype(np.int64))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
+
+
+@dataclass(frozen=True)
+class CropSampler:
+    """Draws batches from the examples at `paths`; batch `index` depends on `seed` and `index` alone.
+
+    Every subject is visited once before any is visited again. A crop is centred on a voxel of the prior's lesion
+    with probability `lesion_share`, else on any voxel of the brain.
+    """
+
+    paths: Sequence[Path]
+    crop: tuple[int, int, int]
+    batch: int
+    lesion_share: float
+    augment: bool
+    seed: int
+
+    def __call__(self, index: int) -> Crops:
+        """Return batch `index`."""
+        state = np.random.RandomState(step_seed(self.seed, index) % 2**32)
+        drawn = [self._crop(self._subject(index * self.batch + b), state) for b in range(self.batch)]
+        image, prior, brain = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+        return Crops(image, prior, brain)
+
+    def _subject(self, turn: int) -> Path:
+        round_, position = divmod(turn, len(self.paths))
+        order = np.random.default_rng([self.seed, round_]).permutation(len(self.paths))
+        return self.paths[order[position]]
+
+    def _crop(self, path: Path, state: np.random.RandomState) -> tuple[Tensor, Tensor, Tensor]:
+        with safe_open(path, framework="pt") as file:
+            brain = file.get_slice("brain")
+            centre = generate_pos_neg_label_crop_centers(
+                spatial_size=self.crop,
+                num_samples=1,
+                pos_ratio=self.lesion_share,
+                label_spatial_shape=brain.get_shape(),
+                fg_indices=file.get_tensor("lesion").numpy(),
+                bg_indices=file.get_tensor("inside").numpy(),
+                rand_state=state,
+            )[0]
+            h, w, l = (slice(int(c) - s // 2, int(c) - s // 2 + s) for c, s in zip(centre, self.crop, strict=True))
+            data = {
+                "image": file.get_slice("image")[:, h, w, l].float(),
+                "prior": file.get_slice("prior")[h, w, l].float()[None],
+                "brain": brain[h, w, l].bool()[None],
+            }
+        if self.augment:
+            data = augmentation(data["image"].shape[0]).set_random_state(state=state)(data)
+        image, prior, inside = (torch.as_tensor(data[name]) for name in ("image", "prior", "brain"))
+        # Noise and shifts must not paint the background, which is zero at inference too.
+        return image * inside, prior[0], inside[0]
+
+
+def augmentation(channels: int) -> Compose:
+    """Left-right mirroring, and contrast, brightness and noise that differ between the modalities."""
+    each = {"prob": 0.5, "channel_wise": True} if channels > 1 else {"prob": 0.5}
+    return Compose(
+        [
+            RandFlipd(keys=("image", "prior", "brain"), prob=0.5, spatial_axis=0),
+            RandScaleIntensityd(keys="image", factors=0.15, **each),
+            RandShiftIntensityd(keys="image", offsets=0.2, **each),
+            RandGaussianNoised(keys="image", prob=0.5, std=0.15),
+        ]
+    )

@@ -1,0 +1,69 @@
+"""The objective of the CGC network (Eq. 8 of Yu, Zhao et al.)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cgckit.cgc.network import DOWN_SAMPLING, CGCOutput
+from cgckit.contrast import count_positives, patch_contrastive_loss
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`L = L_bce + weight_coarse * L_bce^cg + weight_fine * L_cl^fg`.
+
+    `L_bce` compares the segmentation with the prior `P` inside the brain; `L_bce^cg` the coarse head with `P`
+    averaged onto the encoder's grid; `L_cl^fg` is the patchwise supervised contrast of the projected content.
+    The patches' classes come from the averaged `P`, not from the coarse head, which is only supervised.
+    Eq. 8 writes the third term `L_bce^fg`; Eq. 6, which defines it, is the contrastive loss.
+    """
+
+    patch_size: tuple[int, int, int]
+    patch_threshold: float = 0.1
+    temperature: float = 0.2
+    weight_coarse: float = 1.0
+    weight_fine: float = 1.0
+    scope: str = "image"
+    implementation: str = "auto"
+
+    def __call__(self, output: CGCOutput, prior: Tensor, brain: Tensor) -> dict[str, Tensor]:
+        """Compare the network's `output` with `prior` [B, H, W, L] inside `brain` [B, H, W, L].
+
+        Returns:
+            The total "loss" and each term, weighted terms unweighted; "lesion_mean", the mean output inside the
+            brain; "positives", the mean number of positive patches n a crop; "fine_share", the share of crops with
+            n >= 2, where the fine-grained path is at work. Switched-off paths give no entry.
+        """
+        inside = brain.to(prior.dtype)
+        volume = inside.sum().clamp(min=1)
+        logits = output.lesion.squeeze(1)
+        voxelwise = F.binary_cross_entropy_with_logits(logits, prior, reduction="none")
+        terms = {"segmentation": (voxelwise * inside).sum() / volume}
+        total = terms["segmentation"]
+        prior_coarse = F.avg_pool3d(prior.unsqueeze(1), DOWN_SAMPLING)
+        if self.weight_coarse > 0:
+            terms["coarse"] = F.binary_cross_entropy_with_logits(output.coarse, prior_coarse)
+            total = total + self.weight_coarse * terms["coarse"]
+        if self.weight_fine > 0:
+            patches: dict[str, Any] = {"patch_size": self.patch_size, "threshold": self.patch_threshold}
+            labels = prior_coarse.squeeze(1)
+            terms["fine"] = patch_contrastive_loss(
+                output.embedding,
+                labels,
+                temperature=self.temperature,
+                scope=self.scope,
+                implementation=self.implementation,
+                **patches,
+            )
+            total = total + self.weight_fine * terms["fine"]
+            positives = count_positives(labels, **patches)
+            terms["positives"] = positives.float().mean()
+            terms["fine_share"] = (positives >= 2).float().mean()
+        with torch.no_grad():
+            terms["lesion_mean"] = (logits.sigmoid() * inside).sum() / volume
+        return {"loss": total, **terms}

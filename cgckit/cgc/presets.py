@@ -1,0 +1,171 @@
+"""Settings of the CGC network, its objective and its training, and the presets that name useful sets of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cgckit.errors import UsageError
+
+Triple = tuple[int, int, int]
+
+
+def _setting(default: Any, description: str) -> Any:
+    return field(default=default, metadata={"help": description})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes training and inference; each field can be overridden with `--set name=value`.
+
+    The defaults are those of the `light` preset. Sizes are in voxels of the network's working grid unless they say
+    otherwise; `patch_size` is in voxels of the encoder's grid, which is eight times coarser.
+    """
+
+    spacing: float = _setting(2.0, "edge of the network's working grid [mm]")
+    crop: Triple = _setting((48, 48, 48), "training crop [voxels], multiples of 8")
+    batch: int = _setting(2, "crops a step")
+    steps: int = _setting(0, "optimiser steps; 0 derives them from epochs")
+    epochs: int = _setting(0, "passes over the cohort, one crop a subject each; used where steps is 0")
+    learning_rate: float = _setting(1e-3, "Adam's learning rate")
+    schedule: Literal["constant", "cosine"] = _setting("cosine", "course of the learning rate")
+    widths: tuple[int, int, int, int] = _setting((8, 16, 32, 64), "channels of the four levels, finest first")
+    projection: int = _setting(64, "channels of the projection in front of the patchwise contrast")
+    weight_coarse: float = _setting(1.0, "weight of the coarse-grained path; 0 switches it off")
+    weight_fine: float = _setting(1.0, "weight of the fine-grained path; 0 switches it off")
+    patch_size: Triple = _setting((2, 2, 2), "patch of the fine-grained path [voxels of the encoder's grid]")
+    patch_threshold: float = _setting(0.1, "mean prior probability from which a patch is positive")
+    temperature: float = _setting(0.2, "temperature of the patchwise contrast")
+    scope: Literal["image", "batch"] = _setting("image", "whose patches are contrasted: one crop's or the batch's")
+    lesion_share: float = _setting(0.7, "share of crops that are centred on a voxel of the prior's lesion")
+    augment: bool = _setting(True, "mirror, rescale and add noise to the crops")
+    precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "auto: bfloat16 where CUDA has it")
+    overlap: float = _setting(0.25, "overlap of neighbouring windows at inference")
+    mirror: bool = _setting(True, "average the inference over left-right mirroring")
+
+    def __post_init__(self) -> None:
+        positive = ("spacing", "batch", "learning_rate", "projection", "temperature")
+        problems = [f"{name} must be above 0" for name in positive if getattr(self, name) <= 0]
+        if any(size < 16 or size % 8 for size in self.crop):
+            problems.append(f"crop must be multiples of 8 from 16 on, got {self.crop}")
+        if any(size < 1 for size in self.patch_size):
+            problems.append(f"patch_size must be positive, got {self.patch_size}")
+        if any(8 * p > c for p, c in zip(self.patch_size, self.crop, strict=True)):
+            problems.append(f"a patch of {self.patch_size} spans more than a crop of {self.crop}")
+        if any(width < 1 for width in self.widths):
+            problems.append(f"widths must be positive, got {self.widths}")
+        if self.steps < 0 or self.epochs < 0 or self.steps + self.epochs == 0:
+            problems.append("one of steps and epochs must be above 0")
+        if min(self.weight_coarse, self.weight_fine) < 0:
+            problems.append("weights must not be negative")
+        for name in ("patch_threshold", "lesion_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                problems.append(f"{name} must lie in [0, 1]")
+        if not 0 <= self.overlap < 1:
+            problems.append("overlap must lie in [0, 1)")
+        if problems:
+            raise UsageError("settings: " + "; ".join(problems))
+
+    def total_steps(self, cohort_size: int) -> int:
+        """Optimiser steps for a cohort of that size."""
+        return self.steps or max(1, round(self.epochs * cohort_size / self.batch))
+
+    def override(self, values: Mapping[str, object]) -> Settings:
+        """Return a copy with some values replaced; strings are read as the field's type.
+
+        Raises:
+            UsageError: no such setting, or a value that is not of its type.
+        """
+        hints = typing.get_type_hints(Settings)
+        parsed: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in hints:
+                close = difflib.get_close_matches(name, hints, n=1)
+                hint = f"did you mean {close[0]}? " if close else ""
+                raise UsageError(f"unknown setting {name!r}: {hint}settings are {', '.join(hints)}")
+            parsed[name] = _parse(name, value, hints[name]) if isinstance(value, str) else value
+        return dataclasses.replace(self, **parsed)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Settings:
+        """The inverse of `to_json`."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _parse(name: str, text: str, hint: Any) -> Any:
+    """Read `text` as a value of the type `hint`; tuples as 6x6x4 or 6,6,4."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    try:
+        if origin is tuple:
+            parts = text.replace("x", ",").replace("-", ",").split(",")
+            if len(parts) != len(arguments):
+                raise ValueError
+            return tuple(kind(part) for kind, part in zip(arguments, parts, strict=True))
+        if origin is Literal:
+            if text not in arguments:
+                raise ValueError
+            return text
+        if hint is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return hint(text)
+    except (KeyError, ValueError):
+        kind = " or ".join(map(str, arguments)) if origin is Literal else _describe(hint)
+        raise UsageError(f"setting {name} takes {kind}, got {text!r}") from None
+
+
+def _describe(hint: Any) -> str:
+    if isinstance(hint, types.GenericAlias):
+        return f"{len(typing.get_args(hint))} numbers like {'x'.join('8' * len(typing.get_args(hint)))}"
+    return {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(hint.__name__, hint.__name__)
+
+
+PRESETS: dict[str, Settings] = {
+    "light": Settings(steps=500),
+    "paper": Settings(
+        spacing=1.0,
+        crop=(192, 192, 64),
+        batch=2,
+        epochs=400,
+        learning_rate=1e-4,
+        schedule="constant",
+        widths=(32, 64, 128, 256),
+        projection=128,
+        patch_size=(6, 6, 4),
+    ),
+}
+"""`paper`: Yu, Zhao et al. `light`: for CPUs, a coarser working grid, small crops, patches of 32 mm, fixed steps."""
+
+
+def choose_preset(name: str, *, cohort_size: int, cuda_memory_gb: float) -> tuple[str, Settings]:
+    """Resolve a preset's name; `auto` goes by the hardware and the size of the cohort.
+
+    `auto` takes `paper` where a CUDA device has 16 GB or more, else `light`; large cohorts on `light` get 40 steps a
+    subject, so that each scan is still seen, up to 4,000.
+
+    Args:
+        name: "auto" or a preset.
+        cohort_size: number of subjects to train on.
+        cuda_memory_gb: memory of the CUDA device, 0 without one.
+
+    Raises:
+        UsageError: no such preset.
+    """
+    if name == "auto":
+        if cuda_memory_gb >= 16:
+            return "paper", PRESETS["paper"]
+        light = PRESETS["light"]
+        return "light", dataclasses.replace(light, steps=max(light.steps, min(40 * cohort_size, 4000)))
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}: choose auto, {', '.join(PRESETS)}")
+    return name, PRESETS[name]

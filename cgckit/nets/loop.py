@@ -1,0 +1,128 @@
+"""The training loop: Adam, a step function, and checkpoints that make a resumed run equal to an uninterrupted one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cgckit.atomic import atomic_write
+
+Schedule = Literal["constant", "cosine"]
+StepFunction = Callable[[nn.Module, int], dict[str, Tensor]]
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where training is saved (a safetensors file), how often, and the key of the run that may take it up again."""
+
+    path: Path
+    every: int = 25
+    key: str = ""
+
+
+def train(
+    model: nn.Module,
+    step: StepFunction,
+    *,
+    steps: int,
+    learning_rate: float = 1e-3,
+    schedule: Schedule = "constant",
+    seed: int = 0,
+    checkpoint: Checkpoint | None = None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> History:
+    """Minimise `step(model, index)["loss"]` with Adam for `steps` steps.
+
+    `step` must draw its randomness from `index` alone (torch's global generator is seeded with `seed` and `index`
+    before each call), so that a run that starts again at step k goes on exactly as the first would have.
+
+    Args:
+        model: trained in place, left in evaluation mode.
+        step: gives named scalars; "loss" is minimised, all are recorded.
+        steps: number of optimiser steps.
+        learning_rate: Adam's, at the first step.
+        schedule: "constant", or "cosine" down to 1 % of it.
+        seed: of the run.
+        checkpoint: where to save the state, and to take it up from if it is there with the same key.
+        on_step: called with the index and the recorded scalars after each step.
+
+    Returns:
+        One dictionary of scalars a step, those of the steps before a resumption included.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    history: History = []
+    if checkpoint is not None and checkpoint.path.exists():
+        history = _restore(checkpoint, model, optimizer)
+    model.train()
+    for index in range(len(history), steps):
+        torch.manual_seed(step_seed(seed, index))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * _decay(schedule, index / steps)
+        terms = step(model, index)
+        optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        scalars = {name: float(value.detach()) for name, value in terms.items()}
+        if not math.isfinite(scalars["loss"]):
+            raise FloatingPointError(f"the loss became {scalars['loss']} at step {index}: lower the learning rate")
+        history.append(scalars)
+        if on_step is not None:
+            on_step(index, scalars)
+        if checkpoint is not None and ((index + 1) % checkpoint.every == 0 or index + 1 == steps):
+            _save(checkpoint, model, optimizer, history)
+    model.eval()
+    return history
+
+
+def step_seed(seed: int, index: int) -> int:
+    """A 63-bit seed for step `index` of the run with `seed`; neighbouring runs and steps share nothing."""
+    digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def _decay(schedule: Schedule, progress: float) -> float:
+    if schedule == "constant":
+        return 1.0
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _save(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Adam, history: History) -> None:
+    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        moments = optimizer.state.get(parameter, {})
+        tensors |= {f"adam.{moment}.{name}": value.contiguous() for moment, value in moments.items()}
+    metadata = {"key": checkpoint.key, "history": json.dumps(history)}
+    checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(checkpoint.path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def _restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Adam) -> History:
+    """Take up the checkpoint if it belongs to this run; an empty history says that it does not."""
+    with safe_open(checkpoint.path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("key") != checkpoint.key:
+            return []
+        # A copy keeps the tensors alive after the file, which the next save replaces, is closed.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    for name, parameter in model.named_parameters():
+        moments = {m: tensors.get(f"adam.{m}.{name}") for m in ("step", "exp_avg", "exp_avg_sq")}
+        if all(value is not None for value in moments.values()):
+            optimizer.state[parameter] = moments
+    history: History = json.loads(metadata["history"])
+    return history

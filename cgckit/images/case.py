@@ -23,6 +23,7 @@ class Case:
         spacing: voxel edge lengths in mm.
         grid: where the voxels of `image` lie in the world; None for a case that was made in memory.
         native: the grid of the input files, which outputs are written on; None for a case made in memory.
+        source: the subject's name as its files spell it, where it differs from the label.
     """
 
     subject: str
@@ -32,6 +33,7 @@ class Case:
     spacing: tuple[float, float, float]
     grid: Grid | None = None
     native: Grid | None = None
+    source: str | None = None
 
     def channel(self, modality: str) -> Tensor:
         """Return the [H, W, L] channel of `modality`; KeyError if the case does not have it."""

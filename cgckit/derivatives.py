@@ -1,0 +1,234 @@
+"""What a run writes: BIDS-derivative names, headers equal to the inputs', atomic files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from cgckit.errors import BadInputError
+from cgckit.images.cohort import Cohort
+from cgckit.images.volume import Volume, grid_of, open_nifti
+
+_BIDS_VERSION = "1.10.0"
+_TEMPORARY = ".partial-"
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`, to be written inside the `with` block.
+
+    When the block ends the file is flushed to disk and renamed to `path`, so that readers see the old file or the whole
+    new one; if the block raises, the temporary file is removed. The temporary name depends on `path` alone: what a killed
+    run left behind is overwritten by the next, and a path has one writer at a time.
+
+    Raises:
+        BadInputError: if the folder or file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(_TEMPORARY + path.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except BaseException as error:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise BadInputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """A folder of results: builds every path in it, writes the files, and finds them again.
+
+    Images are written on the grid of a `reference`, a `Volume` or the path of a NIfTI file: shape (a fourth axis of one
+    volume included), affine, qform and sform with their codes, zooms and units are the reference's, bit for bit.
+    Masks are uint8, probabilities float32, both with slope 1 and intercept 0; equal content gives equal bytes.
+    """
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: str | Path) -> Derivatives:
+        """Make the folder if it is not there, and try that it can be written to.
+
+        Raises:
+            BadInputError: if it cannot.
+        """
+        root = Path(root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            probe = root / f"{_TEMPORARY}probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise BadInputError(
+                f"{root}: cannot be written to ({error.strerror}); choose another output folder"
+            ) from error
+        return cls(root)
+
+    def refined_mask(self, label: str) -> Path:
+        """Path of the refined mask of a subject."""
+        return self._anat(label, "label-L_desc-cgc_mask.nii.gz")
+
+    def refined_probability(self, label: str) -> Path:
+        """Path of the refined probability of lesion of a subject."""
+        return self._anat(label, "label-L_probseg.nii.gz")
+
+    def prior_probability(self, label: str, prior: str) -> Path:
+        """Path of the probability that a prior gave a subject; the prior's name is reduced to letters and digits."""
+        plain = re.sub(r"[^A-Za-z0-9]", "", prior)
+        return self._anat(label, f"seg-{plain}_label-L_probseg.nii.gz")
+
+    def brain_mask(self, label: str) -> Path:
+        """Path of the brain mask of a subject."""
+        return self._anat(label, "desc-brain_mask.nii.gz")
+
+    def write_mask(self, label: str, mask: npt.ArrayLike, reference: Volume | Path) -> Path:
+        """Write the refined mask, bool [H, W, L] on the reference's grid, with its sidecar."""
+        path = self.refined_mask(label)
+        return self._write(path, np.asarray(mask, dtype=np.uint8), reference, {"Type": "Lesion"})
+
+    def write_probability(self, label: str, probability: npt.ArrayLike, reference: Volume | Path) -> Path:
+        """Write the refined probability of lesion, [H, W, L] on the reference's grid, with its sidecar."""
+        path = self.refined_probability(label)
+        return self._write(path, np.asarray(probability, dtype=np.float32), reference, {})
+
+    def write_prior_probability(
+        self, label: str, prior: str, probability: npt.ArrayLike, reference: Volume | Path
+    ) -> Path:
+        """Write the probability of lesion that a prior gave, [H, W, L] on the reference's grid, with its sidecar."""
+        path = self.prior_probability(label, prior)
+        return self._write(path, np.asarray(probability, dtype=np.float32), reference, {"Prior": prior})
+
+    def write_brain(self, label: str, mask: npt.ArrayLike, reference: Volume | Path) -> Path:
+        """Write the brain mask, bool [H, W, L] on the reference's grid, with its sidecar."""
+        path = self.brain_mask(label)
+        return self._write(path, np.asarray(mask, dtype=np.uint8), reference, {"Type": "Brain"})
+
+    def write_description(self) -> Path:
+        """Write `dataset_description.json`."""
+        from cgckit import __version__
+
+        return self.write_json(
+            "dataset_description.json",
+            {
+                "Name": "Lesion segmentations by cgckit",
+                "BIDSVersion": _BIDS_VERSION,
+                "DatasetType": "derivative",
+                "GeneratedBy": [{"Name": "cgckit", "Version": __version__}],
+            },
+        )
+
+    def write_participants(self, cohort: Cohort) -> Path:
+        """Write `participants.tsv`, which maps each label to the name that the subject has in the input."""
+        rows = [{"participant_id": f"sub-{subject.label}", "source": subject.source} for subject in cohort]
+        return self.write_table("participants.tsv", rows)
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
+        """Write rows as tab-separated values under the columns of all rows; None and NaN are written `n/a`."""
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        lines = [
+            "\t".join(columns),
+            *("\t".join(_cell(row.get(column)) for column in columns) for row in rows),
+        ]
+        return self._write_text(name, "\n".join(lines) + "\n")
+
+    def write_json(self, name: str, content: object) -> Path:
+        """Write an object as JSON."""
+        return self._write_text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def subjects(self) -> dict[str, str]:
+        """Read `participants.tsv`: the source name of each label.
+
+        Raises:
+            BadInputError: if there is no such table, or it has other columns.
+        """
+        table = self.root / "participants.tsv"
+        try:
+            lines = table.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInputError(f"{table}: cannot be read; {self.root} holds no results of cgckit") from error
+        rows = [line.split("\t") for line in lines]
+        if not rows or rows[0][:2] != ["participant_id", "source"] or any(len(row) < 2 for row in rows):
+            raise BadInputError(f"{table}: the columns participant_id and source are expected")
+        return {row[0].removeprefix("sub-"): row[1] for row in rows[1:]}
+
+    def _anat(self, label: str, ending: str) -> Path:
+        return self.root / f"sub-{label}" / "anat" / f"sub-{label}_space-orig_{ending}"
+
+    def _write(
+        self, path: Path, array: npt.NDArray[Any], reference: Volume | Path, sidecar: Mapping[str, object]
+    ) -> Path:
+        source = reference.path if isinstance(reference, Volume) else Path(reference)
+        header = reference.header if isinstance(reference, Volume) else open_nifti(source).header
+        write_like(path, array, header, source)
+        self.write_json(
+            str(path.relative_to(self.root)).removesuffix(".nii.gz") + ".json",
+            {**sidecar, "SpatialReference": "orig", "Sources": [str(source)]},
+        )
+        return path
+
+    def _write_text(self, name: str, text: str) -> Path:
+        path = self.root / name
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return path
+
+
+def write_like(path: Path, array: npt.NDArray[Any], header: nib.Nifti1Header, source: Path) -> None:
+    """Write an [H, W, L] array as `.nii.gz` with the geometry of `header`, which came from the file `source`.
+
+    Raises:
+        BadInputError: if the header is unusable or the file cannot be written.
+        ValueError: if the array is not on the header's grid.
+    """
+    grid = grid_of(header, source)
+    if array.shape != grid.shape:
+        raise ValueError(
+            f"{path.name}: array of shape {array.shape} on a grid of shape {grid.shape} ({source})"
+        )
+    header = header.copy()
+    header.extensions.clear()  # they describe the acquired image, and may name the patient
+    header.set_data_dtype(array.dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_min"], header["cal_max"] = 0, 1
+    header["descrip"], header["aux_file"], header["intent_name"] = b"cgckit", b"", b""
+    header.set_intent("none")
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(array.reshape(header.get_data_shape(), order="F"), header.get_best_affine(), header)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        # No name and no time in the gzip header: equal images are equal files.
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=file, mtime=0) as stream:
+            image.to_stream(stream)
+
+
+def _flush(path: Path) -> None:
+    """Have the system put a file or folder on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "n/a"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return re.sub(r"[\t\r\n]", " ", str(value))

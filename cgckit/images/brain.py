@@ -1,0 +1,163 @@
+"""Brain masks: read from a file, or found in the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from sklearn.cluster import KMeans
+
+from cgckit.errors import BadInputError
+from cgckit.images.grid import Grid, resample
+from cgckit.images.volume import Volume
+
+BoolArray = npt.NDArray[np.bool_]
+
+# An intracranial volume is at most about 2 litres; a head has 3 and more.
+_LARGEST_BRAIN_ML = 2300.0
+_SMALLEST_BRAIN_ML = 300.0
+_HEAD_SPACING = 2.0
+# Modalities in the order in which a whole head is best told apart from its brain.
+_HEAD_ORDER = ("ct", "t1", "flair", "t1ce", "t2")
+
+
+def read_brain_mask(path: Path, grid: Grid) -> BoolArray:
+    """Read a mask that somebody made: every voxel above 0 is brain.
+
+    Raises:
+        BadInputError: if the file cannot be read, is empty or lies on another grid than the images.
+    """
+    mask = Volume.load(path, allow_constant=True)
+    if not mask.grid.matches(grid):
+        raise BadInputError(f"{path}: the brain mask is not on the images' grid; resample it to theirs")
+    brain: BoolArray = mask.array > 0
+    if not brain.any():
+        raise BadInputError(f"{path}: the brain mask is empty; leave it out to have the brain found")
+    return brain
+
+
+def find_brain(volumes: Mapping[str, Volume]) -> BoolArray:
+    """Find the brain in the images of one subject, [H, W, L].
+
+    Images whose surroundings have one value, as after skull-stripping, show the brain as everything else: the union
+    over such images, its largest component, holes filled. If that is larger than a brain can be, or no image is like
+    that, the image is of a whole head and `find_brain_in_head` is used.
+
+    Raises:
+        BadInputError: if no brain is found.
+    """
+    grid = next(iter(volumes.values())).grid
+    foregrounds = [
+        mask for mask in (_foreground(volume.array) for volume in volumes.values()) if mask is not None
+    ]
+    if foregrounds:
+        brain = _solid(np.logical_or.reduce(foregrounds))
+        if _millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
+            return brain
+    rank = {modality: number for number, modality in enumerate(_HEAD_ORDER)}
+    modality = min(volumes, key=lambda name: rank.get(name, len(rank)))
+    return find_brain_in_head(volumes[modality])
+
+
+def find_brain_in_head(volume: Volume) -> BoolArray:
+    """Find the brain in an image of a whole head by clustering and morphology, [H, W, L].
+
+    On a 2 mm grid, voxels of tissue (the brighter two of three clusters of the head; -10 to 90 HU in CT) are eroded
+    until the component in the middle comes loose from scalp and neck, which is then grown back and closed.
+    It is coarse, several mm off at the brain stem, the eyes and the sagittal sinus, and fails where the skull is not
+    darker than brain and scalp; with such images, give masks of a brain extractor.
+
+    Raises:
+        BadInputError: if nothing of the size of a brain is found.
+    """
+    canonical = volume.grid.canonical()
+    grid = canonical.isotropic(max(_HEAD_SPACING, *(edge for edge in canonical.spacing if edge < 4)))
+    head = resample(volume.array, volume.grid, grid)
+    tissue = _tissue(head)
+    for radius in (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0):
+        core = _central_component(_erode(tissue, radius, grid.spacing))
+        if core is None:
+            break
+        brain = _dilate(core, radius + 1, grid.spacing) & tissue
+        if not _SMALLEST_BRAIN_ML <= _millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
+            continue
+        brain = _solid(_erode(_dilate(brain, 8, grid.spacing), 8, grid.spacing))
+        native: BoolArray = resample(brain, grid, volume.grid) >= 0.5
+        return native
+    raise BadInputError(
+        f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table)"
+    )
+
+
+def _foreground(array: npt.NDArray[np.float32]) -> BoolArray | None:
+    """Return what differs from the one value that surrounds it, or None if the surroundings have many values."""
+    faces = np.concatenate([array.take(end, axis).ravel() for axis in range(3) for end in (0, -1)])
+    values, counts = np.unique(faces, return_counts=True)
+    background = values[counts.argmax()]
+    if counts.max() < 0.6 * faces.size:
+        return None
+    foreground: BoolArray = array != background
+    return foreground if foreground.any() else None
+
+
+def _tissue(head: npt.NDArray[np.float32]) -> BoolArray:
+    """Tell soft tissue from air, bone and fluid by intensity."""
+    if head.min() < -500 and head.max() > 300:  # Hounsfield units
+        smooth = ndimage.gaussian_filter(head, 0.5)
+        return (smooth > -10) & (smooth < 90)
+    smooth = ndimage.gaussian_filter(head, 0.7)
+    inside = smooth[smooth > _split(smooth.ravel(), 2)[0]]
+    result: BoolArray = smooth > _split(inside, 3)[0]
+    return result
+
+
+def _split(values: npt.NDArray[np.float32], clusters: int) -> npt.NDArray[np.float64]:
+    """Return the thresholds between the k-means clusters of values, ascending; the brightest 1 % count as one value."""
+    sample = np.minimum(values, np.percentile(values, 99))[:: max(1, values.size // 100_000)]
+    start = np.linspace(sample.min(), sample.max(), 2 * clusters + 1)[1::2]
+    means = KMeans(clusters, init=start[:, None], n_init=1).fit(sample[:, None]).cluster_centers_.ravel()
+    means = np.sort(means.astype(np.float64))
+    thresholds: npt.NDArray[np.float64] = (means[1:] + means[:-1]) / 2
+    return thresholds
+
+
+def _central_component(mask: BoolArray) -> BoolArray | None:
+    """Return the component with most voxels, or None if the mask is empty."""
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return None
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    result: BoolArray = labels == sizes.argmax()
+    return result
+
+
+def _solid(mask: BoolArray) -> BoolArray:
+    """Return the largest component with its holes filled."""
+    component = _central_component(mask)
+    if component is None:
+        return mask
+    box = ndimage.find_objects(component.astype(np.uint8))[0]
+    padded = np.pad(component[box], 1)
+    outside, _ = ndimage.label(~padded)
+    component[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return component
+
+
+def _erode(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
+    """Erode by a ball of `radius` mm; beyond the image counts as mask, so that a cut brain is not eaten at the cut."""
+    result: BoolArray = ndimage.distance_transform_edt(mask, sampling=spacing) > radius
+    return result
+
+
+def _dilate(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
+    """Dilate by a ball of `radius` mm."""
+    result: BoolArray = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
+    return result
+
+
+def _millilitres(mask: BoolArray, grid: Grid) -> float:
+    return float(np.count_nonzero(mask) * abs(np.linalg.det(grid.affine[:3, :3])) / 1000)

@@ -40,6 +40,10 @@ class Prior(ABC):
     def predict(self, case: Case) -> Tensor:
         """Return the probability of lesion for one subject, [H, W, L] float32 in [0, 1], 0 outside the brain."""
 
+    def fingerprint(self, case: Case) -> str:
+        """Hash of what `predict` reads besides the case and the options: a cached map is used for equal hashes only."""
+        return ""
+
     def state(self) -> Mapping[str, Tensor]:
         """What `fit` learned, as named tensors: it is kept as safetensors, never pickled."""
         return {}

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cgckit.errors import BadInputError
+
+TEMPORARY_PREFIX = ".partial-"
+
 
 @contextmanager
-def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it there on success, remove it if the block raises.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`, to be written inside the `with` block.
 
-    The temporary name ends like `path`, because libraries choose their format by the ending.
+    When the block ends the file is flushed to disk and renamed to `path`, so that readers see the old file or the whole
+    new one; if the block raises, the temporary file is removed. The temporary name depends on `path` alone: what a killed
+    run left behind is overwritten by the next, and a path has one writer at a time. Missing folders are made.
 
     Raises:
-        OSError: the folder does not exist or cannot be written.
+        BadInputError: if the folder or file cannot be written.
     """
     path = Path(path)
-    suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=f".{path.name.removesuffix(suffix)}-", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(TEMPORARY_PREFIX + path.name)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except BaseException as error:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise BadInputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise
+
+
+def _flush(path: Path) -> None:
+    """Have the system put a file or folder on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)

@@ -60,7 +60,6 @@ def write_example(
         if len(voxels) > _CENTRES:
             voxels = np.sort(generator.choice(voxels, _CENTRES, replace=False))
         tensors[name] = torch.from_numpy(voxels.astype(np.int64))
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
 

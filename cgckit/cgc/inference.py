@@ -7,76 +7,86 @@ import torch.nn.functional as F
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 
-from cgckit.cgc.network import CGCNet
+from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings
+from cgckit.images.case import Case
+from cgckit.images.preparation import resample_case, transfer
+
+
+def segment(model: TrainedModel, case: Case) -> Tensor:
+    """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
+
+    The network works on its own, coarser grid; its log-odds come back along the edges of the full-resolution image.
+    """
+    coarse = resample_case(case, model.settings.spacing)
+    logits = infer(model, coarse.image)
+    if coarse is not case:
+        logits = guided_upsample(logits, coarse, case)
+    return logits.sigmoid() * case.brain
 
 
 @torch.inference_mode()
-def infer(model: CGCNet, image: Tensor, settings: Settings) -> Tensor:
-    """Segment one image on the network's working grid by sliding windows.
+def infer(model: TrainedModel, image: Tensor) -> Tensor:
+    """Log-odds of lesion by sliding windows, [H, W, L] float32 on the CPU, of an image [C, H, W, L].
 
-    Args:
-        model: in evaluation mode.
-        image: [C, H, W, L], normalised like the training images.
-        settings: `crop`, `overlap` and `mirror` are used.
-
-    Returns:
-        The log-odds of lesion, [H, W, L] float32 on the CPU. With `mirror`, the mean of the image's and its mirror image's.
+    With the setting `mirror`, the mean over the image and its left-right mirror image.
     """
-    device = next(model.parameters()).device
+    device = next(model.network.parameters()).device
     batch = image[None].to(device)
-    logits = _windows(model, batch, settings)
-    if settings.mirror:
-        logits = (logits + _windows(model, batch.flip(2), settings).flip(2)) / 2
+    logits = _windows(model, batch)
+    if model.settings.mirror:
+        logits = (logits + _windows(model, batch.flip(2)).flip(2)) / 2
     return logits[0, 0].float().cpu()
 
 
-def _windows(model: CGCNet, batch: Tensor, settings: Settings) -> Tensor:
+def _windows(model: TrainedModel, batch: Tensor) -> Tensor:
+    settings: Settings = model.settings
     logits: Tensor = sliding_window_inference(
         batch,
         roi_size=settings.crop,
         sw_batch_size=settings.batch,
-        predictor=model.segment,
+        predictor=model.network.segment,
         overlap=settings.overlap,
         mode="gaussian",
     )
     return logits
 
 
-def guided_upsample(coarse: Tensor, guide: Tensor, factor_guide: Tensor, *, radius: int = 2, epsilon: float = 0.05) -> Tensor:
-    """Bring `coarse` to the grid of `guide` along the guide's edges.
+def guided_upsample(
+    values: Tensor, coarse: Case, fine: Case, *, radius: int = 2, epsilon: float = 0.05
+) -> Tensor:
+    """Bring a map from `coarse`'s grid to `fine`'s along the edges of the image.
 
-    The guided filter of He, Sun and Tang with several guide channels: in each window of the coarse grid, `coarse` is fitted as
-    a linear function of the guide, and the coefficients, not the values, are interpolated to the fine grid. Edges
-    of the result are then those of the full-resolution image.
+    The guided filter of He, Sun and Tang with the modalities as guide: in each window of the coarse grid the map is
+    fitted as a linear function of the image, and the coefficients, not the values, are interpolated, so that edges
+    are those of the full-resolution image.
 
     Args:
-        coarse: [h, w, l], a map on the coarse grid.
-        guide: [C, H, W, L], the image on the fine grid.
-        factor_guide: [C, h, w, l], the same image on the coarse grid.
+        values: [h, w, l] on `coarse`'s grid.
+        coarse: the case on the coarse grid.
+        fine: the same case on the fine grid.
         radius: of the window [coarse voxels].
-        epsilon: ridge on the coefficients, relative to unit variance of the guide.
+        epsilon: ridge on the coefficients, in squared units of the normalised image.
 
     Returns:
-        [H, W, L].
+        [H, W, L] on `fine`'s grid.
     """
-    channels = guide.shape[0]
+    guide, channels = coarse.image, coarse.image.shape[0]
 
     def mean(x: Tensor) -> Tensor:
-        window = 2 * radius + 1
-        return F.avg_pool3d(x[None], window, stride=1, padding=radius, count_include_pad=False)[0]
+        return F.avg_pool3d(x[None], 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)[0]
 
-    mu_g, mu_p = mean(factor_guide), mean(coarse[None])
+    mean_guide, mean_value = mean(guide), mean(values[None])
     rows, columns = torch.triu_indices(channels, channels)
-    second = mean(factor_guide[rows] * factor_guide[columns]) - mu_g[rows] * mu_g[columns]
-    covariance = second.new_zeros(channels, channels, *coarse.shape)
-    covariance[rows, columns] = second
-    covariance[columns, rows] = second
-    cross = mean(factor_guide * coarse[None]) - mu_g * mu_p
-    matrix = covariance.movedim((0, 1), (-2, -1)) + epsilon * torch.eye(channels)
-    slope = torch.linalg.solve(matrix, cross.movedim(0, -1))
-    slope = slope.movedim(-1, 0)
-    offset = mu_p - (slope * mu_g).sum(0, keepdim=True)
-    coefficients = mean(torch.cat([slope, offset]))
-    fine = F.interpolate(coefficients[None], size=guide.shape[1:], mode="trilinear", align_corners=False)[0]
-    return (fine[:-1] * guide).sum(0) + fine[-1]
+    products = mean(guide[rows] * guide[columns]) - mean_guide[rows] * mean_guide[columns]
+    covariance = products.new_zeros(channels, channels, *values.shape)
+    covariance[rows, columns] = products
+    covariance[columns, rows] = products
+    cross = mean(guide * values) - mean_guide * mean_value
+    ridge = covariance.movedim((0, 1), (-2, -1)) + epsilon * torch.eye(channels)
+    slope = torch.linalg.solve(ridge, cross.movedim(0, -1)).movedim(-1, 0)
+    offset = mean_value - (slope * mean_guide).sum(0, keepdim=True)
+    result = torch.zeros(fine.brain.shape)
+    for coefficient, channel in zip(mean(slope), fine.image, strict=True):
+        result += transfer(coefficient, coarse, fine) * channel
+    return result + transfer(mean(offset)[0], coarse, fine)

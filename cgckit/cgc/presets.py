@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+
 from cgckit.errors import UsageError
 
 Triple = tuple[int, int, int]
@@ -147,7 +149,7 @@ PRESETS: dict[str, Settings] = {
 """`paper`: Yu, Zhao et al. `light`: for CPUs, a coarser working grid, small crops, patches of 32 mm, fixed steps."""
 
 
-def choose_preset(name: str, *, cohort_size: int, cuda_memory_gb: float) -> tuple[str, Settings]:
+def choose_preset(name: str, *, cohort_size: int, device: torch.device) -> tuple[str, Settings]:
     """Resolve a preset's name; `auto` goes by the hardware and the size of the cohort.
 
     `auto` takes `paper` where a CUDA device has 16 GB or more, else `light`; large cohorts on `light` get 40 steps a
@@ -156,13 +158,13 @@ def choose_preset(name: str, *, cohort_size: int, cuda_memory_gb: float) -> tupl
     Args:
         name: "auto" or a preset.
         cohort_size: number of subjects to train on.
-        cuda_memory_gb: memory of the CUDA device, 0 without one.
+        device: where training will take place.
 
     Raises:
         UsageError: no such preset.
     """
     if name == "auto":
-        if cuda_memory_gb >= 16:
+        if device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory >= 16e9:
             return "paper", PRESETS["paper"]
         light = PRESETS["light"]
         return "light", dataclasses.replace(light, steps=max(light.steps, min(40 * cohort_size, 4000)))

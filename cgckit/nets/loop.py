@@ -106,7 +106,6 @@ def _save(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Adam,
         moments = optimizer.state.get(parameter, {})
         tensors |= {f"adam.{moment}.{name}": value.contiguous() for moment, value in moments.items()}
     metadata = {"key": checkpoint.key, "history": json.dumps(history)}
-    checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(checkpoint.path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 

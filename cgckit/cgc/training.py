@@ -1,0 +1,121 @@
+"""Training the CGC network on examples that carry a prior's pseudo-labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cgckit.cgc.crops import CropSampler
+from cgckit.cgc.model_files import TrainedModel, build_network
+from cgckit.cgc.network import CGCOutput
+from cgckit.cgc.objective import Objective
+from cgckit.cgc.presets import Settings
+from cgckit.contrast import resolve_implementation
+from cgckit.nets.loop import Checkpoint, History, step_seed, train
+
+logger = logging.getLogger(__name__)
+
+_LOG_EVERY = 50
+
+
+def train_network(
+    examples: Sequence[Path],
+    settings: Settings,
+    modalities: tuple[str, ...],
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> tuple[TrainedModel, dict[str, Any]]:
+    """Train a network from scratch, or from where `checkpoint` left off.
+
+    Args:
+        examples: files of `cgckit.cgc.crops.write_example`.
+        settings: of the network, the objective and the training.
+        modalities: names of the examples' channels.
+        seed: of initialisation, sampling and augmentation.
+        device: where to train.
+        checkpoint: see `cgckit.nets.train`.
+        on_step: called with the index and the scalars of each step.
+
+    Returns:
+        The model, and what happened: number of steps, the contrastive loss's implementation, and means over the run
+        ("fine_share", "positives") and over its last tenth (every term of the objective).
+    """
+    steps = settings.total_steps(len(examples))
+    implementation = resolve_implementation("auto", device, torch.float32)
+    logger.info("training for %d steps on %s; contrastive loss: %s", steps, device, implementation)
+    torch.manual_seed(step_seed(seed, -1))
+    network = build_network(settings, modalities).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    sample = CropSampler(
+        examples, settings.crop, settings.batch, settings.lesion_share, settings.augment, seed
+    )
+    objective = Objective(
+        patch_size=settings.patch_size,
+        patch_threshold=settings.patch_threshold,
+        temperature=settings.temperature,
+        weight_coarse=settings.weight_coarse,
+        weight_fine=settings.weight_fine,
+        scope=settings.scope,
+        implementation=implementation,
+    )
+    bfloat16 = device.type == "cuda" and settings.precision != "float32" and torch.cuda.is_bf16_supported()
+
+    def step(model: nn.Module, index: int) -> dict[str, Tensor]:
+        image, prior, brain = (tensor.to(device, non_blocking=True) for tensor in sample(index))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            output = model(image.contiguous(memory_format=torch.channels_last_3d))
+        return objective(CGCOutput(*(tensor.float() for tensor in output)), prior, brain)
+
+    def report(index: int, scalars: dict[str, float]) -> None:
+        if on_step is not None:
+            on_step(index, scalars)
+        if (index + 1) % _LOG_EVERY == 0 or index + 1 == steps:
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+            logger.info("step %d of %d: %s", index + 1, steps, terms)
+
+    history = train(
+        network,
+        step,
+        steps=steps,
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+        seed=seed,
+        checkpoint=checkpoint,
+        on_step=report,
+    )
+    summary = {"steps": steps, "contrastive_loss": implementation, **_summarise(history)}
+    _warn(summary)
+    return TrainedModel(network, settings, modalities), summary
+
+
+def _summarise(history: History) -> dict[str, float]:
+    """Means over the last tenth of the steps; the fine path's activity over all of them."""
+    tail = history[-max(1, len(history) // 10) :]
+    summary = {name: fmean(scalars[name] for scalars in tail) for name in tail[0]}
+    for name in ("positives", "fine_share"):
+        if name in summary:
+            summary[name] = fmean(scalars[name] for scalars in history)
+    return {name: round(value, 5) for name, value in summary.items()}
+
+
+def _warn(summary: dict[str, Any]) -> None:
+    """Say where training went in a way that the total loss does not show."""
+    if summary.get("fine_share", 1.0) < 0.5:
+        logger.warning(
+            "only %.0f %% of the crops had two positive patches or more: the fine-grained path is hardly at work; "
+            "lower patch_threshold or patch_size",
+            100 * summary["fine_share"],
+        )
+    if summary["lesion_mean"] < 1e-4:
+        logger.warning(
+            "the segmentation is empty (mean output %.1e): lower learning_rate or weight_fine, or train longer",
+            summary["lesion_mean"],
+        )

@@ -1,0 +1,68 @@
+"""The command line: mounts the commands and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from cgckit import __version__
+from cgckit.cli import evaluate, info, phantom, predict, presets, prior, priors, refine
+from cgckit.errors import CgckitError
+
+app = typer.Typer(
+    name="cgckit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "Lesion segmentation without labels: refine any weak prior with cross-granularity contrast.\n\n"
+        "Example: cgckit refine scans/ --prior mumford-shah --out refined/"
+    ),
+)
+for command in (
+    refine.refine,
+    prior.prior,
+    predict.predict,
+    evaluate.evaluate,
+    phantom.phantom,
+    presets.presets,
+    info.info,
+):
+    app.command()(command)
+app.add_typer(priors.app, name="priors")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cgckit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and show tracebacks.")] = False,
+) -> None:
+    # A library's own chatter stays out of a log that users read.
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("cgckit").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def main() -> None:
+    """Run the command line and exit with the code that belongs to the outcome."""
+    try:
+        app()
+    except CgckitError as error:
+        if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG):
+            raise
+        print(f"cgckit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("cgckit: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

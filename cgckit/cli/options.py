@@ -1,0 +1,57 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgckit.errors import UsageError
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="NIfTI files, a folder with one folder a subject, or a table (.tsv: subject, a column a modality).",
+        show_default=False,
+    ),
+]
+Prior = Annotated[
+    str,
+    typer.Option(
+        help="A name of `cgckit priors list`, mask:PATTERN with {subject}, FILE.py:Class, or a+b to average two."
+    ),
+]
+PriorOptions = Annotated[
+    list[str] | None,
+    typer.Option("--prior-option", metavar="KEY=VALUE", help="An option of the prior; may be repeated."),
+]
+Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False)]
+Modalities = Annotated[
+    str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")
+]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def split_modalities(text: str | None) -> list[str] | None:
+    """Read the value of `--modalities`."""
+    return None if text is None else [name.strip().lower() for name in text.split(",") if name.strip()]
+
+
+def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, object]:
+    """Read repeated `KEY=VALUE` values of an option.
+
+    Raises:
+        UsageError: a value without `=`.
+    """
+    parsed: dict[str, object] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{option} takes KEY=VALUE, got {pair!r}")
+        parsed[key.strip()] = value.strip()
+    return parsed

@@ -1,0 +1,37 @@
+"""`cgckit prior`."""
+
+from __future__ import annotations
+
+from cgckit.cli import options
+
+
+def prior(
+    inputs: options.Inputs,
+    out: options.Out,
+    prior: options.Prior = "gmm",
+    prior_option: options.PriorOptions = None,
+    modalities: options.Modalities = None,
+    allow_missing: options.AllowMissing = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compute the prior maps alone and say how healthy they are.
+
+    Example:
+
+        cgckit prior scans/ --prior gmm --out priors/
+    """
+    from cgckit.pipeline.compute_priors import compute_priors
+
+    found = compute_priors(
+        inputs,
+        prior,
+        out,
+        prior_options=prior_option or [],
+        modalities=options.split_modalities(modalities),
+        allow_missing=allow_missing,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    for path in found.values():
+        print(path)

@@ -1,0 +1,66 @@
+"""`cgckit refine`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgckit.cli import options
+
+
+def refine(
+    inputs: options.Inputs,
+    out: options.Out,
+    prior: options.Prior = "gmm",
+    prior_option: options.PriorOptions = None,
+    preset: Annotated[str, typer.Option(help="auto, light or paper; see `cgckit presets`.")] = "auto",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the preset; may be repeated."),
+    ] = None,
+    modalities: options.Modalities = None,
+    allow_missing: options.AllowMissing = False,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal masks on a CPU.")] = 0,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train on a prior's guess and write refined masks and probabilities for every scan. No label is used.
+
+    An interrupted run goes on when the same command is given again.
+
+    Examples:
+
+        cgckit refine scans/ --prior mumford-shah --out refined/
+
+        cgckit refine scans/ --prior 'mask:rough/{subject}.nii.gz' --out refined/ --set steps=1000
+    """
+    import cgckit
+    from cgckit.cli.tables import show_table
+
+    result = cgckit.refine(
+        inputs,
+        prior,
+        out,
+        preset=preset,
+        settings=options.parse_pairs("--set", set_),
+        prior_options=prior_option or [],
+        modalities=options.split_modalities(modalities),
+        allow_missing=allow_missing,
+        seed=seed,
+        device=device,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    rows = [
+        {
+            "subject": row.source,
+            "prior ml": f"{row.prior_ml:.1f}",
+            "refined ml": f"{row.refined_ml:.1f}",
+            "changed ml": f"{row.changed_ml:.1f}",
+            "note": row.degenerate and f"prior excluded: {row.degenerate}" or row.remarks,
+        }
+        for row in result.subjects
+    ]
+    show_table(rows, title=f"{len(rows)} subjects refined into {result.out}")

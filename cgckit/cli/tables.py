@@ -1,0 +1,27 @@
+"""Tables on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show_table(rows: Sequence[Mapping[str, str]], title: str) -> None:
+    """Print rows under the columns of the first; columns of numbers are aligned to the right."""
+    table = Table(title=title, title_justify="left")
+    for column in rows[0] if rows else ():
+        numeric = all(_is_number(row[column]) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,126 @@
+"""Writing a simulated cohort: images in one folder, references in another."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from cgckit.atomic import atomic_write
+from cgckit.derivatives import Derivatives
+from cgckit.errors import BadInputError, UsageError
+from cgckit.images.grid import Grid
+from cgckit.phantom.subject import PhantomSubject, simulate_subject, subject_label
+
+GENERATOR_VERSION = 1
+"""Raised by any change of what the generator draws for a given seed."""
+
+_DESCRIPTION = "phantom.json"
+
+
+def write_cohort(
+    out: str | Path, subjects: int, seed: int = 0, progress: Callable[[str], None] | None = None
+) -> Path:
+    """Simulate subjects and write them as NIfTI; what an earlier call with the same seed finished is kept.
+
+    ::
+
+        out/images/sub-001/sub-001_flair.nii.gz, sub-001_t1.nii.gz: what a scanner would give
+        out/references/sub-001_seg.nii.gz: where the lesions are; apart from `images`, so that it cannot be
+            picked up by accident
+        out/parameters/sub-001.json, out/participants.tsv: what was simulated
+        out/phantom.json: seed and version of the generator
+
+    Args:
+        out: folder; made if it is not there.
+        subjects: how many; subject k does not depend on it.
+        seed: another seed gives another cohort.
+        progress: called with the label of each subject as it is finished.
+
+    Returns:
+        The folder of images.
+
+    Raises:
+        UsageError: if `subjects` is below 1 or `seed` negative.
+        BadInputError: if the folder holds anything else, or cannot be written.
+    """
+    if subjects < 1 or seed < 0:
+        raise UsageError(
+            f"--subjects {subjects}, --seed {seed}: at least one subject and a seed of 0 or more"
+        )
+    out = Path(out)
+    _claim(out, seed)
+    rows = []
+    for index in range(subjects):
+        label = subject_label(index)
+        record = out / "parameters" / f"{label}.json"
+        if not record.exists():
+            _write_subject(out, simulate_subject(seed, index))
+        parameters = json.loads(record.read_text(encoding="utf-8"))
+        rows.append({"participant_id": label, **parameters["summary"]})
+        if progress is not None:
+            progress(label)
+    Derivatives(out).write_table("participants.tsv", rows)
+    return out / "images"
+
+
+def _claim(out: Path, seed: int) -> None:
+    """Mark a new folder as this cohort's, or check that it is."""
+    wanted = {"Generator": "cgckit phantom", "Version": GENERATOR_VERSION, "Seed": seed}
+    if out.exists() and not out.is_dir():
+        raise BadInputError(f"{out}: is a file; give a folder")
+    if out.is_dir() and any(out.iterdir()):
+        try:
+            found = json.loads((out / _DESCRIPTION).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if found != wanted:
+            what = f"holds another phantom ({found})" if found else "is not empty and holds no phantom"
+            raise BadInputError(f"{out}: {what}; choose another folder")
+        return
+    Derivatives(out).write_json(_DESCRIPTION, wanted)
+
+
+def _write_subject(out: Path, subject: PhantomSubject) -> None:
+    images = out / "images" / subject.label
+    _write_image(images / f"{subject.label}_flair.nii.gz", subject.flair, subject.grid)
+    _write_image(images / f"{subject.label}_t1.nii.gz", subject.t1, subject.grid)
+    reference = subject.lesion.astype(np.uint8)
+    _write_image(out / "references" / f"{subject.label}_seg.nii.gz", reference, subject.grid)
+    summary = {
+        "lesion_ml": round(float(subject.lesion.sum() * np.prod(subject.grid.spacing) / 1000), 3),
+        "lesions": subject.components,
+        "contrast": round(subject.disease.contrast, 3),
+        "dark_core": max(subject.disease.core) > 0,
+        "noise": round(subject.imaging.noise, 4),
+    }
+    # Written last: it says that the subject is complete.
+    Derivatives(out).write_json(
+        f"parameters/{subject.label}.json",
+        {"summary": summary, "disease": asdict(subject.disease), "imaging": asdict(subject.imaging)},
+    )
+
+
+def _write_image(path: Path, array: npt.NDArray[Any], grid: Grid) -> None:
+    """Write an array as `.nii.gz`; gzip's time is left out, so that equal images are equal files."""
+    image = nib.Nifti1Image(array, grid.affine)
+    image.set_sform(grid.affine, code=1)
+    image.set_qform(grid.affine, code=1)
+    image.header.set_xyzt_units("mm", "sec")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            atomic_write(path) as temporary,
+            temporary.open("wb") as file,
+            gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=file, mtime=0) as stream,
+        ):
+            image.to_stream(stream)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror or error})") from error

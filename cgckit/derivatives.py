@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,48 +15,26 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from cgckit import __version__
+from cgckit.atomic import TEMPORARY_PREFIX, atomic_write
 from cgckit.errors import BadInputError
 from cgckit.images.cohort import Cohort
 from cgckit.images.volume import Volume, grid_of, open_nifti
 
 _BIDS_VERSION = "1.10.0"
-_TEMPORARY = ".partial-"
+_TABLES = ("dataset_description.json", "participants.tsv", "run.json", "summary.tsv")
 
-
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path in the folder of `path`, to be written inside the `with` block.
-
-    When the block ends the file is flushed to disk and renamed to `path`, so that readers see the old file or the whole
-    new one; if the block raises, the temporary file is removed. The temporary name depends on `path` alone: what a killed
-    run left behind is overwritten by the next, and a path has one writer at a time.
-
-    Raises:
-        BadInputError: if the folder or file cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(_TEMPORARY + path.name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    except BaseException as error:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise BadInputError(f"{path}: cannot be written ({error.strerror or error})") from error
-        raise
+__all__ = ["Derivatives", "atomic_write", "write_like"]
 
 
 @dataclass(frozen=True)
 class Derivatives:
     """A folder of results: builds every path in it, writes the files, and finds them again.
 
-    Images are written on the grid of a `reference`, a `Volume` or the path of a NIfTI file: shape (a fourth axis of one
-    volume included), affine, qform and sform with their codes, zooms and units are the reference's, bit for bit.
-    Masks are uint8, probabilities float32, both with slope 1 and intercept 0; equal content gives equal bytes.
+    Images are written on the grid of a `reference`, a `Volume` or the path of a NIfTI file: shape (a fourth
+    axis of one volume included), affine, qform and sform with their codes, zooms and units are equal to its
+    own. Masks are uint8, probabilities float32, both with slope 1 and intercept 0; equal content gives
+    equal bytes.
     """
 
     root: Path
@@ -72,9 +49,10 @@ class Derivatives:
         root = Path(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            probe = root / f"{_TEMPORARY}probe"
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=root):
+                pass
+            for partial in root.glob(f"sub-*/anat/{TEMPORARY_PREFIX}*"):
+                partial.unlink()  # what a killed run was writing
         except OSError as error:
             raise BadInputError(
                 f"{root}: cannot be written to ({error.strerror}); choose another output folder"
@@ -90,7 +68,7 @@ class Derivatives:
         return self._anat(label, "label-L_probseg.nii.gz")
 
     def prior_probability(self, label: str, prior: str) -> Path:
-        """Path of the probability that a prior gave a subject; the prior's name is reduced to letters and digits."""
+        """Path of the probability that a prior gave a subject; its name keeps letters and digits only."""
         plain = re.sub(r"[^A-Za-z0-9]", "", prior)
         return self._anat(label, f"seg-{plain}_label-L_probseg.nii.gz")
 
@@ -111,7 +89,7 @@ class Derivatives:
     def write_prior_probability(
         self, label: str, prior: str, probability: npt.ArrayLike, reference: Volume | Path
     ) -> Path:
-        """Write the probability of lesion that a prior gave, [H, W, L] on the reference's grid, with its sidecar."""
+        """Write the probability that a prior gave, [H, W, L] on the reference's grid, with its sidecar."""
         path = self.prior_probability(label, prior)
         return self._write(path, np.asarray(probability, dtype=np.float32), reference, {"Prior": prior})
 
@@ -122,8 +100,6 @@ class Derivatives:
 
     def write_description(self) -> Path:
         """Write `dataset_description.json`."""
-        from cgckit import __version__
-
         return self.write_json(
             "dataset_description.json",
             {
@@ -140,7 +116,7 @@ class Derivatives:
         return self.write_table("participants.tsv", rows)
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
-        """Write rows as tab-separated values under the columns of all rows; None and NaN are written `n/a`."""
+        """Write rows as tab-separated values under the columns of all rows; None and NaN become `n/a`."""
         columns = list(dict.fromkeys(column for row in rows for column in row))
         lines = [
             "\t".join(columns),
@@ -167,6 +143,28 @@ class Derivatives:
         if not rows or rows[0][:2] != ["participant_id", "source"] or any(len(row) < 2 for row in rows):
             raise BadInputError(f"{table}: the columns participant_id and source are expected")
         return {row[0].removeprefix("sub-"): row[1] for row in rows[1:]}
+
+    def read_json(self, name: str) -> Any:
+        """Read what `write_json` wrote; None if there is no such file.
+
+        Raises:
+            BadInputError: if the file is not JSON.
+        """
+        path = self.root / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"{path}: cannot be read as JSON; remove it") from error
+
+    def clear(self) -> None:
+        """Remove the images, sidecars and tables of a run, and nothing else that is in the folder."""
+        for path in [*self.root.glob("sub-*/anat/*_space-orig_*"), *(self.root / name for name in _TABLES)]:
+            path.unlink(missing_ok=True)
+        for folder in [*self.root.glob("sub-*/anat"), *self.root.glob("sub-*")]:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def _anat(self, label: str, ending: str) -> Path:
         return self.root / f"sub-{label}" / "anat" / f"sub-{label}_space-orig_{ending}"
@@ -207,23 +205,17 @@ def write_like(path: Path, array: npt.NDArray[Any], header: nib.Nifti1Header, so
     header.set_data_dtype(array.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 1
-    header["descrip"], header["aux_file"], header["intent_name"] = b"cgckit", b"", b""
+    header["descrip"], header["aux_file"], header["intent_name"] = f"cgckit {__version__}", "", ""
     header.set_intent("none")
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    image = kind(array.reshape(header.get_data_shape(), order="F"), header.get_best_affine(), header)
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        # No name and no time in the gzip header: equal images are equal files.
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=file, mtime=0) as stream:
-            image.to_stream(stream)
-
-
-def _flush(path: Path) -> None:
-    """Have the system put a file or folder on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(array.reshape(tuple(header.get_data_shape())), header.get_best_affine(), header)
+    # No name and no time in the gzip header: equal images are equal files.
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("wb") as file,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=file, mtime=0) as stream,
+    ):
+        image.to_stream(stream)
 
 
 def _cell(value: object) -> str:

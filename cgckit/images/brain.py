@@ -42,9 +42,9 @@ def read_brain_mask(path: Path, grid: Grid) -> BoolArray:
 def find_brain(volumes: Mapping[str, Volume]) -> BoolArray:
     """Find the brain in the images of one subject, [H, W, L].
 
-    Images whose surroundings have one value, as after skull-stripping, show the brain as everything else: the union
-    over such images, its largest component, holes filled. If that is larger than a brain can be, or no image is like
-    that, the image is of a whole head and `find_brain_in_head` is used.
+    Images whose surroundings have one value, as after skull-stripping, show the brain as everything else: the
+    union over such images, its largest component, holes filled. If that is larger than a brain can be, or no
+    image is like that, the image is of a whole head and `find_brain_in_head` is used.
 
     Raises:
         BadInputError: if no brain is found.
@@ -65,10 +65,10 @@ def find_brain(volumes: Mapping[str, Volume]) -> BoolArray:
 def find_brain_in_head(volume: Volume) -> BoolArray:
     """Find the brain in an image of a whole head by clustering and morphology, [H, W, L].
 
-    On a 2 mm grid, voxels of tissue (the brighter two of three clusters of the head; -10 to 90 HU in CT) are eroded
-    until the component in the middle comes loose from scalp and neck, which is then grown back and closed.
-    It is coarse, several mm off at the brain stem, the eyes and the sagittal sinus, and fails where the skull is not
-    darker than brain and scalp; with such images, give masks of a brain extractor.
+    On a 2 mm grid, voxels of tissue (the brighter two of three clusters of the head; -10 to 90 HU in CT) are
+    eroded until the largest component comes loose from scalp and neck; it is then grown back and closed.
+    It is coarse, several mm off at the brain stem, the eyes and the sagittal sinus, and fails where the skull
+    is not darker than brain and scalp; with such images, give masks of a brain extractor.
 
     Raises:
         BadInputError: if nothing of the size of a brain is found.
@@ -93,7 +93,7 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
 
 
 def _foreground(array: npt.NDArray[np.float32]) -> BoolArray | None:
-    """Return what differs from the one value that surrounds it, or None if the surroundings have many values."""
+    """Return what differs from the one value that surrounds it; None if the surroundings have many values."""
     faces = np.concatenate([array.take(end, axis).ravel() for axis in range(3) for end in (0, -1)])
     values, counts = np.unique(faces, return_counts=True)
     background = values[counts.argmax()]
@@ -107,7 +107,8 @@ def _tissue(head: npt.NDArray[np.float32]) -> BoolArray:
     """Tell soft tissue from air, bone and fluid by intensity."""
     if head.min() < -500 and head.max() > 300:  # Hounsfield units
         smooth = ndimage.gaussian_filter(head, 0.5)
-        return (smooth > -10) & (smooth < 90)
+        hounsfield: BoolArray = (smooth > -10) & (smooth < 90)
+        return hounsfield
     smooth = ndimage.gaussian_filter(head, 0.7)
     inside = smooth[smooth > _split(smooth.ravel(), 2)[0]]
     result: BoolArray = smooth > _split(inside, 3)[0]
@@ -115,7 +116,7 @@ def _tissue(head: npt.NDArray[np.float32]) -> BoolArray:
 
 
 def _split(values: npt.NDArray[np.float32], clusters: int) -> npt.NDArray[np.float64]:
-    """Return the thresholds between the k-means clusters of values, ascending; the brightest 1 % count as one value."""
+    """Return the thresholds between the k-means clusters, ascending; the brightest 1 % count as one value."""
     sample = np.minimum(values, np.percentile(values, 99))[:: max(1, values.size // 100_000)]
     start = np.linspace(sample.min(), sample.max(), 2 * clusters + 1)[1::2]
     means = KMeans(clusters, init=start[:, None], n_init=1).fit(sample[:, None]).cluster_centers_.ravel()
@@ -148,7 +149,7 @@ def _solid(mask: BoolArray) -> BoolArray:
 
 
 def _erode(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
-    """Erode by a ball of `radius` mm; beyond the image counts as mask, so that a cut brain is not eaten at the cut."""
+    """Erode by a ball of `radius` mm; beyond the image counts as mask, so a cut brain stays."""
     result: BoolArray = ndimage.distance_transform_edt(mask, sampling=spacing) > radius
     return result
 

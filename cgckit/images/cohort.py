@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import overload
 
@@ -45,7 +46,7 @@ class Subject:
     brain_mask: Path | None = None
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the bytes of all files and of what each is taken for; read once, then remembered."""
+        """Return a SHA-256 of the bytes of all files and of their roles; read once, then remembered."""
         return self._fingerprint
 
     @cached_property
@@ -94,20 +95,20 @@ class Cohort(Sequence[Subject]):
 
         Args:
             inputs: any of
-                - NIfTI files: the modality is read from the name, files with the same rest of the name are one
-                  subject (files without a rest, as `flair.nii.gz`, belong to their folder). If no name holds a
-                  modality, each file is a subject with one channel, `image`.
-                - a folder with a folder for each subject, a folder that is itself a subject, or a BIDS data set.
-                  Names may be those of any BraTS year. Where a modality repeats in a folder, its files are grouped
-                  by the rest of their names. Segmentations are left aside; a brain mask is used as such.
-                - a table `*.tsv` with a column `subject`, a column for each modality and, optionally, `brain_mask`;
-                  paths are relative to the table, empty cells and `n/a` are missing files.
-            modalities: use only these, in this order; by default all, in the order flair, t1, t1ce, t2, others.
+                - NIfTI files: the modality is read from the name, files with the same rest of the name are
+                  one subject (files without a rest, as `flair.nii.gz`, belong to their folder). If no name
+                  holds a modality, each file is a subject with one channel, `image`.
+                - a folder with a folder for each subject, a folder that is itself a subject, or a BIDS data
+                  set. Names may be those of any BraTS year. Where a modality repeats in a folder, its files
+                  are grouped by the rest of their names. Segmentations are left aside; a brain mask is used.
+                - a table `*.tsv` with a column `subject`, a column for each modality and, optionally,
+                  `brain_mask`; paths are relative to the table, empty cells and `n/a` are missing files.
+            modalities: use only these, in this order; by default all: flair, t1, t1ce, t2, then others.
             allow_missing: accept subjects that lack some modalities.
 
         Raises:
-            BadInputError: nothing found, a missing file, two files for one modality, a subject that lacks a modality
-                (unless `allow_missing`), two subjects of one label.
+            BadInputError: nothing found, a missing file, two files for one modality, a subject that lacks a
+                modality (unless `allow_missing`), two subjects of one label.
             UsageError: a modality asked for twice.
         """
         found: list[_Found] = []
@@ -239,7 +240,7 @@ def _group(folder: Path, images: Sequence[Path]) -> list[_Found]:
 
 
 def _folder_name(folder: Path) -> str:
-    """Return the subject that a folder is named after, looking through the levels `anat` and `ses-*` of BIDS."""
+    """Return the subject that a folder is named after, looking through `anat` and `ses-*` of BIDS."""
     folder = folder.resolve()
     if folder.name == "anat":
         folder = folder.parent
@@ -277,9 +278,7 @@ def _read_table(table: Path) -> list[_Found]:
             # Columns that hold no images, as age or site, are nobody's modality.
             if not is_nifti(Path(cell).name):
                 if cell not in ("", "n/a") and split_name(column)[1] is not None:
-                    raise BadInputError(
-                        f"{table}, line {number}: {column} is {cell!r}, which is no .nii or .nii.gz file"
-                    )
+                    raise BadInputError(f"{table}, line {number}: {column} is {cell!r}, not .nii or .nii.gz")
                 continue
             path = table.parent / cell
             if not path.is_file():
@@ -315,15 +314,15 @@ def _subject(found: _Found, modalities: Sequence[str]) -> Subject:
 
 
 def _refuse_duplicates(subjects: Sequence[Subject]) -> None:
-    for first, second in zip(subjects, subjects[1:], strict=False):
+    for first, second in pairwise(subjects):
         if first.label.lower() != second.label.lower():
             continue
         places = ", ".join(
             str(path) for subject in (first, second) for path in list(subject.files.values())[:1]
         )
         raise BadInputError(
-            f"duplicate subject: {first.source!r} and {second.source!r} are both called sub-{second.label} ({places}); "
-            "give one of them another name"
+            f"duplicate subject: {first.source!r} and {second.source!r} are both called sub-{second.label} "
+            f"({places}); give one of them another name"
         )
 
 
@@ -332,6 +331,6 @@ def _refuse_missing(subjects: Sequence[Subject], modalities: Sequence[str], allo
         missing = [modality for modality in modalities if modality not in subject.files]
         if missing and (not allow_missing or not subject.files):
             raise BadInputError(
-                f"subject {subject.source} has no {', '.join(missing)}; add the file, leave it out with --modalities, "
-                "or accept it with --allow-missing"
+                f"subject {subject.source} has no {', '.join(missing)}; "
+                "add the file, leave the modality out with --modalities, or pass --allow-missing"
             )

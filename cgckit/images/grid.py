@@ -26,7 +26,7 @@ _SAME_SPACING = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A voxel grid: `shape` (H, W, L) and `affine` [4, 4], voxel indices to world coordinates in mm (RAS+)."""
+    """A voxel grid: `shape` (H, W, L) and `affine` [4, 4], voxel indices to world coordinates (RAS+, mm)."""
 
     shape: tuple[int, int, int]
     affine: npt.NDArray[np.float64]
@@ -57,7 +57,7 @@ class Grid:
     def isotropic(self, spacing: float) -> Grid:
         """Return a grid of `spacing` mm along the same axes, centred on this one and covering all of it.
 
-        An axis whose spacing is within 1 % of `spacing` is kept as it is, so that nothing is interpolated along it.
+        An axis whose spacing is within 1 % of `spacing` is kept: nothing is interpolated along it then.
         """
         shape, ratio, start = list(self.shape), np.ones(3), np.zeros(3)
         for axis, (count, edge) in enumerate(zip(self.shape, self.spacing, strict=True)):
@@ -77,9 +77,9 @@ def resample(
     """Sample an array that lies on `source` at the voxels of `target`.
 
     With `order=1` each target voxel is the mean of the source, taken as constant in each voxel, over a box of
-    `max(1, r)` source voxels, r being the ratio of the spacings: linear interpolation for r <= 1, area average
-    (so anti-aliased) for r > 1. The box is cut at the edge of the field of view. Grids whose axes are not
-    parallel are sampled linearly after a Gaussian filter of the variance of that box.
+    `max(1, r)` source voxels, r being the ratio of the spacings: linear interpolation for r <= 1, area
+    average (so anti-aliased) for r > 1. The box is cut at the edge of the field of view. Grids whose axes are
+    not parallel are sampled linearly after a Gaussian filter of the variance of that box.
 
     Args:
         array: [H, W, L] on `source`.
@@ -101,7 +101,7 @@ def resample(
         raise UsageError(f"resample: the array has shape {values.shape}, its grid {source.shape}")
     if order == 1:
         values = values.astype(np.float32, copy=False)
-    mapping = np.linalg.solve(source.affine, target.affine)  # target voxel -> source voxel
+    mapping = np.linalg.solve(source.affine, target.affine).astype(np.float64)  # target voxel -> source voxel
     axes = np.abs(mapping[:3, :3]).argmax(axis=1)  # the target axis that runs along each source axis
     drift = np.abs(mapping[:3, :3]) * target.shape
     drift[np.arange(3), axes] = 0
@@ -124,8 +124,8 @@ def resample(
 def to_native(array: npt.ArrayLike, case: Case) -> npt.NDArray[Any]:
     """Bring an [H, W, L] array on `case.grid` to the grid of the subject's files.
 
-    Probabilities are interpolated as `resample` does, boolean masks take the nearest voxel; both are 0 outside the
-    working grid.
+    Probabilities are interpolated as `resample` does, boolean masks take the nearest voxel; both are 0
+    outside the working grid.
 
     Raises:
         UsageError: if the case was made in memory and has no grids.
@@ -149,7 +149,8 @@ def _resample_axis(
     nearest = np.clip(np.floor(positions + 0.5).astype(int), 0, count - 1)
     on_voxels = width - 1 < _SNAP and np.array_equal(np.clip(positions, 0, count - 1), nearest)
     if order == 0 or on_voxels:
-        return values.take(nearest, axis=axis)
+        taken: npt.NDArray[Any] = values.take(nearest, axis=axis)
+        return taken
     lower, upper = positions - width / 2, positions + width / 2
     first = np.floor(lower + 0.5).astype(int)
     cells = first[:, None] + np.arange(int(np.ceil(width)) + 1)  # the source voxels that a box can touch
@@ -162,7 +163,7 @@ def _resample_axis(
         (weights.ravel(), (rows.ravel(), np.clip(cells, 0, count - 1).ravel())), shape=(len(positions), count)
     )
     moved = np.moveaxis(values, axis, 0)
-    sampled = matrix @ np.ascontiguousarray(moved).reshape(count, -1)
+    sampled: npt.NDArray[Any] = matrix @ np.ascontiguousarray(moved).reshape(count, -1)
     return np.moveaxis(sampled.reshape(len(positions), *moved.shape[1:]), 0, axis)
 
 

@@ -34,9 +34,9 @@ def is_nifti(name: str) -> bool:
 def split_name(name: str) -> tuple[str, str | None]:
     """Split a file's name into what is left without the modality, and the modality.
 
-    The rightmost word, or two words, that name a modality count: `p1_t2_flair.nii.gz` gives `("p1", "flair")`,
-    `flair.nii.gz` gives `("", "flair")`, `scan.nii.gz` gives `("scan", None)`. In BIDS names a contrast agent
-    (`ce-gadolinium`) turns T1w into `t1ce`.
+    The rightmost word, or two words, that name a modality count: `p1_t2_flair.nii.gz` gives
+    `("p1", "flair")`, `flair.nii.gz` gives `("", "flair")`, `scan.nii.gz` gives `("scan", None)`. In BIDS names
+    a contrast agent (`ce-gadolinium`) turns T1w into `t1ce`.
     """
     stem = _SUFFIX.sub("", name)
     words = list(re.finditer(r"[A-Za-z0-9]+", stem))
@@ -62,16 +62,16 @@ def is_mask(name: str) -> bool:
 
 
 def is_brain_mask(name: str) -> bool:
-    """Whether the file's name says that it holds a brain mask: `brain_mask`, `brainmask`, `desc-brain_mask`."""
+    """Whether the file's name says that it is a brain mask: `brain_mask`, `brainmask`, `desc-brain_mask`."""
     return re.search(r"brain[^a-z0-9]?mask", name, re.IGNORECASE) is not None
 
 
 def canonical_modality(name: str) -> str:
-    """Return the standard name of a modality: `T1c` gives `t1ce`; an unknown name is only put in lower case."""
+    """Return the standard name of a modality: `T1c` gives `t1ce`; an unknown name is put in lower case."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     return _MODALITY.get(plain, name.strip().lower())
 
 
 def in_canonical_order(modalities: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct modalities: flair, t1, t1ce, t2, then the others, unknown names last by the alphabet."""
+    """Return the distinct modalities: flair, t1, t1ce, t2, then others; unknown names last, by alphabet."""
     return tuple(sorted(set(modalities), key=lambda name: (_ORDER.get(name, len(_ORDER)), name)))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.brain import find_brain, read_brain_mask
@@ -16,24 +17,28 @@ from cgckit.images.cohort import Subject
 from cgckit.images.grid import Grid, resample
 from cgckit.images.volume import Volume
 
+IMAGE_SPACING = 1.0
+"""Edge of the grid that priors are computed on and that probabilities are brought back to [mm]."""
+
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 # Around the brain, so that convolutions and smoothing see its surroundings.
 _MARGIN_MM = 4.0
-# In units of the robust standard deviation; lesions and vessels are far above the median, nothing is far below.
+# In units of the robust standard deviation; lesions and vessels are far above the median, nothing far below.
 _CLIP = (-5.0, 10.0)
 # The median absolute deviation of a normal distribution of standard deviation 1 is 1 / 1.4826.
 _MAD_TO_STD = 1.4826
 
 
-def prepare(subject: Subject, modalities: Sequence[str], spacing: float = 1.0) -> Case:
+def prepare(subject: Subject, modalities: Sequence[str], spacing: float = IMAGE_SPACING) -> Case:
     """Bring a subject's images to the working grid.
 
-    The axes of the files' grid are permuted and flipped to run closest to R, A, S (an oblique grid stays oblique); the
-    images are cropped to the brain and a margin of 4 mm, resampled to `spacing` mm, and normalised inside the brain to
-    `(x - median) / (1.4826 MAD)`, clipped to [-5, 10]. An axis whose spacing is within 1 % of `spacing` is not
-    interpolated. The brain mask is the subject's own file, or found in the images.
+    The axes of the files' grid are permuted and flipped to run closest to R, A, S (an oblique grid stays
+    oblique); the images are cropped to the brain and a margin of 4 mm, resampled to `spacing` mm, and
+    normalised inside the brain to `(x - median) / (1.4826 MAD)`, clipped to [-5, 10]. An axis whose spacing
+    is within 1 % of `spacing` is not interpolated. The brain mask is the subject's own file, or found in the
+    images.
 
     Args:
         subject: the files.
@@ -44,8 +49,8 @@ def prepare(subject: Subject, modalities: Sequence[str], spacing: float = 1.0) -
         Case with image [C, H, W, L], on `case.grid`; `case.native` is the files' grid.
 
     Raises:
-        BadInputError: for a file that cannot be used (see `Volume.load`), images on different grids, a brain mask that is
-            empty or on another grid, an image that is constant inside the brain.
+        BadInputError: for a file that cannot be used (see `Volume.load`), images on different grids, a brain
+            mask that is empty or on another grid, an image that is constant inside the brain.
         UsageError: if `spacing` is not positive.
     """
     _require_positive(spacing)
@@ -116,6 +121,17 @@ def resample_case(case: Case, spacing: float) -> Case:
         grid=None if case.grid is None else target,
         native=case.native,
     )
+
+
+def transfer(values: Tensor, source: Case, target: Case) -> Tensor:
+    """Bring a map [H, W, L] from the grid of `source` to that of `target`, both cases of one subject.
+
+    Raises:
+        UsageError: if a case was made in memory and has no grid.
+    """
+    if source.grid is None or target.grid is None:
+        raise UsageError(f"{source.subject} was made in memory: its grid is not known")
+    return torch.from_numpy(resample(values.numpy(), source.grid, target.grid))
 
 
 def _resample_inside(

@@ -43,8 +43,8 @@ class Volume:
             allow_constant: accept an image of one value, as an empty mask is.
 
         Raises:
-            BadInputError: if the file is missing, damaged or no NIfTI; if the image is not one real-valued volume, has
-                NaN or infinite values or one value everywhere; if the affine is singular.
+            BadInputError: if the file is missing, damaged or no NIfTI; if the image is not one real-valued
+                volume, has NaN or infinite values or one value everywhere; if the affine is singular.
         """
         path = Path(path)
         image = open_nifti(path)
@@ -63,7 +63,7 @@ class Volume:
         return cls(array, grid, image.header, path)
 
 
-def open_nifti(path: Path) -> nib.Nifti1Image:
+def open_nifti(path: Path) -> nib.Nifti1Pair:
     """Open a NIfTI file without reading its voxels; BadInputError if it is missing or none."""
     if not path.exists():
         raise BadInputError(f"{path}: no such file")
@@ -77,7 +77,7 @@ def open_nifti(path: Path) -> nib.Nifti1Image:
 
 
 def grid_of(header: nib.Nifti1Header, path: Path) -> Grid:
-    """Return the grid that a header describes; BadInputError, naming `path`, if it is not one real-valued volume."""
+    """Return the grid of a header; BadInputError, naming `path`, if it does not describe one real volume."""
     shape = tuple(int(size) for size in header.get_data_shape())
     if header.get_data_dtype().kind not in "iufb":
         raise BadInputError(f"{path}: voxels are complex or RGB; give an image of one real value a voxel")

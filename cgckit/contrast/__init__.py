@@ -1,0 +1,20 @@
+"""The patchwise contrastive loss: one definition, three implementations."""
+
+from cgckit.contrast.functional import (
+    count_positives,
+    patch_contrastive_loss,
+    resolve_implementation,
+)
+from cgckit.contrast.losses import PatchContrastiveLoss
+from cgckit.contrast.ops import build_information, fused_available
+from cgckit.contrast.patches import PatchGrid
+
+__all__ = [
+    "PatchContrastiveLoss",
+    "PatchGrid",
+    "build_information",
+    "count_positives",
+    "fused_available",
+    "patch_contrastive_loss",
+    "resolve_implementation",
+]

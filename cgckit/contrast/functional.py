@@ -1,0 +1,238 @@
+"""The patchwise contrastive loss as a function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cgckit.contrast import blockwise, ops, patches, reference
+from cgckit.contrast.patches import PatchGrid
+
+Implementation = Literal["fused", "blockwise", "reference"]
+Scope = Literal["image", "batch"]
+Reduction = Literal["mean", "sum", "none"]
+
+
+def patch_contrastive_loss(
+    features: Tensor,
+    probability: Tensor,
+    *,
+    patch_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    temperature: float | Tensor = 0.2,
+    threshold: float = 0.5,
+    mask: Tensor | None = None,
+    scope: Scope = "image",
+    reduction: Reduction = "mean",
+    implementation: Literal["auto", "fused", "blockwise", "reference"] = "auto",
+) -> Tensor:
+    """Pull the lesion patches of a feature map together and push them away from all others.
+
+    The map is cut into patches x_i in R^D, D = C ph pw pl. Omega are the patches that take part, Omega+ the
+    positives among them (mean probability >= `threshold`), n = |Omega+|. With unit vectors
+    u_i = x_i / |x_i| and cosine similarities s_ij = u_i . u_j, the loss of an image is
+
+        L = 1/n sum_{i in Omega+} (LSE_i - pos_i / tau)
+        LSE_i = log sum_{k in Omega, k != i} exp(s_ik / tau)
+        pos_i = 1/(n-1) sum_{j in Omega+, j != i} s_ij
+
+    It is the fine-grained loss of Yu, Zhao et al. (Eq. 6 and 7). Where their text is open: the similarity is
+    the cosine, as their prose says, although Eq. 7 divides by a sum of norms; the anchors are the positives,
+    each compared with every other patch; a patch is positive by its mean probability.
+
+    With n <= 1 the loss and its gradient are 0. A patch of norm zero, and one with less than half of its
+    voxels inside `mask`, leaves Omega; its gradient is 0. NaN among the features of Omega gives NaN. The loss
+    does not change if a patch is scaled, so it does not bound the norm of the features: normalise them before.
+
+    Args:
+        features: feature map [B, C, H, W, L], L = 1 for 2-D maps. float32 and float64 are computed as they
+            are, float16 and bfloat16 in float32.
+        probability: lesion probability [B, H, W, L] on the grid of `features`; it receives no gradient.
+        patch_size: edges (ph, pw, pl) in voxels of the map, or one integer for all three. Voxels past the
+            last whole patch are not used.
+        stride: distance between patches, default `patch_size`; below it patches overlap.
+        temperature: tau > 0; a tensor with one element receives a gradient (its sign is not checked then).
+        threshold: smallest mean probability of a positive patch, in [0, 1].
+        mask: [B, H, W, L] bool, where patches may lie; default everywhere.
+        scope: "image": Omega is the patches of one image; "batch": of all images together.
+        reduction: "none": one loss an image [B] (with scope "batch" [1]), 0 where n <= 1; "sum": their sum;
+            "mean": their mean over the images with n >= 2, 0 if there is none.
+        implementation: "fused" compiled, "blockwise" plain PyTorch in O(N D) memory, "reference" plain
+            PyTorch in O(n N); "auto" is fused where it is available, else blockwise
+            (`resolve_implementation` tells).
+
+    Returns:
+        The loss, a scalar unless `reduction` is "none"; connected to the graph of `features` in every case.
+
+    Raises:
+        ValueError: an argument is out of range or of the wrong shape; the message names it.
+        TypeError: `features` or `mask` has an unusable dtype.
+        RuntimeError: `implementation` is "fused" and there are no compiled operators for this device.
+
+    Example:
+        >>> features = torch.randn(2, 8, 12, 12, 8, requires_grad=True)
+        >>> probability = (torch.rand(2, 12, 12, 8) > 0.5).float()
+        >>> patch_contrastive_loss(features, probability, patch_size=(3, 3, 4)).backward()
+    """
+    grid = _check(features, probability, patch_size, stride, threshold, mask)
+    _choice("scope", scope, Scope)
+    _choice("reduction", reduction, Reduction)
+    chosen = resolve_implementation(implementation, features.device, features.dtype)
+    tau = _temperature(temperature, features)
+    with torch.autocast(features.device.type, enabled=False):
+        losses, anchors = _group_losses(
+            features.float() if features.dtype in (torch.float16, torch.bfloat16) else features,
+            probability.detach().float(),
+            mask,
+            grid,
+            tau,
+            threshold,
+            scope == "batch",
+            chosen,
+        )
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    return losses.sum() / (anchors >= 2).sum().clamp(min=1)
+
+
+def _group_losses(
+    features: Tensor,
+    probability: Tensor,
+    mask: Tensor | None,
+    grid: PatchGrid,
+    temperature: Tensor,
+    threshold: float,
+    pooled: bool,
+    implementation: Implementation,
+) -> tuple[Tensor, Tensor]:
+    """Loss and number of anchors of every group, [G] each."""
+    if implementation == "reference":
+        tau = temperature.to(features.dtype)
+        return reference.group_losses(features, probability, mask, grid, tau, threshold, pooled)
+    if implementation == "fused":
+        statistics = ops.patch_statistics(features, probability, mask, grid, threshold, pooled)
+        log_z, pos = ops.patch_contrast(features, temperature, statistics, grid)
+    else:
+        statistics = patches.patch_statistics(features.detach(), probability, mask, grid, threshold, pooled)
+        log_z, pos = blockwise.patch_contrast(
+            features, temperature, statistics.order, statistics.counts, grid
+        )
+    # LSE - pos / tau = log Z + (1 - pos) / tau: the large terms 1 / tau never meet.
+    n = statistics.counts[:, 0]
+    contrasted = torch.where(n >= 2, n, 0)
+    total = log_z.sum(1, dtype=torch.float64)
+    total = total + (contrasted - pos.sum(1, dtype=torch.float64)) / temperature
+    return (total / n.clamp(min=1)).to(features.dtype), n
+
+
+def count_positives(
+    probability: Tensor,
+    patch_size: int | Sequence[int],
+    threshold: float,
+    stride: int | Sequence[int] | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Count the positive patches n of every image, [B] int64, from `probability` [B, H, W, L] alone.
+
+    The loss can only be smaller in n, by positive patches whose features are all zero. Below 2 it is zero.
+    """
+    _check_map("probability", probability)
+    grid = PatchGrid.of(probability.shape[1:], patch_size, stride)
+    _check_threshold(threshold)
+    found = patches.positive(probability.detach().float(), grid, threshold)
+    if mask is not None:
+        _check_mask(mask, probability)
+        found = found & patches.inside(mask, grid)
+    return found.sum(1)
+
+
+def resolve_implementation(
+    implementation: str, device: torch.device | str, dtype: torch.dtype = torch.float32
+) -> Implementation:
+    """Return the implementation that a call with these features uses: "fused", "blockwise" or "reference".
+
+    Raises:
+        ValueError: there is no implementation of that name.
+        RuntimeError: "fused" is asked for and there are no compiled operators for `device`.
+    """
+    kind = torch.device(device).type
+    if implementation == "auto":
+        return "fused" if ops.fused_available() and kind in ops.DEVICES else "blockwise"
+    if implementation == "fused":
+        if not ops.fused_available():
+            raise RuntimeError(f"implementation 'fused' needs the compiled extension: {ops.MISSING}")
+        if kind not in ops.DEVICES:
+            raise RuntimeError(f"implementation 'fused' has no kernels for {kind}; use 'auto' or 'blockwise'")
+        return "fused"
+    if implementation == "blockwise":
+        return "blockwise"
+    if implementation == "reference":
+        return "reference"
+    raise ValueError(f"implementation must be auto, fused, blockwise or reference, not {implementation!r}")
+
+
+def _temperature(temperature: float | Tensor, features: Tensor) -> Tensor:
+    """Temperature as a float64 scalar where the features are: there is no copy from the host to wait for."""
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1 or not temperature.is_floating_point():
+            raise ValueError(
+                f"temperature must have one floating-point element, not {list(temperature.shape)}"
+            )
+        return temperature.reshape(()).to(features.device, torch.float64)
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature must be positive and finite, not {temperature}")
+    return torch.full((), temperature, dtype=torch.float64, device=features.device)
+
+
+def _check(
+    features: Tensor,
+    probability: Tensor,
+    patch_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    threshold: float,
+    mask: Tensor | None,
+) -> PatchGrid:
+    if features.dim() != 5:
+        raise ValueError(f"features must be [B, C, H, W, L], not {list(features.shape)}")
+    if features.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise TypeError(f"features must be floating point, not {features.dtype}")
+    _check_map("probability", probability)
+    expected = [features.shape[0], *features.shape[2:]]
+    if list(probability.shape) != expected:
+        raise ValueError(f"probability must be {expected} like features, not {list(probability.shape)}")
+    if probability.device != features.device:
+        raise ValueError(f"probability is on {probability.device}, features on {features.device}")
+    if mask is not None:
+        _check_mask(mask, probability)
+    _check_threshold(threshold)
+    return PatchGrid.of(features.shape[2:], patch_size, stride)
+
+
+def _check_map(name: str, volume: Tensor) -> None:
+    if volume.dim() != 4:
+        raise ValueError(f"{name} must be [B, H, W, L], not {list(volume.shape)}")
+
+
+def _check_mask(mask: Tensor, probability: Tensor) -> None:
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must be bool, not {mask.dtype}")
+    if mask.shape != probability.shape:
+        raise ValueError(f"mask must be {list(probability.shape)} like probability, not {list(mask.shape)}")
+    if mask.device != probability.device:
+        raise ValueError(f"mask is on {mask.device}, probability on {probability.device}")
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be in [0, 1], not {threshold}")
+
+
+def _choice(name: str, value: str, options: object) -> None:
+    if value not in get_args(options):
+        raise ValueError(f"{name} must be {' or '.join(get_args(options))}, not {value!r}")

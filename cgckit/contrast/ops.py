@@ -1,0 +1,187 @@
+"""The compiled operators, `torch.ops.cgckit.*`, as torch needs to know them: shapes, gradients, autocast.
+
+The operators are declared and documented in `csrc/library.cpp`. Without the extension this module still
+imports; `fused_available()` says whether they are there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cgckit.contrast import blockwise
+from cgckit.contrast.patches import PatchGrid, PatchStatistics
+
+DEVICES = ("cpu",)
+"""Device types that the extension has kernels for."""
+
+
+def _load() -> str | None:
+    """Import the extension; None if it is there, else the reason why not."""
+    try:
+        importlib.import_module("cgckit._C")
+    except ImportError as error:
+        return str(error)
+    return None
+
+
+MISSING = _load()
+"""Why the extension could not be loaded; None if it was."""
+
+
+def fused_available() -> bool:
+    """Whether the compiled operators are installed and load with this torch."""
+    return MISSING is None
+
+
+def build_information() -> dict[str, str]:
+    """Return what the extension was built with and the instruction set in use; empty if it is missing."""
+    if not fused_available():
+        return {}
+    build = importlib.import_module("cgckit._build")
+    return {
+        "version": build.version,
+        "compiler": build.compiler,
+        "flags": build.flags,
+        "torch target": build.torch_target_version,
+        "instruction sets": ", ".join(build.instruction_sets),
+        "in use": build.cpu_capability(),
+    }
+
+
+def patch_statistics(
+    features: Tensor,
+    probability: Tensor,
+    mask: Tensor | None,
+    grid: PatchGrid,
+    threshold: float,
+    pooled: bool,
+) -> PatchStatistics:
+    """`cgckit.contrast.patches.patch_statistics` by the compiled operator."""
+    return PatchStatistics(
+        *torch.ops.cgckit.patch_statistics(
+            features.detach(), probability, mask, grid.size, grid.stride, threshold, pooled
+        )
+    )
+
+
+def patch_contrast(
+    features: Tensor, temperature: Tensor, statistics: PatchStatistics, grid: PatchGrid
+) -> tuple[Tensor, Tensor]:
+    """`cgckit.contrast.blockwise.patch_contrast` by the compiled operators."""
+    log_z, pos, _ = torch.ops.cgckit.patch_contrast(
+        features, temperature, *statistics, grid.size, grid.stride
+    )
+    return log_z, pos
+
+
+def _groups(features: Tensor, size: Sequence[int], stride: Sequence[int], pooled: bool) -> tuple[int, int]:
+    batch = features.shape[0]
+    patches = 1
+    for extent, edge, step in zip(features.shape[2:], size, stride, strict=True):
+        patches *= (extent - edge) // step + 1
+    return (1, batch * patches) if pooled else (batch, patches)
+
+
+def _fake_statistics(
+    features: Tensor,
+    probability: Tensor,
+    mask: Tensor | None,
+    patch_size: Sequence[int],
+    stride: Sequence[int],
+    threshold: float,
+    pooled: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    groups, patches = _groups(features, patch_size, stride, pooled)
+    norm = features.new_empty((groups, patches))
+    order = norm.new_empty((groups, patches), dtype=torch.int64)
+    return norm, order, norm.new_empty((groups, 2), dtype=torch.int64)
+
+
+def _fake_contrast(
+    features: Tensor,
+    temperature: Tensor,
+    norm: Tensor,
+    order: Tensor,
+    counts: Tensor,
+    patch_size: Sequence[int],
+    stride: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    return norm.new_empty(norm.shape), norm.new_empty(norm.shape), norm.new_empty(norm.shape)
+
+
+def _fake_backward(
+    grad_log_z: Tensor, grad_pos: Tensor, features: Tensor, temperature: Tensor, *rest: object
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(features), torch.empty_like(temperature)
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    features, temperature, norm, order, counts, ctx.patch_size, ctx.stride = inputs
+    log_z, _, expected = output
+    ctx.mark_non_differentiable(expected)
+    ctx.save_for_backward(features, temperature, norm, order, counts, log_z, expected)
+
+
+def _backward(ctx: Any, grad_log_z: Tensor, grad_pos: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    features, temperature, norm, order, counts, log_z, expected = ctx.saved_tensors
+    grad_features, grad_temperature = torch.ops.cgckit.patch_contrast_backward(
+        grad_log_z.contiguous(),
+        grad_pos.contiguous(),
+        features,
+        temperature,
+        norm,
+        order,
+        counts,
+        log_z,
+        expected,
+        ctx.patch_size,
+        ctx.stride,
+    )
+    return grad_features, grad_temperature, None, None, None, None, None
+
+
+def _keep_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    grad_log_z, grad_pos, features, temperature, _, order, counts, _, _, ctx.patch_size, ctx.stride = inputs
+    ctx.save_for_backward(grad_log_z, grad_pos, features, temperature, order, counts)
+
+
+def _double_backward(
+    ctx: Any, grad_grad_features: Tensor, grad_grad_temperature: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Differentiate the backward operator as a whole, through the blockwise path.
+
+    Its inputs `norm`, `log_z` and `expected` are functions of the features; what they contribute is in the
+    gradient with respect to `features`, so they receive none of their own.
+    """
+    grad_log_z, grad_pos, features, temperature, order, counts = ctx.saved_tensors
+    grid = PatchGrid.of(features.shape[2:], ctx.patch_size, ctx.stride)
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in (grad_log_z, grad_pos, features, temperature)]
+        outputs = blockwise.patch_contrast(leaves[2], leaves[3], order, counts, grid)
+        first = torch.autograd.grad(outputs, leaves[2:], leaves[:2], create_graph=True)
+        second = torch.autograd.grad(
+            first, leaves, (grad_grad_features, grad_grad_temperature), materialize_grads=True
+        )
+    return (*second, None, None, None, None, None, None, None)
+
+
+def _register() -> None:
+    torch.library.register_fake("cgckit::patch_statistics", _fake_statistics)
+    torch.library.register_fake("cgckit::patch_contrast", _fake_contrast)
+    torch.library.register_fake("cgckit::patch_contrast_backward", _fake_backward)
+    torch.library.register_autograd("cgckit::patch_contrast", _backward, setup_context=_keep_for_backward)
+    torch.library.register_autograd(
+        "cgckit::patch_contrast_backward", _double_backward, setup_context=_keep_for_double_backward
+    )
+    for device in DEVICES:
+        for name in ("patch_statistics", "patch_contrast"):
+            torch.library.register_autocast(f"cgckit::{name}", device, torch.float32)
+
+
+if fused_available():
+    _register()

@@ -1,0 +1,52 @@
+"""The loss as its equations read, in plain PyTorch: the oracle for the other implementations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cgckit.contrast.patches import PatchGrid, inside, positive
+
+
+def group_loss(x: Tensor, is_positive: Tensor, temperature: Tensor) -> Tensor:
+    """Loss of one group: patches `x` [M, D] that all take part, `is_positive` [M] bool.
+
+    u_i   = x_i / |x_i|,   s_ij = u_i . u_j
+    LSE_i = log sum_{k != i} exp(s_ik / tau)
+    pos_i = 1 / (n - 1) sum_{j in Omega+, j != i} s_ij
+    L     = 1 / n sum_{i in Omega+} (LSE_i - pos_i / tau)
+    """
+    u = x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    anchors = is_positive.nonzero().squeeze(1)
+    n = len(anchors)
+    if n <= 1:
+        return x.flatten()[:0].sum() + 0 * temperature
+    s = u[anchors] @ u.T  # [n, M]
+    itself = anchors[:, None] == torch.arange(len(x), device=x.device)
+    lse = torch.logsumexp((s / temperature).masked_fill(itself, -torch.inf), dim=1)
+    others = is_positive & ~itself
+    pos = torch.where(others, s, 0).sum(1) / (n - 1)
+    return (lse - pos / temperature).mean()
+
+
+def group_losses(
+    features: Tensor,
+    probability: Tensor,
+    mask: Tensor | None,
+    grid: PatchGrid,
+    temperature: Tensor,
+    threshold: float,
+    pooled: bool,
+) -> tuple[Tensor, Tensor]:
+    """Loss and number of anchors of every group, [G] each."""
+    x = grid.vectors(features)  # [B, P, D]
+    member = ~(x.detach().double().square().sum(-1) < torch.finfo(x.dtype).tiny)
+    if mask is not None:
+        member = member & inside(mask, grid)
+    anchor = member & positive(probability, grid, threshold)
+    if pooled:
+        x, member, anchor = x.flatten(0, 1)[None], member.reshape(1, -1), anchor.reshape(1, -1)
+    losses = [
+        group_loss(x_g[m_g], a_g[m_g], temperature) for x_g, m_g, a_g in zip(x, member, anchor, strict=True)
+    ]
+    return torch.stack(losses), anchor.sum(1)

@@ -1,0 +1,56 @@
+// Where the patches of a feature map lie.
+#pragma once
+
+#include <cstdint>
+
+#include "macros.h"
+
+namespace cgckit {
+
+// Element strides of a map [B, C, H, W, L].
+struct MapStrides {
+  int64_t batch;
+  int64_t channel;
+  int64_t axis[3];
+};
+
+// Patches [ph, pw, pl] cut every `stride` voxels from a map [B, C, H, W, L]; voxels past the last whole
+// patch belong to none. Patches are numbered image by image, the last axis fastest.
+struct PatchGrid {
+  int64_t batch;
+  int64_t channels;
+  int64_t map[3];
+  int64_t patch[3];
+  int64_t stride[3];
+
+  CGCKIT_HOST_DEVICE int64_t count(int axis) const { return (map[axis] - patch[axis]) / stride[axis] + 1; }
+  CGCKIT_HOST_DEVICE int64_t per_image() const { return count(0) * count(1) * count(2); }
+  CGCKIT_HOST_DEVICE int64_t total() const { return batch * per_image(); }
+  CGCKIT_HOST_DEVICE int64_t volume() const { return patch[0] * patch[1] * patch[2]; }
+  CGCKIT_HOST_DEVICE int64_t depth() const { return channels * volume(); }
+  CGCKIT_HOST_DEVICE bool overlaps() const {
+    return (count(0) > 1 && stride[0] < patch[0]) || (count(1) > 1 && stride[1] < patch[1]) ||
+           (count(2) > 1 && stride[2] < patch[2]);
+  }
+
+  // Offset of the first element of patch `index`, 0 <= index < total().
+  CGCKIT_HOST_DEVICE int64_t origin(const MapStrides& strides, int64_t index) const {
+    const int64_t image = index / per_image();
+    const int64_t patch_of_image = index % per_image();
+    const int64_t l = patch_of_image % count(2);
+    const int64_t w = patch_of_image / count(2) % count(1);
+    const int64_t h = patch_of_image / count(2) / count(1);
+    return image * strides.batch + h * stride[0] * strides.axis[0] + w * stride[1] * strides.axis[1] +
+           l * stride[2] * strides.axis[2];
+  }
+
+  // Offset of voxel `v` of a patch from the patch's first element, 0 <= v < volume().
+  CGCKIT_HOST_DEVICE int64_t voxel_offset(const MapStrides& strides, int64_t v) const {
+    const int64_t l = v % patch[2];
+    const int64_t w = v / patch[2] % patch[1];
+    const int64_t h = v / patch[2] / patch[1];
+    return h * strides.axis[0] + w * strides.axis[1] + l * strides.axis[2];
+  }
+};
+
+}  // namespace cgckit

@@ -1,0 +1,33 @@
+// Uninitialised memory, aligned for vector loads.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+namespace cgckit::cpu {
+
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size)
+      : size_(size),
+        data_(static_cast<T*>(::operator new(static_cast<size_t>(size) * sizeof(T), kAlignment))) {}
+  ~Buffer() { ::operator delete(data_, kAlignment); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T& operator[](int64_t i) { return data_[i]; }
+  const T& operator[](int64_t i) const { return data_[i]; }
+  void zero() { std::fill_n(data_, size_, T(0)); }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  int64_t size_;
+  T* data_;
+};
+
+}  // namespace cgckit::cpu

@@ -1,0 +1,76 @@
+"""Builds the native modules; everything else about the package is in pyproject.toml.
+
+`cgckit._C` holds the operators. It is built against torch's stable ABI and Python's limited API, so one
+binary serves several versions of both. `cgckit._build` is a pybind11 module, which has no limited API: wheels
+are therefore tagged for one Python version.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, setup
+from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+TORCH_TARGET = "2.10"
+"""Oldest torch that the operators run with."""
+
+# Safe on every processor: faster instruction sets are chosen at run time, inside the kernels.
+OPTIMISATION = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+COMMON = ["-g0", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", *OPTIMISATION]
+
+
+def torch_target_version() -> str:
+    """`TORCH_TARGET` as the constant that torch's headers expect: major and minor in the two top bytes."""
+    major, minor = (int(part) for part in TORCH_TARGET.split("."))
+    return f"0x{major:02x}{minor:02x}000000000000"
+
+
+def quoted(text: str) -> str:
+    """`text` as a C string literal."""
+    return f'"{text}"'
+
+
+class BuildNative(BuildExtension):
+    """torch's builder, told the version of the package and the processors it may really use."""
+
+    def build_extensions(self) -> None:
+        os.environ.setdefault("MAX_JOBS", str(len(os.sched_getaffinity(0))))
+        version = self.distribution.get_version()
+        for extension in self.extensions:
+            if extension.name == "cgckit._build":
+                extension.define_macros.append(("CGCKIT_VERSION", quoted(version)))
+        super().build_extensions()
+
+
+def native_modules() -> list[Extension]:
+    sources = ["csrc/library.cpp", "csrc/module.cpp", *map(str, sorted(Path("csrc/cpu").glob("*.cpp")))]
+    headers = [
+        str(path) for folder in ("csrc/common", "csrc/cpu") for path in sorted(Path(folder).glob("*.h"))
+    ]
+    operators = CppExtension(
+        "cgckit._C",
+        sources,
+        depends=headers,
+        define_macros=[("TORCH_TARGET_VERSION", torch_target_version())],
+        extra_compile_args={"cxx": COMMON},
+        py_limited_api=True,
+    )
+    build_information = Extension(
+        "cgckit._build",
+        ["csrc/build_information.cpp"],
+        depends=headers,
+        include_dirs=[pybind11.get_include()],
+        define_macros=[
+            ("CGCKIT_TORCH_TARGET", quoted(TORCH_TARGET)),
+            ("CGCKIT_FLAGS", quoted(" ".join(OPTIMISATION))),
+        ],
+        extra_compile_args={"cxx": COMMON},
+        language="c++",
+    )
+    return [operators, build_information]
+
+
+setup(ext_modules=native_modules(), cmdclass={"build_ext": BuildNative})

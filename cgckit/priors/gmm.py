@@ -1,0 +1,129 @@
+"""`GaussianMixturePrior`: a Gaussian mixture of brightness and asymmetry, fitted by EM to one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from cgckit.errors import UsageError
+from cgckit.images.case import Case
+from cgckit.priors.base import Prior
+from cgckit.priors.cleaning import cleaned_probability
+from cgckit.priors.evidence import FloatArray, lesion_evidence
+from cgckit.priors.lesion_choice import Candidate, choose_lesion, every_2mm
+
+_SAMPLES = 20_000
+_NODES = 4_000
+# Fluid is far darker than tissue and never lesion here; left as it is, it would inflate the shared variance.
+_DARKEST = -3.0
+
+
+@dataclass
+class GaussianMixturePrior(Prior):
+    """Posterior of the lesion components of a Gaussian mixture (Yu, Zhao et al., Eq. 2-5).
+
+        p(e) = sum_k w_k N(e; mu_k, sigma^2),     P = sum_{k in lesion} w_k N(e; mu_k, sigma^2) / p(e)
+
+    `e` is the lesion evidence of `cgckit.priors.evidence`: smoothed FLAIR and its left-right asymmetry (and that
+    of T2). The components share one variance, so that the posterior rises with the evidence; with free variances
+    a wide component takes both tails of the histogram, and dark voxels become lesion. K and the set of lesion
+    components are chosen together by contrast (`cgckit.priors.lesion_choice`), over all K between
+    `min_components` and `max_components`.
+
+    Attributes:
+        min_components: fewest components to try.
+        max_components: most components to try.
+        smoothing: Gaussian smoothing of the main channel before the fit, standard deviation in mm.
+        asymmetry: weight of the left-right difference; 0 switches it off.
+        floor: components whose mean lies fewer MADs above the brain's median than this are never lesion.
+        min_component: connected components smaller than this share of the largest are dropped.
+        seed: of the voxel sample that the mixture is fitted to.
+    """
+
+    summary: ClassVar[str] = "Gaussian mixture by EM on FLAIR and its left-right asymmetry"
+
+    min_components: int = 4
+    max_components: int = 8
+    smoothing: float = 1.0
+    asymmetry: float = 0.5
+    floor: float = 2.0
+    min_component: float = 0.1
+    seed: int = 0
+    choice: str = field(default="", init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.min_components <= self.max_components:
+            raise UsageError(
+                "gmm: need 2 <= min_components <= max_components, "
+                f"got {self.min_components} and {self.max_components}"
+            )
+        for name in ("smoothing", "asymmetry"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise UsageError(f"gmm: {name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.min_component <= 1:
+            raise UsageError(f"gmm: min_component is a share between 0 and 1, got {self.min_component}")
+        if not np.isfinite(self.floor):
+            raise UsageError(f"gmm: floor must be a finite number of MADs, got {self.floor}")
+
+    def predict(self, case: Case) -> Tensor:
+        """Return the posterior of lesion, [H, W, L] float32 in [0, 1], 0 outside the brain."""
+        brain = case.brain.numpy()
+        evidence = lesion_evidence(case, smoothing=self.smoothing, asymmetry_weight=self.asymmetry)
+        mixtures = self._fit(evidence[brain])
+        coarse = every_2mm(case.spacing)
+        found = choose_lesion(
+            evidence[coarse.index],
+            brain[coarse.index],
+            coarse.spacing,
+            _candidates(mixtures, evidence[coarse.index]),
+            floor=self.floor,
+            min_component=self.min_component,
+        )
+        if found is None:
+            self.choice = f"no component {self.floor:g} MAD or more above the median stands out: the map is empty"
+            return torch.zeros(brain.shape)
+        lesion, contrast = found
+        self.choice = (
+            f"{lesion.total} components; lesion = the {lesion.count} brightest, mean >= {lesion.mean:.1f} MAD, "
+            f"contrast to the surroundings {contrast:.1f} MAD"
+        )
+        posterior = _posterior(mixtures[lesion.total], lesion.count, evidence)
+        return torch.from_numpy(cleaned_probability(posterior, brain, case.spacing, self.min_component))
+
+    def _fit(self, evidence: FloatArray) -> dict[int, GaussianMixture]:
+        """Fit one mixture for each K to a sample of the brain's evidence, [N]; none to a constant or tiny brain."""
+        sample = np.random.default_rng(self.seed).permutation(evidence)[:_SAMPLES].astype(np.float64)
+        sample = np.clip(sample, _DARKEST, None)[:, None]
+        mixtures = {}
+        for k in range(self.min_components, self.max_components + 1):
+            if len(np.unique(sample)) < 2 * k:
+                break
+            start = np.quantile(sample, (np.arange(k) + 0.5) / k)[:, None]
+            mixture = GaussianMixture(k, covariance_type="tied", means_init=start, random_state=self.seed, max_iter=300)
+            mixtures[k] = mixture.fit(sample)
+        return mixtures
+
+
+def _posterior(mixture: GaussianMixture, count: int, evidence: FloatArray) -> FloatArray:
+    """Posterior of the `count` brightest components at each voxel, in the shape of `evidence`.
+
+    The posterior is a smooth function of one number, so a fine table of it serves millions of voxels.
+    """
+    nodes = np.linspace(_DARKEST, max(float(evidence.max()), _DARKEST + 1), _NODES)
+    brightest = np.argsort(mixture.means_[:, 0])[-count:]
+    table = mixture.predict_proba(nodes[:, None])[:, brightest].sum(axis=1)
+    return np.interp(evidence, nodes, table).astype(np.float32)
+
+
+def _candidates(mixtures: dict[int, GaussianMixture], evidence: FloatArray) -> Iterator[Candidate]:
+    """Every set of the j brightest components of every mixture."""
+    for k, mixture in mixtures.items():
+        means = np.sort(mixture.means_[:, 0])
+        for count in range(1, k):
+            yield Candidate(k, count, float(means[-count]), _posterior(mixture, count, evidence) > 0.5)

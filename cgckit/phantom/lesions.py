@@ -16,8 +16,8 @@ SITES = ("deep", "periventricular", "juxtacortical")
 # Low-discrepancy steps: consecutive subjects of one seed spread over the range of volumes and of contrasts
 # instead of clumping, so that every cohort holds small and large, plain and barely visible lesions, whatever
 # its size.
-_VOLUME_STEP = 0.6180339887498949
-_CONTRAST_STEP = 0.3247179572447460
+_VOLUME_STEP = 0.7548776662466927
+_CONTRAST_STEP = 0.5698402909980532
 
 _SMALLEST_ML, _LARGEST_ML = 8.0, 140.0
 _CRUMB_VOXELS = 150

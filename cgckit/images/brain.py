@@ -15,11 +15,13 @@ from cgckit.images.grid import Grid, resample
 from cgckit.images.volume import Volume
 
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
 
 # An intracranial volume is at most about 2 litres; a head has 3 and more.
-_LARGEST_BRAIN_ML = 2300.0
+_LARGEST_BRAIN_ML = 2100.0
 _SMALLEST_BRAIN_ML = 300.0
 _HEAD_SPACING = 2.0
+_SENSITIVITY_MM = 30.0
 # Modalities in the order in which a whole head is best told apart from its brain.
 _HEAD_ORDER = ("ct", "t1", "flair", "t1ce", "t2")
 
@@ -76,15 +78,15 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
     canonical = volume.grid.canonical()
     grid = canonical.isotropic(max(_HEAD_SPACING, *(edge for edge in canonical.spacing if edge < 4)))
     head = resample(volume.array, volume.grid, grid)
-    tissue = _tissue(head)
+    tissue = _tissue(head, grid)
     for radius in (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0):
         core = _central_component(_erode(tissue, radius, grid.spacing))
         if core is None:
             break
         brain = _dilate(core, radius + 1, grid.spacing) & tissue
+        brain = _solid(_erode(_dilate(brain, 8, grid.spacing), 8, grid.spacing))
         if not _SMALLEST_BRAIN_ML <= _millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
             continue
-        brain = _solid(_erode(_dilate(brain, 8, grid.spacing), 8, grid.spacing))
         native: BoolArray = resample(brain, grid, volume.grid) >= 0.5
         return native
     raise BadInputError(
@@ -103,15 +105,20 @@ def _foreground(array: npt.NDArray[np.float32]) -> BoolArray | None:
     return foreground if foreground.any() else None
 
 
-def _tissue(head: npt.NDArray[np.float32]) -> BoolArray:
+def _tissue(head: FloatArray, grid: Grid) -> BoolArray:
     """Tell soft tissue from air, bone and fluid by intensity."""
     if head.min() < -500 and head.max() > 300:  # Hounsfield units
         smooth = ndimage.gaussian_filter(head, 0.5)
         hounsfield: BoolArray = (smooth > -10) & (smooth < 90)
         return hounsfield
-    smooth = ndimage.gaussian_filter(head, 0.7)
-    inside = smooth[smooth > _split(smooth.ravel(), 2)[0]]
-    result: BoolArray = smooth > _split(inside, 3)[0]
+    smooth = ndimage.gaussian_filter(np.minimum(head, np.percentile(head, 99)), 0.7)
+    inside = smooth > _split(smooth.ravel(), 2)[0]
+    # The mean of the surroundings stands for the coil's sensitivity; without it one end of the brain may be dark.
+    sigma = [_SENSITIVITY_MM / edge for edge in grid.spacing]
+    weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma)
+    smooth = np.minimum(smooth, np.percentile(smooth[inside], 80))
+    flat = smooth * weight / np.maximum(ndimage.gaussian_filter(smooth * inside, sigma), np.finfo(np.float32).tiny)
+    result: BoolArray = inside & (flat > _split(flat[inside], 3)[0])
     return result
 
 

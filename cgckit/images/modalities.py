@@ -35,8 +35,8 @@ def split_name(name: str) -> tuple[str, str | None]:
     """Split a file's name into what is left without the modality, and the modality.
 
     The rightmost word, or two words, that name a modality count: `p1_t2_flair.nii.gz` gives
-    `("p1", "flair")`, `flair.nii.gz` gives `("", "flair")`, `scan.nii.gz` gives `("scan", None)`. In BIDS names
-    a contrast agent (`ce-gadolinium`) turns T1w into `t1ce`.
+    `("p1", "flair")`, `flair.nii.gz` gives `("", "flair")`, `scan.nii.gz` gives `("scan", None)`. In BIDS
+    names a contrast agent (`ce-gadolinium`) turns T1w into `t1ce`.
     """
     stem = _SUFFIX.sub("", name)
     words = list(re.finditer(r"[A-Za-z0-9]+", stem))

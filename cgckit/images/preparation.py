@@ -87,6 +87,7 @@ def prepare(subject: Subject, modalities: Sequence[str], spacing: float = IMAGE_
         spacing=grid.spacing,
         grid=grid,
         native=native,
+        source=subject.source,
     )
 
 
@@ -120,6 +121,7 @@ def resample_case(case: Case, spacing: float) -> Case:
         spacing=target.spacing,
         grid=None if case.grid is None else target,
         native=case.native,
+        source=case.source,
     )
 
 

@@ -60,7 +60,7 @@ class Option:
         return "(required)" if self.default is REQUIRED else format_value(self.default)
 
     def read(self, value: object) -> object:
-        """Return `value`, parsed if it is text, as the option's type; ValueError says what is wrong with it."""
+        """Return `value` as the option's type, parsed if it is text; ValueError says what is wrong."""
         return parse(value, self.type) if isinstance(value, str) else check(value, self.type)
 
 
@@ -108,7 +108,7 @@ def describe_options(options: tuple[Option, ...]) -> str:
 
 
 def parse(text: str, kind: Any) -> object:
-    """Read `text` as a scalar, Path, Literal, tuple or union of these, as `kind` says; ValueError if it is not one."""
+    """Read `text` as `kind`: scalar, Path, Literal, tuple or union of these; ValueError if it is none."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is str:
         return text
@@ -139,7 +139,7 @@ def parse(text: str, kind: Any) -> object:
 
 
 def check(value: object, kind: Any) -> object:
-    """Return a Python `value` as type `kind` (an int is a float, a list a tuple); ValueError if it does not fit."""
+    """Return `value` as type `kind` (an int is a float, a list a tuple); ValueError if it does not fit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
@@ -169,7 +169,7 @@ def describe_type(kind: Any) -> str:
         return f"{describe_type(arguments[0])},{describe_type(arguments[0])},..."
     if origin is tuple:
         return ",".join(describe_type(item) for item in arguments)
-    return _SCALARS.get(kind) or getattr(kind, "__name__", str(kind))
+    return _SCALARS.get(kind) or str(getattr(kind, "__name__", kind))
 
 
 def format_value(value: object) -> str:

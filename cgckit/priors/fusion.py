@@ -1,0 +1,72 @@
+"""`FusionPrior`: several priors at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from cgckit.errors import UsageError
+from cgckit.images.case import Case
+from cgckit.priors.base import Prior
+
+
+@dataclass
+class FusionPrior(Prior):
+    """Mean probability of several priors, `P = (P_1 + ... + P_n) / n`; written `a+b` on the command line.
+
+    Attributes:
+        members: the priors.
+
+    Raises:
+        UsageError: if there are no members.
+    """
+
+    summary: ClassVar[str] = "Mean probability of several priors"
+
+    members: tuple[Prior, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise UsageError("a fusion needs at least one prior")
+
+    @property
+    def requires_fit(self) -> bool:  # type: ignore[override] # a constant of other classes, here the members'
+        """Whether any member must see the cohort first."""
+        return any(member.requires_fit for member in self.members)
+
+    def fit(self, cases: Sequence[Case]) -> Self:
+        """Fit each member on the cohort."""
+        for member in self.members:
+            member.fit(cases)
+        return self
+
+    def predict(self, case: Case) -> Tensor:
+        """Return the members' mean, [H, W, L] float32."""
+        maps = [member.predict(case) for member in self.members]
+        self.choice = "; ".join(member.choice for member in self.members if member.choice)
+        return torch.stack(maps).mean(dim=0)
+
+    def fingerprint(self, case: Case) -> str:
+        """Hash of the members' own."""
+        prints = [member.fingerprint(case) for member in self.members]
+        return hashlib.sha256("\n".join(prints).encode()).hexdigest() if any(prints) else ""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What the members learned, each name preceded by the member's position."""
+        return {
+            f"{position}.{name}": tensor
+            for position, member in enumerate(self.members)
+            for name, tensor in member.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Give each member its part of `state`."""
+        for position, member in enumerate(self.members):
+            prefix = f"{position}."
+            member.load_state({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

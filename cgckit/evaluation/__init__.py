@@ -1,0 +1,6 @@
+"""Scoring masks against references: the only part of cgckit that reads a reference."""
+
+from cgckit.evaluation.compare import evaluate
+from cgckit.evaluation.result import EvaluationResult, Row, Summary
+
+__all__ = ["EvaluationResult", "Row", "Summary", "evaluate"]

@@ -1,0 +1,91 @@
+"""`evaluate`: compare masks with references."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from cgckit.errors import BadInputError
+from cgckit.evaluation.pairing import Predicted, find_predictions, find_reference
+from cgckit.evaluation.result import EvaluationResult, Row
+from cgckit.images.volume import Volume
+from cgckit.metrics import score
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    prediction: str | Path,
+    reference: str | Path,
+    *,
+    labels: Sequence[int] = (),
+    allow_missing: bool = False,
+    progress: bool = False,
+) -> EvaluationResult:
+    """Score masks against references.
+
+    A voxel is predicted where the map is 0.5 or more: that is every label of a mask, and what is more likely
+    lesion than not in a map of probability.
+
+    Args:
+        prediction: an output folder of `refine`, `prior` or `predict`, whose prior and refined maps are
+        scored; or a mask
+            file, a folder of masks, or a pattern such as `masks/{subject}_mask.nii.gz`.
+        reference: a file, for one subject; a folder of files with the subjects' names in theirs; a folder
+        with a folder
+            for each subject that holds a segmentation (`seg.nii.gz`, `*_seg.nii.gz`); or a pattern with
+            `{subject}`. Subjects of an output folder are found by their names in the run's input.
+        labels: which values of the reference are lesion; by default all above 0.
+        allow_missing: leave out subjects without reference, which is an error otherwise.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        BadInputError: nothing found, no reference, an unreadable file, or two files on different grids.
+
+    Example:
+        >>> result = evaluate("refined/", "references/")  # doctest: +SKIP
+        >>> result.summary("refined").mean["dice"]  # doctest: +SKIP
+    """
+    predictions = find_predictions(prediction)
+    pairs = [
+        (predicted, found)
+        for predicted in predictions
+        if (found := find_reference(reference, predicted, alone=len(predictions) == 1)) is not None
+    ]
+    paired = {predicted.subject for predicted, _ in pairs}
+    missing = tuple(predicted.subject for predicted in predictions if predicted.subject not in paired)
+    if missing and not (allow_missing and pairs):
+        hint = "" if not pairs else "; add it, or pass --allow-missing to leave them out"
+        raise BadInputError(f"{reference}: no reference of {', '.join(missing)}{hint}")
+    if missing:
+        logger.warning("no reference of %s: left out", ", ".join(missing))
+    bar = track(pairs, "Scoring", console=Console(stderr=True), transient=True, disable=not progress)
+    return EvaluationResult(tuple(row for pair in bar for row in _score_subject(*pair, labels)), missing)
+
+
+def read_reference(path: Path, labels: Sequence[int]) -> tuple[npt.NDArray[np.bool_], Volume]:
+    """Read a reference as a mask, [H, W, L] bool, with the volume that it came from."""
+    volume = Volume.load(path, allow_constant=True)
+    mask = np.isin(np.rint(volume.array), labels) if labels else volume.array > 0
+    return mask, volume
+
+
+def _score_subject(predicted: Predicted, reference: Path, labels: Sequence[int]) -> list[Row]:
+    expected, frame = read_reference(reference, labels)
+    rows = []
+    for name, path in predicted.maps.items():
+        volume = Volume.load(path, allow_constant=True)
+        if not volume.grid.matches(frame.grid):
+            raise BadInputError(
+                f"{path} and {reference}: different grids (shapes {volume.grid.shape} and "
+                f"{frame.grid.shape}, or their affines); resample one to the other"
+            )
+        scores = score(volume.array >= 0.5, expected, frame.grid.spacing)
+        rows.append(Row(predicted.subject, predicted.label, name, scores, path, reference))
+    return rows

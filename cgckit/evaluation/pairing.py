@@ -1,0 +1,197 @@
+"""Which mask is to be compared with which reference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgckit.derivatives import Derivatives
+from cgckit.errors import BadInputError
+from cgckit.images.modalities import is_brain_mask, is_mask, is_nifti, split_name
+
+REFINED, PRIOR, MASK = "refined", "prior", "mask"
+
+_PLACE = "{subject}"
+_SEGMENTATION = re.compile(r"(^|[_-])seg\.nii(\.gz)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is to be scored for one subject.
+
+    Attributes:
+        subject: its name in the input of the run, or in the name of its mask.
+        label: its label in a folder of results; None for masks from elsewhere.
+        maps: file of each map: `prior` and `refined`, or `mask`. Files hold masks or probabilities.
+    """
+
+    subject: str
+    label: str | None
+    maps: Mapping[str, Path]
+
+
+def find_predictions(prediction: str | Path) -> list[Predicted]:
+    """Find the masks: an output folder of cgckit, a file, a folder of files or a pattern.
+
+    Raises:
+        BadInputError: if there are none.
+    """
+    path = Path(prediction)
+    if _is_pattern(str(prediction)):
+        found = [Predicted(name, None, {MASK: file}) for name, file in _expand(str(prediction))]
+    elif path.is_file():
+        found = [_plain(path)]
+    elif path.is_dir():
+        results = any(path.glob("sub-*/anat/*_space-orig_*"))
+        found = _of_results(Derivatives(path)) if results else [_plain(file) for file in _nifti_in(path)]
+    else:
+        raise BadInputError(f"{prediction}: no such file or folder")
+    if not found:
+        raise BadInputError(f"{prediction}: no mask found; give .nii.gz files, a folder of them or a pattern")
+    names = [predicted.subject for predicted in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BadInputError(f"{prediction}: several masks of {twice}; give a pattern with {_PLACE}")
+    return found
+
+
+def find_reference(reference: str | Path, predicted: Predicted, *, alone: bool) -> Path | None:
+    """Find one subject's reference; None if there is none.
+
+    Args:
+        reference: a file; a folder of files that have the subject's name in theirs; a folder with a folder
+        for each
+            subject; or a pattern with `{subject}`.
+        predicted: the subject.
+        alone: whether it is the only subject, which is when `reference` may be one file.
+
+    Raises:
+        BadInputError: if `reference` does not exist, is one file for several subjects, or offers several
+        files.
+    """
+    names = [predicted.subject] + ([f"sub-{predicted.label}"] if predicted.label else [])
+    path = Path(reference)
+    if _PLACE in str(reference):
+        for name in names:
+            if files := [file for _, file in _expand(str(reference).replace(_PLACE, _escape(name)))]:
+                return _only(files, predicted.subject)
+        return None
+    if path.is_file():
+        if not alone:
+            raise BadInputError(
+                f"{path}: one reference for several subjects; give a folder or a pattern with {_PLACE}"
+            )
+        return path
+    if not path.is_dir():
+        raise BadInputError(f"{path}: no such file or folder")
+    for name in names:
+        inside = [
+            file
+            for entry in path.iterdir()
+            if entry.is_dir() and _names(entry, name)
+            for file in entry.rglob("*")
+        ]
+        for files in ([file for file in _nifti_in(path) if _names(file, name)], inside):
+            if candidates := _references_among(files):
+                return _only(candidates, predicted.subject)
+    return None
+
+
+def _of_results(results: Derivatives) -> list[Predicted]:
+    """The maps in an output folder of `refine`, `prior` or `predict`, named through its participants.tsv."""
+    found = []
+    for label, source in results.subjects().items():
+        anat = results.refined_mask(label).parent
+        priors = sorted(anat.glob("*_space-orig_seg-*_label-L_probseg.nii.gz"))
+        maps = (
+            {PRIOR: priors[0]}
+            if len(priors) == 1
+            else {f"{PRIOR} {_seg_entity(file)}": file for file in priors}
+        )
+        if results.refined_mask(label).exists():
+            maps[REFINED] = results.refined_mask(label)
+        if not maps:
+            raise BadInputError(f"{results.root}: no mask of sub-{label} yet; let the run finish first")
+        found.append(Predicted(source, label, maps))
+    return found
+
+
+def _seg_entity(path: Path) -> str:
+    match = re.search(r"_seg-([A-Za-z0-9]+)_", path.name)
+    return match.group(1) if match else path.name
+
+
+def _plain(path: Path) -> Predicted:
+    """A mask from elsewhere, named by its file without the words that only say that it is a mask."""
+    stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    words = re.split(r"(?=[_-])", stem)
+    while len(words) > 1 and is_mask(words[-1].strip("_-")):
+        words.pop()
+    return Predicted("".join(words), None, {MASK: path})
+
+
+def _references_among(files: Sequence[Path]) -> list[Path]:
+    """Those that are segmentations by name, else those that are at least no image and no brain mask."""
+    files = [
+        file for file in files if is_nifti(file.name) and file.is_file() and not is_brain_mask(file.name)
+    ]
+    for kind in (
+        lambda name: _SEGMENTATION.search(name) is not None,
+        is_mask,
+        lambda name: split_name(name)[1] is None,
+    ):
+        if chosen := [file for file in files if kind(file.name)]:
+            return sorted(chosen)
+    return []
+
+
+def _only(files: Sequence[Path], subject: str) -> Path:
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise BadInputError(
+            f"{files[0].parent}: several references of {subject} ({names}); give a pattern with {_PLACE}"
+        )
+    return files[0]
+
+
+def _names(path: Path, subject: str) -> bool:
+    """Whether the subject's name is in the file's, not followed or preceded by letters or digits: 1 is not in
+    10."""
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(subject)}(?![A-Za-z0-9])", path.name) is not None
+
+
+def _nifti_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_nifti(path.name))
+
+
+def _is_pattern(text: str) -> bool:
+    return _PLACE in text or ("*" in text and not Path(text).exists())
+
+
+def _escape(name: str) -> str:
+    """Make a name match itself only in a pattern."""
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _expand(pattern: str) -> list[tuple[str, Path]]:
+    """Files that match a pattern, each with the text that stands for `{subject}` (or its plain name without
+    one)."""
+    path = Path(pattern)
+    anchor, relative = (Path(path.anchor), path.relative_to(path.anchor)) if path.anchor else (Path(), path)
+    parts = re.split(r"(\{subject\}|\*|\?)", str(relative))
+    seen = False
+    expression = ""
+    for part in parts:
+        if part == _PLACE:
+            expression += "(?P=subject)" if seen else "(?P<subject>[^/]+?)"
+            seen = True
+        else:
+            expression += {"*": "[^/]*", "?": "[^/]"}.get(part) or re.escape(part)
+    found = []
+    for file in sorted(anchor.glob(str(relative).replace(_PLACE, "*"))):
+        match = re.fullmatch(expression, str(file.relative_to(anchor)))
+        if file.is_file() and is_nifti(file.name) and (match or not seen):
+            found.append((match["subject"] if match and seen else _plain(file).subject, file))
+    return found

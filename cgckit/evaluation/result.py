@@ -1,0 +1,124 @@
+"""`EvaluationResult`: scores of every subject and their means, as tables and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from cgckit.derivatives import Derivatives
+from cgckit.metrics import Scores
+
+METRICS: tuple[str, ...] = tuple(field.name for field in fields(Scores))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one map of one subject.
+
+    Attributes:
+        subject: its name in the input.
+        label: its label in a folder of results; None for masks from elsewhere.
+        map: `prior`, `refined` or `mask`; with several priors, `prior NAME`.
+        scores: the agreement.
+        prediction: the file that was scored.
+        reference: the file that it was scored against.
+    """
+
+    subject: str
+    label: str | None
+    map: str
+    scores: Scores
+    prediction: Path
+    reference: Path
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and standard deviation (of a sample: n - 1) over subjects, for each of `METRICS`.
+
+    Both are over the finite values; `infinite` counts the others. They are NaN where no value is left, and
+    the deviation also where only one is.
+    """
+
+    map: str
+    subjects: int
+    mean: Mapping[str, float]
+    sd: Mapping[str, float]
+    infinite: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What `evaluate` found: a row for each subject and map, and the subjects that have no reference."""
+
+    rows: tuple[Row, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The maps that were scored, in order of appearance."""
+        return tuple(dict.fromkeys(row.map for row in self.rows))
+
+    def summary(self, map_: str) -> Summary:
+        """Mean and spread of one map over its subjects; KeyError if there is no such map."""
+        scores = [row.scores for row in self.rows if row.map == map_]
+        if not scores:
+            raise KeyError(f"no map {map_!r}; there are: {', '.join(self.maps)}")
+        values = {metric: np.array([getattr(score, metric) for score in scores]) for metric in METRICS}
+        finite = {metric: column[np.isfinite(column)] for metric, column in values.items()}
+        return Summary(
+            map=map_,
+            subjects=len(scores),
+            mean={
+                metric: float(column.mean()) if column.size else np.nan for metric, column in finite.items()
+            },
+            sd={
+                metric: float(column.std(ddof=1)) if column.size > 1 else np.nan
+                for metric, column in finite.items()
+            },
+            infinite={metric: len(scores) - column.size for metric, column in finite.items()},
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """All of it as JSON; what is not finite is null, beside the number of infinite values."""
+        return {
+            "rows": [
+                {
+                    "subject": row.subject,
+                    "map": row.map,
+                    **_finite(asdict(row.scores)),
+                    "prediction": str(row.prediction),
+                    "reference": str(row.reference),
+                }
+                for row in self.rows
+            ],
+            "summary": [
+                {
+                    "map": summary.map,
+                    "subjects": summary.subjects,
+                    "mean": _finite(summary.mean),
+                    "sd": _finite(summary.sd),
+                    "infinite": dict(summary.infinite),
+                }
+                for summary in map(self.summary, self.maps)
+            ],
+            "missing": list(self.missing),
+        }
+
+    def write(self, folder: str | Path) -> None:
+        """Write `evaluation.tsv`, a row for each subject and map, and `evaluation.json`, with the means.
+
+        Raises:
+            BadInputError: if the folder cannot be written.
+        """
+        files = Derivatives.create(folder)
+        rows = [{"subject": row.subject, "map": row.map, **_finite(asdict(row.scores))} for row in self.rows]
+        files.write_table("evaluation.tsv", rows)
+        files.write_json("evaluation.json", self.to_json())
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}

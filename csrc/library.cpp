@@ -10,7 +10,8 @@ STABLE_TORCH_LIBRARY(cgckit, m) {
       "patch_statistics(Tensor features, Tensor probability, Tensor? mask, int[] patch_size, int[] stride, "
       "float threshold, bool pooled) -> (Tensor norm, Tensor order, Tensor counts)");
 
-  // temperature [] float64 -> per patch, 0 where it is no anchor of a group with at least two:
+  // temperature [] float64 -> per patch, in float64 whatever the features are; 0 where it is no anchor of a
+  // group with at least two:
   //   log_z [G, N] = log sum_{k != i} exp((s_ik - 1) / tau), so that LSE_i = log_z_i + 1 / tau;
   //   pos [G, N] mean similarity to the other anchors;
   //   expected [G, N] = sum_k P_ik s_ik, kept for the gradient of the temperature.

@@ -20,15 +20,15 @@ def patch_contrast(
 ) -> tuple[Tensor, Tensor]:
     """Return log_z [G, N] and pos [G, N], as `torch.ops.cgckit.patch_contrast` does.
 
-    log_z_i = log sum_{k != i} exp((s_ik - 1) / tau), so LSE_i = log_z_i + 1 / tau. Both are 0 for patches
-    that are no anchor of a group with at least two. The number of anchors is read on the host.
+    log_z_i = log sum_{k != i} exp((s_ik - 1) / tau), so LSE_i = log_z_i + 1 / tau. Both are float64, and 0
+    for patches that are no anchor of a group with at least two. The number of anchors is read on the host.
     """
     groups, patches = order.shape
     x = grid.vectors(features).reshape(groups, patches, -1)
     log_z, pos = [], []
     for g, (anchors, members) in enumerate(counts.tolist()):
         # Connected to the graph whatever the number of anchors; a product with zero would let NaN through.
-        zeros = x.new_zeros(patches) + x[g].flatten()[:0].sum() + 0 * temperature.to(x.dtype)
+        zeros = temperature.new_zeros(patches) + x[g].flatten()[:0].sum() + 0 * temperature
         if anchors < 2:
             log_z.append(zeros)
             pos.append(zeros)
@@ -36,21 +36,21 @@ def patch_contrast(
         chosen = x[g, order[g, :members]]
         u = chosen / torch.linalg.vector_norm(chosen, dim=1, keepdim=True)
         rows = order[g, :anchors]
-        log_z.append(zeros.index_copy(0, rows, _log_z(u, anchors, temperature.to(x.dtype))))
-        pos.append(zeros.index_copy(0, rows, _positive_similarity(u[:anchors])))
+        log_z.append(zeros.index_copy(0, rows, _lse(u, anchors, temperature.to(x.dtype)) - 1 / temperature))
+        pos.append(zeros.index_copy(0, rows, _positive_similarity(u[:anchors]).double()))
     return torch.stack(log_z), torch.stack(pos)
 
 
-def _log_z(u: Tensor, anchors: int, temperature: Tensor) -> Tensor:
-    """log sum_{k != i} exp((s_ik - 1) / tau) of the first `anchors` rows of `u` [M, D]."""
+def _lse(u: Tensor, anchors: int, temperature: Tensor) -> Tensor:
+    """log sum_{k != i} exp(s_ik / tau) of the first `anchors` rows of `u` [M, D]."""
     starts = range(0, anchors, BLOCK)
     if len(starts) == 1 or not torch.is_grad_enabled():
-        return torch.cat([_log_z_of_block(u, a, min(a + BLOCK, anchors), temperature) for a in starts])
+        return torch.cat([_lse_of_block(u, a, min(a + BLOCK, anchors), temperature) for a in starts])
     # Each block is computed again in the backward pass, so that no [n, M] matrix is ever kept.
     return torch.cat(
         [
             checkpoint(
-                _log_z_of_block,
+                _lse_of_block,
                 u,
                 a,
                 min(a + BLOCK, anchors),
@@ -63,10 +63,10 @@ def _log_z(u: Tensor, anchors: int, temperature: Tensor) -> Tensor:
     )
 
 
-def _log_z_of_block(u: Tensor, begin: int, end: int, temperature: Tensor) -> Tensor:
+def _lse_of_block(u: Tensor, begin: int, end: int, temperature: Tensor) -> Tensor:
     itself = torch.arange(begin, end, device=u.device)[:, None] == torch.arange(len(u), device=u.device)
-    logits = (u[begin:end] @ u.T - 1) / temperature
-    return torch.logsumexp(logits.masked_fill(itself, -torch.inf), dim=1)
+    logits = (u[begin:end] @ u.T) / temperature
+    return torch.logsumexp(logits.masked_fill(itself, -torch.inf), dim=1).double()
 
 
 def _positive_similarity(u: Tensor) -> Tensor:

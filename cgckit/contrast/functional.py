@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,8 +13,6 @@ from cgckit.contrast import blockwise, ops, patches, reference
 from cgckit.contrast.patches import PatchGrid
 
 Implementation = Literal["fused", "blockwise", "reference"]
-Scope = Literal["image", "batch"]
-Reduction = Literal["mean", "sum", "none"]
 
 
 def patch_contrastive_loss(
@@ -26,9 +24,9 @@ def patch_contrastive_loss(
     temperature: float | Tensor = 0.2,
     threshold: float = 0.5,
     mask: Tensor | None = None,
-    scope: Scope = "image",
-    reduction: Reduction = "mean",
-    implementation: Literal["auto", "fused", "blockwise", "reference"] = "auto",
+    scope: str = "image",
+    reduction: str = "mean",
+    implementation: str = "auto",
 ) -> Tensor:
     """Pull the lesion patches of a feature map together and push them away from all others.
 
@@ -46,7 +44,7 @@ def patch_contrastive_loss(
 
     With n <= 1 the loss and its gradient are 0. A patch of norm zero, and one with less than half of its
     voxels inside `mask`, leaves Omega; its gradient is 0. NaN among the features of Omega gives NaN. The loss
-    does not change if a patch is scaled, so it does not bound the norm of the features: normalise them before.
+    does not change if a patch is scaled, so it does not bound the norm of the features: normalise them first.
 
     Args:
         features: feature map [B, C, H, W, L], L = 1 for 2-D maps. float32 and float64 are computed as they
@@ -79,8 +77,8 @@ def patch_contrastive_loss(
         >>> patch_contrastive_loss(features, probability, patch_size=(3, 3, 4)).backward()
     """
     grid = _check(features, probability, patch_size, stride, threshold, mask)
-    _choice("scope", scope, Scope)
-    _choice("reduction", reduction, Reduction)
+    _check_choice("scope", scope, ("image", "batch"))
+    _check_choice("reduction", reduction, ("mean", "sum", "none"))
     chosen = resolve_implementation(implementation, features.device, features.dtype)
     tau = _temperature(temperature, features)
     with torch.autocast(features.device.type, enabled=False):
@@ -233,6 +231,6 @@ def _check_threshold(threshold: float) -> None:
         raise ValueError(f"threshold must be in [0, 1], not {threshold}")
 
 
-def _choice(name: str, value: str, options: object) -> None:
-    if value not in get_args(options):
-        raise ValueError(f"{name} must be {' or '.join(get_args(options))}, not {value!r}")
+def _check_choice(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ValueError(f"{name} must be {' or '.join(options)}, not {value!r}")

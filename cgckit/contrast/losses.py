@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 
-from cgckit.contrast.functional import Reduction, Scope, patch_contrastive_loss
+from cgckit.contrast.functional import patch_contrastive_loss
 
 
 class PatchContrastiveLoss(nn.Module):
@@ -27,18 +26,18 @@ class PatchContrastiveLoss(nn.Module):
         stride: int | Sequence[int] | None = None,
         temperature: float | Tensor = 0.2,
         threshold: float = 0.5,
-        scope: Scope = "image",
-        reduction: Reduction = "mean",
-        implementation: Literal["auto", "fused", "blockwise", "reference"] = "auto",
+        scope: str = "image",
+        reduction: str = "mean",
+        implementation: str = "auto",
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.stride = stride
         self.temperature = temperature
         self.threshold = threshold
-        self.scope: Scope = scope
-        self.reduction: Reduction = reduction
-        self.implementation: Literal["auto", "fused", "blockwise", "reference"] = implementation
+        self.scope = scope
+        self.reduction = reduction
+        self.implementation = implementation
 
     def forward(self, features: Tensor, probability: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the loss of `features` [B, C, H, W, L] given `probability` and `mask` [B, H, W, L]."""

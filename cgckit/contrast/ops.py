@@ -111,7 +111,8 @@ def _fake_contrast(
     patch_size: Sequence[int],
     stride: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return norm.new_empty(norm.shape), norm.new_empty(norm.shape), norm.new_empty(norm.shape)
+    per_patch = [torch.empty_like(norm, dtype=torch.float64) for _ in range(3)]
+    return per_patch[0], per_patch[1], per_patch[2]
 
 
 def _fake_backward(

@@ -8,24 +8,28 @@ from torch import Tensor
 from cgckit.contrast.patches import PatchGrid, inside, positive
 
 
-def group_loss(x: Tensor, is_positive: Tensor, temperature: Tensor) -> Tensor:
-    """Loss of one group: patches `x` [M, D] that all take part, `is_positive` [M] bool.
+def anchor_terms(u: Tensor, is_positive: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """Return LSE_i [n] and pos_i [n] of the anchors, n >= 2, among the unit vectors `u` [M, D].
 
-    u_i   = x_i / |x_i|,   s_ij = u_i . u_j
+    s_ij  = u_i . u_j
     LSE_i = log sum_{k != i} exp(s_ik / tau)
     pos_i = 1 / (n - 1) sum_{j in Omega+, j != i} s_ij
-    L     = 1 / n sum_{i in Omega+} (LSE_i - pos_i / tau)
     """
-    u = x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
     anchors = is_positive.nonzero().squeeze(1)
-    n = len(anchors)
-    if n <= 1:
-        return x.flatten()[:0].sum() + 0 * temperature
     s = u[anchors] @ u.T  # [n, M]
-    itself = anchors[:, None] == torch.arange(len(x), device=x.device)
+    itself = anchors[:, None] == torch.arange(len(u), device=u.device)
     lse = torch.logsumexp((s / temperature).masked_fill(itself, -torch.inf), dim=1)
     others = is_positive & ~itself
-    pos = torch.where(others, s, 0).sum(1) / (n - 1)
+    pos = torch.where(others, s, 0).sum(1) / (len(anchors) - 1)
+    return lse, pos
+
+
+def group_loss(x: Tensor, is_positive: Tensor, temperature: Tensor) -> Tensor:
+    """Return the mean of LSE_i - pos_i / tau over the anchors among the patches `x` [M, D], all in Omega."""
+    if is_positive.sum() <= 1:
+        return x.flatten()[:0].sum() + 0 * temperature
+    u = x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    lse, pos = anchor_terms(u, is_positive, temperature)
     return (lse - pos / temperature).mean()
 
 

@@ -1,17 +1,34 @@
 // The scalars of the loss that every device must agree on.
 //
-// With E_ik = exp((s_ik - shift) / tau): s <= 1, so the fixed shift 1 needs no running maximum, and in
-// float32 the smallest term, exp(-2 / tau), is a normal number for every tau down to the limit below.
+// E_ik = exp((s_ik - shift) / tau). As s <= 1, the fixed shift 1 needs no running maximum and underflows for
+// no tau above 0.023; but rounding (s - 1) / tau costs 6e-8 / tau of E, so that below the limit here the
+// shift is the largest similarity of the row, as in a plain softmax.
 #pragma once
+
+#include <cmath>
 
 #include "macros.h"
 
 namespace cgckit {
 
-constexpr double kFixedShiftLimit = 0.0229;
+constexpr double kFixedShiftLimit = 0.1;
 
-CGCKIT_HOST_DEVICE inline bool fixed_shift_is_safe(double temperature) {
-  return temperature >= kFixedShiftLimit;
+CGCKIT_HOST_DEVICE inline bool shift_is_fixed(double temperature) { return temperature >= kFixedShiftLimit; }
+
+// The weight g P_k / tau = factor * E_k of a row with gradient g and log_z = log sum_k exp((s_k - 1) / tau).
+// Without the fixed shift, E_k is taken relative to the soft maximum tau LSE, as T holds it: `factor` makes
+// up for its rounding, and no product with 1 / Z can overflow.
+struct SoftmaxScale {
+  double shift;
+  double factor;
+};
+
+template <typename T>
+CGCKIT_HOST_DEVICE inline SoftmaxScale softmax_scale(double g, double log_z, double temperature) {
+  if (shift_is_fixed(temperature)) return {1.0, g / temperature * std::exp(-log_z)};
+  const double soft_maximum = 1.0 + temperature * log_z;
+  const double shift = static_cast<double>(static_cast<T>(soft_maximum));
+  return {shift, g / temperature * std::exp((shift - soft_maximum) / temperature)};
 }
 
 // d log Z / d tau with log Z = log sum exp((s - 1) / tau), from the expected similarity sum_k P_ik s_ik.

@@ -11,9 +11,9 @@ namespace cgckit {
 
 constexpr double kLog2E = 1.4426950408889634;
 
-// Relative error 2e-8 before rounding: x = n + r with |r| <= 1/2, minimax polynomial of degree 6 for 2^r,
-// and 2^n put together from its bits. Below -126 the result stays at 2^-126 or so, which no sum of ours
-// can feel; NaN stays NaN.
+// x = n + r with integer n and |r| <= 1/2; a minimax polynomial of degree 6 for 2^r (relative error 2e-8
+// before rounding) times 2^n, put together from its bits. Below 2^-126 the result stays there, which no sum
+// of ours can feel; NaN stays NaN.
 CGCKIT_HOST_DEVICE CGCKIT_INLINE float exp2_nonpositive(float x) {
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
   constexpr int32_t kRounderBits = 0x4b400000;

@@ -28,7 +28,7 @@ struct UnitGradients {
 
 template <typename T>
 void add_softmax_part(const Members<T>& members, double temperature, const int64_t* order,
-                      const GradientInputs<T>& gradient, UnitGradients<T>& out,
+                      const GradientInputs& gradient, UnitGradients<T>& out,
                       const ParallelFor& parallel_for) {
   const auto softmax_weights = tile_kernels<T>().softmax_weights;
   const T scale = static_cast<T>(kLog2E / temperature);
@@ -47,9 +47,9 @@ void add_softmax_part(const Members<T>& members, double temperature, const int64
         for (int64_t i = begin; i < end; ++i) {
           T* weight = scratch.tile.data() + (i - begin) * kMaxColumnBlock;
           const TileRow<T> row{weight, members.inverse_norm.data() + column, members.scale(i), columns};
-          const double log2_z = kLog2E * static_cast<double>(gradient.log_z[order[i]]);
-          const double pull = static_cast<double>(gradient.grad_log_z[order[i]]) / temperature;
-          softmax_weights(row, scale, static_cast<T>(log2_z), static_cast<T>(pull));
+          const SoftmaxScale row_scale =
+              softmax_scale<T>(gradient.grad_log_z[order[i]], gradient.log_z[order[i]], temperature);
+          softmax_weights(row, scale, static_cast<T>(row_scale.shift), static_cast<T>(row_scale.factor));
           if (i >= column && i < column + columns) weight[i - column] = T(0);
           for (int64_t k = 0; k < columns; ++k) {
             by_anchor.at(i - begin, column + k) = weight[k];
@@ -65,12 +65,12 @@ void add_softmax_part(const Members<T>& members, double temperature, const int64
 
 // Adds what pos contributes, removes the part along u_i and divides by the norm: row i becomes dL / dx_i.
 template <typename T>
-void finish_rows(const Members<T>& members, const int64_t* order, const T* grad_pos, UnitGradients<T>& out,
-                 const ParallelFor& parallel_for) {
+void finish_rows(const Members<T>& members, const int64_t* order, const double* grad_pos,
+                 UnitGradients<T>& out, const ParallelFor& parallel_for) {
   const size_t anchors = static_cast<size_t>(members.anchors);
   std::vector<double> h(anchors), weight(anchors), weight_h(anchors);
   for (size_t i = 0; i < anchors; ++i) {
-    h[i] = static_cast<double>(grad_pos[order[i]]);
+    h[i] = grad_pos[order[i]];
     weight[i] = static_cast<double>(members.inverse_norm[i]);
     weight_h[i] = weight[i] * h[i];
   }
@@ -132,7 +132,7 @@ void scatter(const ContrastInputs<T>& in, int64_t g, UnitGradients<T>& rows, con
 }  // namespace
 
 template <typename T>
-void backward(const ContrastInputs<T>& in, const GradientInputs<T>& gradient, const GradientOutputs<T>& out,
+void backward(const ContrastInputs<T>& in, const GradientInputs& gradient, const GradientOutputs<T>& out,
               const ParallelFor& parallel_for) {
   const std::vector<int64_t> offset = PatchElements(in.grid, in.channels_last()).offsets(in.strides);
   double by_temperature = 0;
@@ -141,24 +141,23 @@ void backward(const ContrastInputs<T>& in, const GradientInputs<T>& gradient, co
     if (members.anchors < 2) continue;
     const int64_t first = g * in.patches();
     const int64_t* order = in.order + first;
-    const GradientInputs<T> of_group{gradient.grad_log_z + first, gradient.grad_pos + first,
-                                     gradient.log_z + first, gradient.expected + first};
+    const GradientInputs of_group{gradient.grad_log_z + first, gradient.grad_pos + first,
+                                  gradient.log_z + first, gradient.expected + first};
     UnitGradients<T> rows(members);
     add_softmax_part(members, in.temperature, order, of_group, rows, parallel_for);
     finish_rows(members, order, of_group.grad_pos, rows, parallel_for);
     scatter(in, g, rows, out, parallel_for);
     for (int64_t i = 0; i < members.anchors; ++i) {
       by_temperature +=
-          static_cast<double>(of_group.grad_log_z[order[i]]) *
-          log_z_by_temperature(static_cast<double>(of_group.expected[order[i]]), in.temperature);
+          of_group.grad_log_z[order[i]] * log_z_by_temperature(of_group.expected[order[i]], in.temperature);
     }
   }
   *out.temperature = by_temperature;
 }
 
-template void backward(const ContrastInputs<float>&, const GradientInputs<float>&,
-                       const GradientOutputs<float>&, const ParallelFor&);
-template void backward(const ContrastInputs<double>&, const GradientInputs<double>&,
-                       const GradientOutputs<double>&, const ParallelFor&);
+template void backward(const ContrastInputs<float>&, const GradientInputs&, const GradientOutputs<float>&,
+                       const ParallelFor&);
+template void backward(const ContrastInputs<double>&, const GradientInputs&, const GradientOutputs<double>&,
+                       const ParallelFor&);
 
 }  // namespace cgckit::cpu

@@ -46,19 +46,17 @@ struct ContrastInputs {
   Members<T> members(int64_t g, const std::vector<int64_t>& offset) const;
 };
 
-template <typename T>
 struct ContrastOutputs {  // [G, N] each
-  T* log_z;
-  T* pos;
-  T* expected;
+  double* log_z;
+  double* pos;
+  double* expected;
 };
 
-template <typename T>
 struct GradientInputs {  // [G, N] each
-  const T* grad_log_z;
-  const T* grad_pos;
-  const T* log_z;
-  const T* expected;
+  const double* grad_log_z;
+  const double* grad_pos;
+  const double* log_z;
+  const double* expected;
 };
 
 template <typename T>
@@ -73,10 +71,10 @@ void statistics(const StatisticsInputs<T>& in, const StatisticsOutputs<T>& out,
                 const ParallelFor& parallel_for);
 
 template <typename T>
-void forward(const ContrastInputs<T>& in, const ContrastOutputs<T>& out, const ParallelFor& parallel_for);
+void forward(const ContrastInputs<T>& in, const ContrastOutputs& out, const ParallelFor& parallel_for);
 
 template <typename T>
-void backward(const ContrastInputs<T>& in, const GradientInputs<T>& gradient, const GradientOutputs<T>& out,
+void backward(const ContrastInputs<T>& in, const GradientInputs& gradient, const GradientOutputs<T>& out,
               const ParallelFor& parallel_for);
 
 }  // namespace cgckit::cpu

@@ -38,27 +38,19 @@ struct Partial {
   ExpSums<T> sums;
 };
 
-template <typename T>
-T largest_similarity(const TileRow<T>& row, int64_t self) {
-  T largest = T(-1);
-  for (int64_t k = 0; k < row.count; ++k) {
-    if (k != self) largest = std::max(largest, row.gram[k] * row.row_scale * row.inverse_norm[k]);
-  }
-  return largest;
-}
-
 // The row without column `self` (outside the tile if it is negative or at least `count`).
 template <typename T>
 Partial<T> reduce_row(const TileRow<T>& row, int64_t self, T scale, bool fixed_shift) {
   const TileKernels<T>& kernels = tile_kernels<T>();
-  const T shift = fixed_shift ? T(1) : largest_similarity(row, self);
-  if (self < 0 || self >= row.count) return {shift, kernels.exp_sums(row, scale, shift)};
-  const TileRow<T> before{row.gram, row.inverse_norm, row.row_scale, self};
-  const TileRow<T> after{row.gram + self + 1, row.inverse_norm + self + 1, row.row_scale,
-                         row.count - self - 1};
-  const ExpSums<T> left = kernels.exp_sums(before, scale, shift);
-  const ExpSums<T> right = kernels.exp_sums(after, scale, shift);
-  return {shift, {left.z + right.z, left.weighted + right.weighted}};
+  const bool has_self = self >= 0 && self < row.count;
+  const int64_t cut = has_self ? self : row.count;
+  const int64_t next = has_self ? self + 1 : row.count;
+  const TileRow<T> left{row.gram, row.inverse_norm, row.row_scale, cut};
+  const TileRow<T> right{row.gram + next, row.inverse_norm + next, row.row_scale, row.count - next};
+  const T shift = fixed_shift ? T(1) : std::max(kernels.largest(left), kernels.largest(right));
+  const ExpSums<T> before = kernels.exp_sums(left, scale, shift);
+  const ExpSums<T> after = kernels.exp_sums(right, scale, shift);
+  return {shift, {before.z + after.z, before.weighted + after.weighted}};
 }
 
 struct RowSoftmax {
@@ -82,9 +74,9 @@ RowSoftmax combine(const Partial<T>* partials, int64_t tiles, double temperature
 
 template <typename T>
 void log_sum_exp(const Members<T>& members, double temperature, const int64_t* order,
-                 const ContrastOutputs<T>& out, const ParallelFor& parallel_for) {
+                 const ContrastOutputs& out, const ParallelFor& parallel_for) {
   const T scale = static_cast<T>(kLog2E / temperature);
-  const bool fixed_shift = fixed_shift_is_safe(temperature);
+  const bool fixed_shift = shift_is_fixed(temperature);
   const int64_t width = column_block(members.count);
   const int64_t tiles = panels(members.count, width);
   std::vector<Partial<T>> partials(static_cast<size_t>(std::min(kAnchorBlock, members.anchors) * tiles));
@@ -107,15 +99,15 @@ void log_sum_exp(const Members<T>& members, double temperature, const int64_t* o
     });
     for (int64_t i = begin; i < end; ++i) {
       const RowSoftmax row = combine(partials.data() + (i - begin) * tiles, tiles, temperature);
-      out.log_z[order[i]] = static_cast<T>(row.log_z);
-      out.expected[order[i]] = static_cast<T>(row.expected);
+      out.log_z[order[i]] = row.log_z;
+      out.expected[order[i]] = row.expected;
     }
   }
 }
 
 // pos_i = u_i . (m - u_i) / (n - 1), in float64: O(n D).
 template <typename T>
-void positive_similarity(const Members<T>& members, const int64_t* order, T* pos,
+void positive_similarity(const Members<T>& members, const int64_t* order, double* pos,
                          const ParallelFor& parallel_for) {
   const std::vector<double> weight(members.inverse_norm.begin(),
                                    members.inverse_norm.begin() + members.anchors);
@@ -129,7 +121,7 @@ void positive_similarity(const Members<T>& members, const int64_t* order, T* pos
         const double u = static_cast<double>(row[members.offset[d]]) * weight[static_cast<size_t>(i)];
         similarity += u * (sum[static_cast<size_t>(d)] - u);
       }
-      pos[order[i]] = static_cast<T>(similarity / static_cast<double>(members.anchors - 1));
+      pos[order[i]] = similarity / static_cast<double>(members.anchors - 1);
     }
   });
 }
@@ -137,14 +129,14 @@ void positive_similarity(const Members<T>& members, const int64_t* order, T* pos
 }  // namespace
 
 template <typename T>
-void forward(const ContrastInputs<T>& in, const ContrastOutputs<T>& out, const ParallelFor& parallel_for) {
+void forward(const ContrastInputs<T>& in, const ContrastOutputs& out, const ParallelFor& parallel_for) {
   const std::vector<int64_t> offset = PatchElements(in.grid, in.channels_last()).offsets(in.strides);
-  for (T* values : {out.log_z, out.pos, out.expected}) std::fill_n(values, in.grid.total(), T(0));
+  for (double* values : {out.log_z, out.pos, out.expected}) std::fill_n(values, in.grid.total(), 0.0);
   for (int64_t g = 0; g < in.groups; ++g) {
     const Members<T> members = in.members(g, offset);
     if (members.anchors < 2) continue;
     const int64_t first = g * in.patches();
-    const ContrastOutputs<T> of_group{out.log_z + first, out.pos + first, out.expected + first};
+    const ContrastOutputs of_group{out.log_z + first, out.pos + first, out.expected + first};
     log_sum_exp(members, in.temperature, in.order + first, of_group, parallel_for);
     positive_similarity(members, in.order + first, of_group.pos, parallel_for);
   }
@@ -152,7 +144,7 @@ void forward(const ContrastInputs<T>& in, const ContrastOutputs<T>& out, const P
 
 template struct ContrastInputs<float>;
 template struct ContrastInputs<double>;
-template void forward(const ContrastInputs<float>&, const ContrastOutputs<float>&, const ParallelFor&);
-template void forward(const ContrastInputs<double>&, const ContrastOutputs<double>&, const ParallelFor&);
+template void forward(const ContrastInputs<float>&, const ContrastOutputs&, const ParallelFor&);
+template void forward(const ContrastInputs<double>&, const ContrastOutputs&, const ParallelFor&);
 
 }  // namespace cgckit::cpu

@@ -55,7 +55,8 @@ void check_voxel_map(const Tensor& map, const PatchGrid& grid, ScalarType dtype,
                   name, " must be [B, H, W, L] on the grid of features");
 }
 
-void check_per_patch(const Tensor& values, const Tensor& like, const char* name) {
+void check_per_patch(const Tensor& values, const Tensor& like, ScalarType dtype, const char* name) {
+  STD_TORCH_CHECK(values.scalar_type() == dtype, name, " has the wrong dtype");
   STD_TORCH_CHECK(values.dim() == 2 && values.size(0) == like.size(0) && values.size(1) == like.size(1) &&
                       values.is_contiguous(),
                   name, " must be contiguous and of the shape of norm, [G, N]");
@@ -113,15 +114,12 @@ ContrastInputs<T> contrast_inputs(const Tensor& features, const Tensor& temperat
                                   const Tensor& order, const Tensor& counts, const PatchGrid& grid) {
   STD_TORCH_CHECK(temperature.scalar_type() == ScalarType::Double && temperature.numel() == 1,
                   "temperature must be one float64");
-  STD_TORCH_CHECK(norm.scalar_type() == features.scalar_type(), "norm must have the dtype of features");
-  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long && counts.scalar_type() == ScalarType::Long,
-                  "order and counts must be int64");
-  check_per_patch(norm, norm, "norm");
-  check_per_patch(order, norm, "order");
+  check_per_patch(norm, norm, features.scalar_type(), "norm");
+  check_per_patch(order, norm, ScalarType::Long, "order");
   STD_TORCH_CHECK(norm.numel() == grid.total(), "norm must have one entry for every patch");
-  STD_TORCH_CHECK(
-      counts.dim() == 2 && counts.size(0) == norm.size(0) && counts.size(1) == 2 && counts.is_contiguous(),
-      "counts must be contiguous and [G, 2]");
+  STD_TORCH_CHECK(counts.scalar_type() == ScalarType::Long && counts.dim() == 2 &&
+                      counts.size(0) == norm.size(0) && counts.size(1) == 2 && counts.is_contiguous(),
+                  "counts must be contiguous int64 and [G, 2]");
   return {grid,
           features.const_data_ptr<T>(),
           map_strides(features),
@@ -138,13 +136,14 @@ std::tuple<Tensor, Tensor, Tensor> patch_contrast(const Tensor& features, const 
                                                   const std::vector<int64_t>& patch_size,
                                                   const std::vector<int64_t>& stride) {
   const PatchGrid grid = patch_grid(features, patch_size, stride);
-  Tensor log_z = torch::stable::new_empty(norm, norm.sizes());
-  Tensor pos = torch::stable::new_empty(norm, norm.sizes());
-  Tensor expected = torch::stable::new_empty(norm, norm.sizes());
+  Tensor log_z = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
+  Tensor pos = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
+  Tensor expected = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
   dispatch(features, [&](auto zero) {
     using T = decltype(zero);
     forward<T>(contrast_inputs<T>(features, temperature, norm, order, counts, grid),
-               {log_z.mutable_data_ptr<T>(), pos.mutable_data_ptr<T>(), expected.mutable_data_ptr<T>()},
+               {log_z.mutable_data_ptr<double>(), pos.mutable_data_ptr<double>(),
+                expected.mutable_data_ptr<double>()},
                on_thread_pool);
   });
   return {log_z, pos, expected};
@@ -155,18 +154,18 @@ std::tuple<Tensor, Tensor> patch_contrast_backward(
     const Tensor& norm, const Tensor& order, const Tensor& counts, const Tensor& log_z,
     const Tensor& expected, const std::vector<int64_t>& patch_size, const std::vector<int64_t>& stride) {
   const PatchGrid grid = patch_grid(features, patch_size, stride);
-  check_per_patch(log_z, norm, "log_z");
-  check_per_patch(expected, norm, "expected");
-  check_per_patch(grad_log_z, norm, "grad_log_z");
-  check_per_patch(grad_pos, norm, "grad_pos");
+  check_per_patch(log_z, norm, ScalarType::Double, "log_z");
+  check_per_patch(expected, norm, ScalarType::Double, "expected");
+  check_per_patch(grad_log_z, norm, ScalarType::Double, "grad_log_z");
+  check_per_patch(grad_pos, norm, ScalarType::Double, "grad_pos");
   Tensor grad_features = torch::stable::empty_like(features);
   torch::stable::zero_(grad_features);
   Tensor grad_temperature = torch::stable::empty_like(temperature);
   dispatch(features, [&](auto zero) {
     using T = decltype(zero);
     backward<T>(contrast_inputs<T>(features, temperature, norm, order, counts, grid),
-                {grad_log_z.const_data_ptr<T>(), grad_pos.const_data_ptr<T>(), log_z.const_data_ptr<T>(),
-                 expected.const_data_ptr<T>()},
+                {grad_log_z.const_data_ptr<double>(), grad_pos.const_data_ptr<double>(),
+                 log_z.const_data_ptr<double>(), expected.const_data_ptr<double>()},
                 {grad_features.mutable_data_ptr<T>(), map_strides(grad_features),
                  grad_temperature.mutable_data_ptr<double>()},
                 on_thread_pool);

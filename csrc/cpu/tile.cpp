@@ -42,15 +42,37 @@ CGCKIT_INLINE ExpSums<T> exp_sums(const TileRow<T>& row, T scale, T shift) {
 }
 
 template <typename T>
-CGCKIT_INLINE void softmax_weights(const TileRow<T>& row, T scale, T log2_z, T gradient) {
+CGCKIT_INLINE void softmax_weights(const TileRow<T>& row, T scale, T shift, T factor) {
   T* gram = row.gram;
   const T* inverse_norm = row.inverse_norm;
   const T row_scale = row.row_scale;
   const int64_t count = row.count;
   for (int64_t k = 0; k < count; ++k) {
     const T s = gram[k] * row_scale * inverse_norm[k];
-    gram[k] = gradient * exp2_nonpositive((s - T(1)) * scale - log2_z);
+    gram[k] = factor * exp2_nonpositive((s - shift) * scale);
   }
+}
+
+template <typename T>
+CGCKIT_INLINE T largest(const TileRow<T>& row) {
+  const T* gram = row.gram;
+  const T* inverse_norm = row.inverse_norm;
+  const T row_scale = row.row_scale;
+  T best[kLanes];
+  for (int64_t lane = 0; lane < kLanes; ++lane) best[lane] = T(-1);
+  const int64_t whole = row.count / kLanes * kLanes;
+  for (int64_t k = 0; k < whole; k += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const T s = gram[k + lane] * row_scale * inverse_norm[k + lane];
+      best[lane] = s > best[lane] ? s : best[lane];
+    }
+  }
+  for (int64_t k = whole; k < row.count; ++k) {
+    const T s = gram[k] * row_scale * inverse_norm[k];
+    best[0] = s > best[0] ? s : best[0];
+  }
+  for (int64_t lane = 1; lane < kLanes; ++lane) best[0] = best[lane] > best[0] ? best[lane] : best[0];
+  return best[0];
 }
 
 template <typename T>
@@ -72,12 +94,18 @@ ExpSums<T> exp_sums_scalar(const TileRow<T>& row, T scale, T shift) {
 }
 
 template <typename T>
-void softmax_weights_scalar(const TileRow<T>& row, T scale, T log2_z, T gradient) {
-  softmax_weights(row, scale, log2_z, gradient);
+void softmax_weights_scalar(const TileRow<T>& row, T scale, T shift, T factor) {
+  softmax_weights(row, scale, shift, factor);
 }
 
 template <typename T>
-constexpr TileKernels<T> kScalarKernels = {multiply_scalar<T>, exp_sums_scalar<T>, softmax_weights_scalar<T>};
+T largest_scalar(const TileRow<T>& row) {
+  return largest(row);
+}
+
+template <typename T>
+constexpr TileKernels<T> kScalarKernels = {multiply_scalar<T>, exp_sums_scalar<T>, softmax_weights_scalar<T>,
+                                           largest_scalar<T>};
 
 #if CGCKIT_HAS_AVX2
 // Twelve accumulators, two registers of b and one of a: 15 of the 16 there are.
@@ -107,12 +135,15 @@ CGCKIT_TARGET_AVX2 ExpSums<float> exp_sums_avx2(const TileRow<float>& row, float
   return exp_sums(row, scale, shift);
 }
 
-CGCKIT_TARGET_AVX2 void softmax_weights_avx2(const TileRow<float>& row, float scale, float log2_z,
-                                             float gradient) {
-  softmax_weights(row, scale, log2_z, gradient);
+CGCKIT_TARGET_AVX2 void softmax_weights_avx2(const TileRow<float>& row, float scale, float shift,
+                                             float factor) {
+  softmax_weights(row, scale, shift, factor);
 }
 
-constexpr TileKernels<float> kAvx2Kernels = {multiply_avx2, exp_sums_avx2, softmax_weights_avx2};
+CGCKIT_TARGET_AVX2 float largest_avx2(const TileRow<float>& row) { return largest(row); }
+
+constexpr TileKernels<float> kAvx2Kernels = {multiply_avx2, exp_sums_avx2, softmax_weights_avx2,
+                                             largest_avx2};
 #endif
 
 }  // namespace

@@ -31,8 +31,10 @@ struct TileKernels {
   void (*multiply)(int64_t depth, const T* a, const T* b, T* c, int64_t ldc);
   // E_k = 2^((s_k - shift) * scale), scale = log2(e) / tau.
   ExpSums<T> (*exp_sums)(const TileRow<T>& row, T scale, T shift);
-  // gram[k] <- gradient * 2^((s_k - 1) * scale - log2_z): the gradient of log Z with respect to s, times tau.
-  void (*softmax_weights)(const TileRow<T>& row, T scale, T log2_z, T gradient);
+  // gram[k] <- factor * E_k, with the very E_k of `exp_sums`.
+  void (*softmax_weights)(const TileRow<T>& row, T scale, T shift, T factor);
+  // max_k s_k, at least -1.
+  T (*largest)(const TileRow<T>& row);
 };
 
 // The kernels for this processor; float64 has the portable ones only.

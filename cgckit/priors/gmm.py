@@ -49,7 +49,7 @@ class GaussianMixturePrior(Prior):
     summary: ClassVar[str] = "Gaussian mixture by EM on FLAIR and its left-right asymmetry"
 
     min_components: int = 4
-    max_components: int = 8
+    max_components: int = 10
     smoothing: float = 1.0
     asymmetry: float = 0.5
     floor: float = 2.0
@@ -86,7 +86,9 @@ class GaussianMixturePrior(Prior):
             min_component=self.min_component,
         )
         if found is None:
-            self.choice = f"no component {self.floor:g} MAD or more above the median stands out: the map is empty"
+            self.choice = (
+                f"no component {self.floor:g} MAD or more above the median stands out: the map is empty"
+            )
             return torch.zeros(brain.shape)
         lesion, contrast = found
         self.choice = (
@@ -105,7 +107,9 @@ class GaussianMixturePrior(Prior):
             if len(np.unique(sample)) < 2 * k:
                 break
             start = np.quantile(sample, (np.arange(k) + 0.5) / k)[:, None]
-            mixture = GaussianMixture(k, covariance_type="tied", means_init=start, random_state=self.seed, max_iter=300)
+            mixture = GaussianMixture(
+                k, covariance_type="tied", means_init=start, random_state=self.seed, max_iter=300
+            )
             mixtures[k] = mixture.fit(sample)
         return mixtures
 

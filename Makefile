@@ -22,8 +22,11 @@ $(READY): $(VENV)/bin/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev]"
 	@touch $@
 
+# Six simulated subjects with known lesions: simulate, refine without labels, then score against the references.
 demo: $(READY)
-	$(BIN)/python -m cgckit.demo demo
+	$(BIN)/cgckit phantom demo/phantom --subjects 6 --seed 0
+	$(BIN)/cgckit refine demo/phantom/images --prior mumford-shah --out demo/refined
+	$(BIN)/cgckit evaluate demo/refined demo/phantom/references --out demo/scores --picture demo/refined.png
 
 test: $(READY)
 	$(BIN)/python -m pytest

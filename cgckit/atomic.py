@@ -16,9 +16,10 @@ TEMPORARY_PREFIX = ".partial-"
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`, to be written inside the `with` block.
 
-    When the block ends the file is flushed to disk and renamed to `path`, so that readers see the old file or the whole
-    new one; if the block raises, the temporary file is removed. The temporary name depends on `path` alone: what a killed
-    run left behind is overwritten by the next, and a path has one writer at a time. Missing folders are made.
+    When the block ends the file is flushed to disk and renamed to `path`, so that readers see the old file or the
+    whole new one; if the block raises, the temporary file is removed. The temporary name depends on `path` alone:
+    what a killed run left behind is overwritten by the next, and a path has one writer at a time. Missing folders are
+    made.
 
     Raises:
         BadInputError: if the folder or file cannot be written.

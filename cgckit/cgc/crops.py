@@ -33,9 +33,7 @@ class Crops(NamedTuple):
     brain: Tensor
 
 
-def write_example(
-    path: Path, image: Tensor, prior: Tensor, brain: Tensor, minimum: tuple[int, int, int]
-) -> None:
+def write_example(path: Path, image: Tensor, prior: Tensor, brain: Tensor, minimum: tuple[int, int, int]) -> None:
     """Write one subject for training, padded with zeros to at least `minimum` voxels.
 
     A cohort of thousands does not fit memory; crops are read from memory-mapped files instead. Images are kept in
@@ -93,21 +91,22 @@ class CropSampler:
 
     def _crop(self, path: Path, state: np.random.RandomState) -> tuple[Tensor, Tensor, Tensor]:
         with safe_open(path, framework="pt") as file:
-            brain = file.get_slice("brain")
+            brain, lesion = file.get_slice("brain"), file.get_tensor("lesion").numpy()
             centre = generate_pos_neg_label_crop_centers(
                 spatial_size=self.crop,
                 num_samples=1,
-                pos_ratio=self.lesion_share,
+                pos_ratio=self.lesion_share if len(lesion) else 0.0,
                 label_spatial_shape=brain.get_shape(),
-                fg_indices=file.get_tensor("lesion").numpy(),
+                fg_indices=lesion,
                 bg_indices=file.get_tensor("inside").numpy(),
                 rand_state=state,
             )[0]
-            h, w, l = (slice(int(c) - s // 2, int(c) - s // 2 + s) for c, s in zip(centre, self.crop, strict=True))
+            starts = (int(c) - size // 2 for c, size in zip(centre, self.crop, strict=True))
+            h, w, d = (slice(start, start + size) for start, size in zip(starts, self.crop, strict=True))
             data = {
-                "image": file.get_slice("image")[:, h, w, l].float(),
-                "prior": file.get_slice("prior")[h, w, l].float()[None],
-                "brain": brain[h, w, l].bool()[None],
+                "image": file.get_slice("image")[:, h, w, d].float(),
+                "prior": file.get_slice("prior")[h, w, d].float()[None],
+                "brain": brain[h, w, d].bool()[None],
             }
         if self.augment:
             data = augmentation(data["image"].shape[0]).set_random_state(state=state)(data)

@@ -52,9 +52,7 @@ def _windows(model: TrainedModel, batch: Tensor) -> Tensor:
     return logits
 
 
-def guided_upsample(
-    values: Tensor, coarse: Case, fine: Case, *, radius: int = 2, epsilon: float = 0.05
-) -> Tensor:
+def guided_upsample(values: Tensor, coarse: Case, fine: Case, *, radius: int = 2, epsilon: float = 0.05) -> Tensor:
     """Bring a map from `coarse`'s grid to `fine`'s along the edges of the image.
 
     The guided filter of He, Sun and Tang with the modalities as guide: in each window of the coarse grid the map is

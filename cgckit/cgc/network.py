@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -44,9 +45,9 @@ class CGCNet(nn.Module):
         if len(widths) != 4:
             raise ValueError(f"widths must name four levels, got {tuple(widths)}")
         self.stem = residual_block(in_channels, widths[0])
-        self.down = nn.ModuleList(residual_block(a, b, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(residual_block(a, b, stride=2) for a, b in pairwise(widths))
         self.normalise = nn.InstanceNorm3d(widths[-1])
-        self.up = nn.ModuleList(up_block(b, a) for a, b in reversed(list(zip(widths, widths[1:], strict=False))))
+        self.up = nn.ModuleList(up_block(b, a) for a, b in reversed(list(pairwise(widths))))
         self.lesion = nn.Conv3d(widths[0], 1, kernel_size=1)
         self.coarse = nn.Sequential(residual_block(widths[-1], widths[-1]), nn.Conv3d(widths[-1], 1, kernel_size=1))
         self.project = nn.Conv3d(widths[-1], projection, kernel_size=1)

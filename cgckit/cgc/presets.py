@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         positive = ("spacing", "batch", "learning_rate", "projection", "temperature")
-        problems = [f"{name} must be above 0" for name in positive if getattr(self, name) <= 0]
+        problems = [f"{name} must be a number above 0" for name in positive if not 0 < getattr(self, name) < math.inf]
         if any(size < 16 or size % 8 for size in self.crop):
             problems.append(f"crop must be multiples of 8 from 16 on, got {self.crop}")
         if any(size < 1 for size in self.patch_size):
@@ -64,7 +65,7 @@ class Settings:
             problems.append(f"widths must be positive, got {self.widths}")
         if self.steps < 0 or self.epochs < 0 or self.steps + self.epochs == 0:
             problems.append("one of steps and epochs must be above 0")
-        if min(self.weight_coarse, self.weight_fine) < 0:
+        if not all(0 <= weight < math.inf for weight in (self.weight_coarse, self.weight_fine)):
             problems.append("weights must not be negative")
         for name in ("patch_threshold", "lesion_share"):
             if not 0 <= getattr(self, name) <= 1:

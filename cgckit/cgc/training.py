@@ -54,9 +54,7 @@ def train_network(
     logger.info("training for %d steps on %s; contrastive loss: %s", steps, device, implementation)
     torch.manual_seed(step_seed(seed, -1))
     network = build_network(settings, modalities).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    sample = CropSampler(
-        examples, settings.crop, settings.batch, settings.lesion_share, settings.augment, seed
-    )
+    sample = CropSampler(examples, settings.crop, settings.batch, settings.lesion_share, settings.augment, seed)
     objective = Objective(
         patch_size=settings.patch_size,
         patch_threshold=settings.patch_threshold,

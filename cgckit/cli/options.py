@@ -28,9 +28,7 @@ PriorOptions = Annotated[
     typer.Option("--prior-option", metavar="KEY=VALUE", help="An option of the prior; may be repeated."),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False)]
-Modalities = Annotated[
-    str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")
-]
+Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

@@ -59,7 +59,7 @@ def refine(
             "prior ml": f"{row.prior_ml:.1f}",
             "refined ml": f"{row.refined_ml:.1f}",
             "changed ml": f"{row.changed_ml:.1f}",
-            "note": row.degenerate and f"prior excluded: {row.degenerate}" or row.remarks,
+            "note": (row.degenerate and f"prior excluded: {row.degenerate}") or row.remarks,
         }
         for row in result.subjects
     ]

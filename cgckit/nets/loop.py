@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cgckit.atomic import atomic_write
+
+logger = logging.getLogger(__name__)
 
 Schedule = Literal["constant", "cosine"]
 StepFunction = Callable[[nn.Module, int], dict[str, Tensor]]
@@ -111,13 +114,17 @@ def _save(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Adam,
 
 
 def _restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Adam) -> History:
-    """Take up the checkpoint if it belongs to this run; an empty history says that it does not."""
-    with safe_open(checkpoint.path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("key") != checkpoint.key:
-            return []
-        # A copy keeps the tensors alive after the file, which the next save replaces, is closed.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    """Take up the checkpoint if it is whole and belongs to this run; an empty history says that it is not."""
+    try:
+        with safe_open(checkpoint.path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("key") != checkpoint.key:
+                return []
+            # A copy keeps the tensors alive after the file, which the next save replaces, is closed.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        logger.warning("%s cannot be read (%s): training starts over", checkpoint.path, error)
+        return []
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     for name, parameter in model.named_parameters():
         moments = {m: tensors.get(f"adam.{m}.{name}") for m in ("step", "exp_avg", "exp_avg_sq")}

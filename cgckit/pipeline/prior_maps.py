@@ -189,4 +189,3 @@ def _read(path: Path) -> tuple[Tensor, str] | None:
     except (SafetensorError, OSError):
         logger.warning("%s cannot be read and is computed again", path)
         return None
-

@@ -21,12 +21,13 @@ from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError
+from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import to_native
 from cgckit.images.preparation import IMAGE_SPACING, prepare, resample_case, transfer
 from cgckit.nets.loop import Checkpoint
 from cgckit.pipeline.console import log_file, progress_bars
-from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import find_cohort, write_refined
 from cgckit.pipeline.workspace import Workspace
@@ -168,9 +169,7 @@ class _Run:
         usable = [subject for subject in self.cohort if not reports[subject.label]["degenerate"]]
         if not usable:
             reasons = "; ".join(f"{label}: {report['degenerate']}" for label, report in reports.items())
-            raise DegeneratePriorError(
-                f"no subject has a usable prior ({reasons}); try another --prior or its options"
-            )
+            raise DegeneratePriorError(f"no subject has a usable prior ({reasons}); try another --prior or its options")
         model, training = self._timed("training", self._train, usable, bars)
         rows = self._timed("inference", self._segment, model, reports, bars)
         self.out.write_table("summary.tsv", [dataclasses.asdict(row) for row in rows])
@@ -202,9 +201,7 @@ class _Run:
         task = bars.add_task("priors", total=len(self.cohort), note="")
         for subject in self.cohort:
             bars.update(task, note=subject.label)
-            reports[subject.label] = self.workspace.once(
-                "priors", subject.label, partial(self._compute_prior, subject)
-            )
+            reports[subject.label] = self.workspace.once("priors", subject.label, partial(self._compute_prior, subject))
             bars.advance(task)
         return reports
 
@@ -212,15 +209,13 @@ class _Run:
         case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
         prior = self.maps(subject, case)
         self.maps.write(self.out, subject, case, prior)
-        coarse = resample_case(case, self.settings.spacing)
-        write_example(
-            self._example(subject),
-            coarse.image,
-            transfer(prior.probability, case, coarse) * coarse.brain,
-            coarse.brain,
-            self.settings.crop,
-        )
+        self._write_example(subject, case, prior)
         return prior.report()
+
+    def _write_example(self, subject: Subject, case: Case, prior: PriorMap) -> None:
+        coarse = resample_case(case, self.settings.spacing)
+        averaged = transfer(prior.probability, case, coarse) * coarse.brain
+        write_example(self._example(subject), coarse.image, averaged, coarse.brain, self.settings.crop)
 
     def _example(self, subject: Subject) -> Path:
         return self.workspace.scratch / "examples" / f"{subject.label}.safetensors"
@@ -231,6 +226,10 @@ class _Run:
         card = self.workspace.read(folder / CARD)
         if card is not None:
             return load_model(folder), card["training"]
+        for subject in usable:
+            if not self._example(subject).exists():
+                case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
+                self._write_example(subject, case, self.maps(subject, case))
         task = bars.add_task("training", total=self.settings.total_steps(len(usable)), note="")
 
         def show(index: int, scalars: dict[str, float]) -> None:
@@ -269,9 +268,7 @@ class _Run:
             bars.advance(task)
         return rows
 
-    def _refine_subject(
-        self, model: TrainedModel, subject: Subject, report: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _refine_subject(self, model: TrainedModel, subject: Subject, report: Mapping[str, Any]) -> dict[str, Any]:
         case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
         refined = write_refined(self.out, model, subject, case)
         prior = to_native(self.maps(subject, case).probability.numpy(), case) >= 0.5

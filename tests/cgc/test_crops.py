@@ -1,0 +1,102 @@
+"""Training crops: reproducible by index, fair to every subject, and true to what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cgckit.cgc.crops import CropSampler, write_example
+
+CROP = (16, 16, 16)
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> list[Path]:
+    """Three subjects whose image is constant and equal to their number, so that a crop tells whose it is."""
+    paths = []
+    for number in (1, 2, 3):
+        brain = torch.zeros(24, 28, 20, dtype=torch.bool)
+        brain[2:-2, 2:-2, 2:-2] = True
+        prior = torch.zeros(24, 28, 20)
+        prior[4:8, 4:8, 4:8] = 1.0
+        image = torch.full((2, 24, 28, 20), float(number)) * brain
+        paths.append(tmp_path / f"{number}.safetensors")
+        write_example(paths[-1], image, prior, brain, CROP)
+    return paths
+
+
+def sampler(examples: list[Path], **changes: object) -> CropSampler:
+    options = {"crop": CROP, "batch": 2, "lesion_share": 0.5, "augment": False, "seed": 0} | changes
+    return CropSampler(examples, **options)  # type: ignore[arg-type]
+
+
+def test_a_batch_has_the_promised_shapes(examples: list[Path]) -> None:
+    image, prior, brain = sampler(examples, augment=True)(0)
+    assert image.shape == (2, 2, *CROP)
+    assert prior.shape == brain.shape == (2, *CROP)
+    assert (image.dtype, prior.dtype, brain.dtype) == (torch.float32, torch.float32, torch.bool)
+
+
+def test_batches_depend_on_seed_and_index_alone(examples: list[Path]) -> None:
+    first, second = sampler(examples, augment=True), sampler(examples, augment=True)
+    second(0), second(5)
+    for one, other in zip(first(3), second(3), strict=True):
+        assert torch.equal(one, other)
+    different = sampler(examples, augment=True, seed=1)
+    assert not all(torch.equal(a, b) for a, b in zip(first(3), different(3), strict=True))
+
+
+def test_every_subject_is_visited_once_a_round(examples: list[Path]) -> None:
+    draw = sampler(examples, batch=1)
+    visits = [float(draw(index).image.max()) for index in range(9)]
+    assert all(sorted(visits[start : start + 3]) == [1.0, 2.0, 3.0] for start in (0, 3, 6))
+
+
+def test_lesion_share_steers_the_centres(examples: list[Path]) -> None:
+    always = sampler(examples, lesion_share=1.0, batch=1, crop=(8, 8, 8))
+    assert all(always(index).prior.max() == 1 for index in range(12))
+
+
+def test_background_stays_zero_under_augmentation(examples: list[Path]) -> None:
+    draw = sampler(examples, augment=True)
+    for index in range(6):
+        image, _, brain = draw(index)
+        assert (image[~brain[:, None].expand_as(image)] == 0).all()
+
+
+def test_augmentation_moves_image_prior_and_brain_together(tmp_path: Path) -> None:
+    prior = (torch.rand(16, 16, 16) > 0.7).float()
+    brain = torch.ones(16, 16, 16, dtype=torch.bool)
+    brain[:3] = False
+    path = tmp_path / "one.safetensors"
+    write_example(path, (prior * 100 * brain)[None], prior * brain, brain, CROP)
+    draw = CropSampler([path], CROP, 1, 0.5, True, 0)
+    mirrored = 0
+    for index in range(8):
+        image, label, inside = draw(index)
+        assert ((image[:, 0] > 50) == (label > 0.5)).all()
+        assert (label[~inside] == 0).all()
+        mirrored += int(not torch.equal(inside[0], brain))
+    assert 0 < mirrored < 8
+
+
+def test_subjects_smaller_than_a_crop_are_padded(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    brain = torch.ones(5, 16, 30, dtype=torch.bool)
+    write_example(path, torch.ones(1, 5, 16, 30), torch.ones(5, 16, 30), brain, CROP)
+    written = load_file(path)
+    assert written["brain"].shape == (16, 16, 30)
+    assert written["brain"].sum() == brain.sum()
+    assert CropSampler([path], CROP, 1, 1.0, True, 0)(0).image.shape == (1, 1, *CROP)
+
+
+def test_a_prior_without_a_confident_voxel_still_gives_crops(tmp_path: Path) -> None:
+    path = tmp_path / "faint.safetensors"
+    brain = torch.ones(16, 16, 16, dtype=torch.bool)
+    write_example(path, torch.ones(1, 16, 16, 16), torch.full((16, 16, 16), 0.3), brain, CROP)
+    prior = CropSampler([path], CROP, 1, 0.7, False, 0)(0).prior
+    assert np.allclose(prior, 0.3, atol=1e-3)

@@ -1,0 +1,100 @@
+"""Inference: windows agree with the whole, mirroring is symmetric, up-sampling follows the image's edges."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cgckit.cgc.inference import guided_upsample, infer, segment
+from cgckit.cgc.model_files import TrainedModel
+from cgckit.cgc.presets import Settings
+from cgckit.images.case import Case
+from cgckit.images.grid import Grid
+from cgckit.images.preparation import resample_case, transfer
+
+SETTINGS = Settings(steps=1, crop=(16, 16, 16), patch_size=(1, 1, 1), mirror=False)
+
+
+class FirstChannel(nn.Module):
+    """Stands for a network that reads each voxel alone: any window gives what the whole image would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def segment(self, image: torch.Tensor) -> torch.Tensor:
+        return image[:, :1] * self.scale
+
+
+class LeftHalf(FirstChannel):
+    """Finds lesion in the left half of any window, whatever the image."""
+
+    def segment(self, image: torch.Tensor) -> torch.Tensor:
+        output = torch.zeros_like(image[:, :1])
+        output[:, :, : image.shape[2] // 2] = 1.0
+        return output
+
+
+def model(network: nn.Module, **changes: object) -> TrainedModel:
+    return TrainedModel(network, dataclasses.replace(SETTINGS, **changes), ("flair",))  # type: ignore[arg-type]
+
+
+def make_case(image: np.ndarray, spacing: float = 1.0) -> Case:
+    grid = Grid(image.shape, np.diag([spacing] * 3 + [1.0]))  # type: ignore[arg-type]
+    tensor = torch.from_numpy(image.astype(np.float32))[None]
+    return Case("s", tensor, torch.ones(image.shape, dtype=torch.bool), ("flair",), (spacing,) * 3, grid, grid)
+
+
+def test_windows_are_put_together_without_seams() -> None:
+    image = torch.randn(1, 30, 41, 22)
+    torch.testing.assert_close(infer(model(FirstChannel()), image), 2 * image[0])
+
+
+def test_an_image_smaller_than_a_window_is_segmented() -> None:
+    image = torch.randn(1, 9, 16, 12)
+    torch.testing.assert_close(infer(model(FirstChannel()), image), 2 * image[0])
+
+
+def test_mirroring_averages_left_and_right() -> None:
+    one_sided = infer(model(LeftHalf()), torch.zeros(1, 16, 16, 16))
+    assert one_sided[0, 0, 0] == 1
+    assert one_sided[-1, 0, 0] == 0
+    both = infer(model(LeftHalf(), mirror=True), torch.zeros(1, 16, 16, 16))
+    assert torch.allclose(both, torch.full_like(both, 0.5))
+
+
+def test_upsampling_keeps_a_constant() -> None:
+    fine = make_case(np.random.default_rng(0).normal(size=(20, 24, 28)))
+    coarse = resample_case(fine, 2.0)
+    result = guided_upsample(torch.full(coarse.brain.shape, 3.0), coarse, fine)
+    torch.testing.assert_close(result, torch.full(fine.brain.shape, 3.0), rtol=1e-3, atol=1e-3)
+
+
+def test_upsampling_follows_the_edge_of_the_image() -> None:
+    """A boundary that lies inside a coarse voxel comes back where the image has it, unlike by interpolation."""
+    image = np.zeros((32, 32, 32))
+    image[15:] = 4.0
+    truth = torch.from_numpy(image > 2)
+    fine = make_case(image)
+    coarse = resample_case(fine, 4.0)
+    values = (coarse.image[0] - 2.0).clamp(-1, 1)
+    guided = (guided_upsample(values, coarse, fine) >= 0) != truth
+    plain = (transfer(values, coarse, fine) >= 0) != truth
+    assert guided.sum() == 0
+    assert plain.sum() > 0
+
+
+@pytest.mark.parametrize("spacing", [1.0, 2.0])
+def test_probability_lies_on_the_cases_grid_and_is_zero_outside_the_brain(spacing: float) -> None:
+    case = make_case(np.random.default_rng(1).normal(size=(24, 20, 18)))
+    brain = case.brain.clone()
+    brain[:5] = False
+    case = dataclasses.replace(case, brain=brain, image=case.image * brain)
+    probability = segment(model(FirstChannel(), spacing=spacing), case)
+    assert probability.shape == case.brain.shape
+    assert (probability[~brain] == 0).all()
+    assert ((probability > 0) & (probability < 1))[brain].all()

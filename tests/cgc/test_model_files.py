@@ -1,0 +1,62 @@
+"""Models on disk: what is written is what is read, and everything else is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cgckit.cgc.model_files import TrainedModel, build_network, load_model, save_model
+from cgckit.cgc.presets import Settings
+from cgckit.errors import BadInputError
+
+SETTINGS = Settings(steps=1, widths=(4, 4, 8, 8), projection=4)
+
+
+@pytest.fixture
+def model() -> TrainedModel:
+    torch.manual_seed(0)
+    return TrainedModel(build_network(SETTINGS, ("flair", "t1")).eval(), SETTINGS, ("flair", "t1"))
+
+
+def test_a_model_survives_the_disk(model: TrainedModel, tmp_path: Path) -> None:
+    save_model(tmp_path / "run" / "model", model, {"key": "k"})
+    for folder in (tmp_path / "run" / "model", tmp_path / "run"):
+        read = load_model(folder)
+        assert (read.settings, read.modalities) == (model.settings, model.modalities)
+        assert read.fingerprint() == model.fingerprint()
+        image = torch.randn(1, 2, 16, 16, 16)
+        assert torch.equal(read.network.segment(image), model.network.segment(image))
+
+
+def test_the_fingerprint_follows_weights_and_settings(model: TrainedModel) -> None:
+    before = model.fingerprint()
+    with torch.no_grad():
+        next(model.network.parameters()).add_(1)
+    assert model.fingerprint() != before
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="holds no model"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["weights", "card", "setting", "shape"])
+def test_a_damaged_model_is_refused_in_one_line(model: TrainedModel, tmp_path: Path, damage: str) -> None:
+    save_model(tmp_path, model, {})
+    card = json.loads((tmp_path / "model.json").read_text())
+    if damage == "weights":
+        (tmp_path / "model.safetensors").write_bytes(b"not tensors")
+    elif damage == "card":
+        (tmp_path / "model.json").write_text("{")
+    elif damage == "setting":
+        card["settings"]["colour"] = "red"
+        (tmp_path / "model.json").write_text(json.dumps(card))
+    else:
+        card["modalities"] = ["flair"]
+        (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(BadInputError, match=str(tmp_path)) as caught:
+        load_model(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,84 @@
+"""Settings and presets: what they refuse, how they are overridden, and which one is picked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cgckit.cgc.presets import PRESETS, Settings, choose_preset
+from cgckit.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("spacing", "1.5", 1.5),
+        ("steps", "7", 7),
+        ("crop", "64x64x32", (64, 64, 32)),
+        ("patch_size", "1,2,3", (1, 2, 3)),
+        ("augment", "false", False),
+        ("scope", "batch", "batch"),
+    ],
+)
+def test_overrides_are_read_as_the_settings_type(name: str, text: str, value: object) -> None:
+    assert getattr(Settings(steps=1).override({name: text}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tempreature": "1"}, "did you mean temperature"),
+        ({"steps": "many"}, "whole number"),
+        ({"crop": "64x64"}, "3 numbers"),
+        ({"scope": "cohort"}, "image or batch"),
+        ({"augment": "maybe"}, "true or false"),
+        ({"temperature": "0"}, "above 0"),
+        ({"temperature": "-0.2"}, "above 0"),
+        ({"crop": "50x48x48"}, "multiples of 8"),
+        ({"patch_size": "9x2x2"}, "spans more than"),
+        ({"patch_size": "0x2x2"}, "positive"),
+        ({"widths": "0x8x8x8"}, "positive"),
+        ({"steps": "0"}, "steps and epochs"),
+        ({"weight_fine": "-1"}, "negative"),
+        ({"lesion_share": "1.5"}, "lesion_share"),
+        ({"overlap": "1"}, "overlap"),
+        ({"spacing": "nan"}, "spacing"),
+        ({"learning_rate": "inf"}, "learning_rate"),
+    ],
+)
+def test_bad_overrides_are_refused_in_words(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Settings(steps=1).override(values)
+
+
+def test_settings_survive_json() -> None:
+    for settings in PRESETS.values():
+        assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_paper_preset_is_the_papers() -> None:
+    paper = PRESETS["paper"]
+    assert (paper.crop, paper.batch, paper.learning_rate) == ((192, 192, 64), 2, 1e-4)
+    assert (paper.epochs, paper.temperature, paper.patch_size) == (400, 0.2, (6, 6, 4))
+    assert paper.widths == (32, 64, 128, 256)
+    assert (paper.weight_coarse, paper.weight_fine) == (1.0, 1.0)
+    assert paper.total_steps(cohort_size=10) == 400 * 10 / 2
+
+
+def test_patches_of_the_light_preset_are_at_most_32_mm() -> None:
+    light = PRESETS["light"]
+    assert max(light.patch_size) * 8 * light.spacing <= 32
+
+
+def test_auto_goes_by_hardware_and_cohort() -> None:
+    name, small = choose_preset("auto", cohort_size=6, device=CPU)
+    assert name == "light"
+    _, large = choose_preset("auto", cohort_size=1000, device=CPU)
+    assert large.steps > small.steps
+
+
+def test_an_unknown_preset_lists_those_there_are() -> None:
+    with pytest.raises(UsageError, match="auto, light, paper"):
+        choose_preset("fast", cohort_size=1, device=CPU)

@@ -1,0 +1,79 @@
+"""Training end to end on small examples: it learns the prior, repeats itself, and reports the fine path."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from cgckit.cgc.crops import write_example
+from cgckit.cgc.inference import infer
+from cgckit.cgc.presets import Settings
+from cgckit.cgc.training import train_network
+from cgckit.nets.loop import Checkpoint
+
+SETTINGS = Settings(
+    steps=100,
+    crop=(32, 32, 32),
+    batch=1,
+    widths=(4, 8, 8, 8),
+    projection=8,
+    patch_size=(1, 1, 1),
+    learning_rate=1e-2,
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("examples")
+    torch.manual_seed(0)
+    paths = []
+    for index in range(2):
+        prior = torch.zeros(32, 32, 32)
+        prior[4 + 4 * index : 20 + 4 * index, 8:24, 8:24] = 1.0
+        image = (3 * prior + 0.5 * torch.randn(32, 32, 32))[None]
+        paths.append(folder / f"{index}.safetensors")
+        write_example(paths[-1], image, prior, torch.ones(32, 32, 32, dtype=torch.bool), SETTINGS.crop)
+    return paths
+
+
+def test_the_network_learns_what_the_prior_points_at(examples: list[Path]) -> None:
+    model, summary = train_network(examples, SETTINGS, ("flair",), seed=0, device=CPU)
+    prior = torch.zeros(32, 32, 32)
+    prior[8:24, 8:24, 8:24] = 1.0
+    found = infer(model, 3 * prior[None] + 0.5 * torch.randn(1, 32, 32, 32)) > 0
+    dice = 2 * (found & (prior > 0)).sum() / (found.sum() + prior.sum())
+    assert dice > 0.8
+    assert summary["steps"] == 100
+    assert summary["fine_share"] == 1.0
+
+
+def test_equal_seeds_give_equal_weights_also_through_a_checkpoint(examples: list[Path], tmp_path: Path) -> None:
+    short = SETTINGS.override({"steps": 6})
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", every=2, key="k")
+
+    class KilledError(Exception):
+        pass
+
+    def kill(index: int, _: dict[str, float]) -> None:
+        if index == 4:
+            raise KilledError
+
+    whole, _ = train_network(examples, short, ("flair",), seed=1, device=CPU)
+    with pytest.raises(KilledError):
+        train_network(examples, short, ("flair",), seed=1, device=CPU, checkpoint=checkpoint, on_step=kill)
+    resumed, _ = train_network(examples, short, ("flair",), seed=1, device=CPU, checkpoint=checkpoint)
+    other, _ = train_network(examples, short, ("flair",), seed=2, device=CPU)
+    assert resumed.fingerprint() == whole.fingerprint()
+    assert other.fingerprint() != whole.fingerprint()
+
+
+def test_a_fine_path_that_is_not_at_work_is_said_so(examples: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    idle = SETTINGS.override({"steps": 2, "patch_size": (4, 4, 4)})
+    with caplog.at_level(logging.WARNING, logger="cgckit"):
+        _, summary = train_network(examples, idle, ("flair",), seed=0, device=CPU)
+    assert summary["fine_share"] == 0
+    assert "fine-grained path is hardly at work" in caplog.text

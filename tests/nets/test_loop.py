@@ -1,0 +1,102 @@
+"""The training loop: it learns, it is deterministic, and a resumed run equals an uninterrupted one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cgckit.nets.loop import Checkpoint, step_seed, train
+
+
+def make_model() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def step(model: nn.Module, index: int) -> dict[str, Tensor]:
+    inputs = torch.randn(16, 4)
+    loss = (model(inputs) - inputs.sum(1, keepdim=True)).square().mean()
+    return {"loss": loss, "index": torch.tensor(float(index))}
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_training_lowers_the_loss_and_ends_in_evaluation_mode() -> None:
+    model = make_model()
+    history = train(model, step, steps=200, learning_rate=1e-2)
+    assert history[-1]["loss"] < 0.2 * history[0]["loss"]
+    assert not model.training
+
+
+def test_every_scalar_of_every_step_is_recorded() -> None:
+    history = train(make_model(), step, steps=5)
+    assert [scalars["index"] for scalars in history] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, schedule: str) -> None:
+    whole = make_model()
+    expected = train(whole, step, steps=20, schedule=schedule)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", every=4, key="a")
+
+    class KilledError(Exception):
+        pass
+
+    def kill(index: int, _: dict[str, float]) -> None:
+        if index == 10:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(make_model(), step, steps=20, schedule=schedule, checkpoint=checkpoint, on_step=kill)  # type: ignore[arg-type]
+    seen: list[int] = []
+    resumed = make_model()
+    history = train(
+        resumed,
+        step,
+        steps=20,
+        schedule=schedule,  # type: ignore[arg-type]
+        checkpoint=checkpoint,
+        on_step=lambda index, _: seen.append(index),
+    )
+    assert seen[0] == 8, "the steps before the last checkpoint must not be repeated"
+    assert history == expected
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    train(make_model(), step, steps=5, checkpoint=Checkpoint(path, every=1, key="a"))
+    seen: list[int] = []
+    train(
+        make_model(),
+        step,
+        steps=5,
+        checkpoint=Checkpoint(path, every=1, key="b"),
+        on_step=lambda index, _: seen.append(index),
+    )
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_damaged_checkpoint_starts_training_over(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(b"\x00" * 100)
+    assert len(train(make_model(), step, steps=3, checkpoint=Checkpoint(path, key="a"))) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
+    def diverge(model: nn.Module, index: int) -> dict[str, Tensor]:
+        terms = step(model, index)
+        return {"loss": terms["loss"] * (float("nan") if index == 2 else 1.0)}
+
+    with pytest.raises(FloatingPointError, match="step 2"):
+        train(make_model(), diverge, steps=5)
+
+
+def test_seeds_of_neighbouring_runs_and_steps_differ() -> None:
+    seeds = {step_seed(seed, index) for seed in range(20) for index in range(-1, 20)}
+    assert len(seeds) == 20 * 21

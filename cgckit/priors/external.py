@@ -28,12 +28,12 @@ _ROUNDING = 1e-3
 class ExternalPrior(Prior):
     """A file for each subject, on the grid of its images: a mask, labels or a probability map.
 
-    Values within [0, 1] are probabilities (a mask is one of 0 and 1). A file of other non-negative whole numbers
-    is a label map, in which every label above 0 is lesion. Written `mask:PATTERN` on the command line.
+    Values within [0, 1] are probabilities (a mask is one of 0 and 1). A file of other non-negative whole
+    numbers is a label map: every label above 0 is lesion. Written `mask:PATTERN` on the command line.
 
     Attributes:
-        pattern: path of the files; `{subject}` stands for the subject's name or its label, `*`, `?` and `[...]`
-            are wildcards, `**` is any folders.
+        pattern: path of the files; `{subject}` stands for the subject's name or its label, `*`, `?` and
+            `[...]` are wildcards, `**` is any folders.
 
     Raises:
         UsageError: if the pattern is empty or lacks `{subject}`.

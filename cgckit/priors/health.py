@@ -1,4 +1,4 @@
-"""`assess`: can a network learn from this prior? Answered from the image and the prior alone, without labels."""
+"""`assess`: can a network learn from this prior? Answered from image and prior, without labels."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Health:
 def assess(case: Case, probability: Tensor) -> Health:
     """Measure a prior `probability` [H, W, L] of a case and say whether it is degenerate.
 
-    Degenerate is a prior with less than 0.1 ml of lesion, one that calls more than half of the brain lesion, and
-    one that is the brain's rim: more than 80 % of it lies there and covers more than half of it.
+    Degenerate is a prior with less than 0.1 ml of lesion, one that calls more than half of the brain lesion,
+    and one that is the brain's rim: more than 80 % of it lies there and covers more than half of it.
     """
     brain: BoolArray = case.brain.cpu().numpy()
     lesion: BoolArray = (probability.detach().cpu().numpy() >= _THRESHOLD) & brain
@@ -73,13 +73,11 @@ def assess(case: Case, probability: Tensor) -> Health:
 
     degenerate = None
     if volume_ml < _EMPTY_ML:
-        degenerate = f"it is empty: {volume_ml:.2f} ml of lesion"
+        degenerate = f"it is empty ({volume_ml:.2f} ml of lesion)"
     elif fraction > _MOST_OF_BRAIN:
         degenerate = f"it calls {fraction:.0%} of the brain lesion"
     elif edge_share > 0.8 and on_rim > 0.5 * rim.sum():
-        degenerate = (
-            f"it is the rim of the brain: {edge_share:.0%} of it lies within {_RIM_MM:g} mm of the edge"
-        )
+        degenerate = f"it is the rim of the brain ({edge_share:.0%} of it within {_RIM_MM:g} mm of the edge)"
 
     remarks = []
     if degenerate is None:
@@ -109,7 +107,7 @@ def assess(case: Case, probability: Tensor) -> Health:
 
 
 def _rim(brain: BoolArray, spacing: tuple[float, float, float]) -> BoolArray:
-    """The part of the brain within `_RIM_MM` of its outer edge: holes, as ventricles in some masks, have none."""
+    """The brain within `_RIM_MM` of its outer edge; holes, as masks may have for ventricles, have none."""
     solid = np.pad(ndimage.binary_fill_holes(brain), 1)
     depth = ndimage.distance_transform_edt(solid, sampling=spacing)[1:-1, 1:-1, 1:-1]
     rim: BoolArray = brain & (depth <= max(_RIM_MM, *spacing))

@@ -121,7 +121,7 @@ def prior_name(prior: Prior) -> str:
 def prior_identity(prior: Prior) -> dict[str, Any]:
     """Return what a prior's maps depend on besides the images and `Prior.fingerprint`, as plain JSON values.
 
-    The hash of the module's source tells versions apart that have one number, as while a prior is written.
+    The hash of the source tells states of a prior apart that have one version, as while it is written.
     """
     entry = _registration(type(prior))
     return {
@@ -203,12 +203,16 @@ def _make(member: Specification, prior: type[Prior], values: Mapping[str, object
 
 
 def _source_hash(prior: type[Prior]) -> str | None:
+    """Hash the Python files of the class's package, or its own file; None for a class typed in a session."""
+    digest = hashlib.sha256()
     try:
-        file = inspect.getsourcefile(prior)
-        source = Path(file).read_bytes() if file else inspect.getsource(prior).encode()
+        own = Path(inspect.getfile(prior))
+        in_package = bool(getattr(sys.modules.get(prior.__module__), "__package__", ""))
+        for file in sorted(own.parent.glob("*.py")) if in_package else [own]:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
     except (OSError, TypeError):
         return None
-    return hashlib.sha256(source).hexdigest()[:16]
+    return digest.hexdigest()[:16]
 
 
 def _plain(value: object) -> Any:

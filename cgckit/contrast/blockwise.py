@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cgckit.contrast.patches import PatchGrid
 
-BLOCK = 512
+BLOCK = 256
 """Anchors whose similarities to all members are held at a time."""
 
 

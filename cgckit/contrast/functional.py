@@ -118,9 +118,7 @@ def _group_losses(
         log_z, pos = ops.patch_contrast(features, temperature, statistics, grid)
     else:
         statistics = patches.patch_statistics(features.detach(), probability, mask, grid, threshold, pooled)
-        log_z, pos = blockwise.patch_contrast(
-            features, temperature, statistics.order, statistics.counts, grid
-        )
+        log_z, pos = blockwise.patch_contrast(features, temperature, statistics.order, statistics.counts, grid)
     # LSE - pos / tau = log Z + (1 - pos) / tau: the large terms 1 / tau never meet.
     n = statistics.counts[:, 0]
     contrasted = torch.where(n >= 2, n, 0)
@@ -179,9 +177,7 @@ def _temperature(temperature: float | Tensor, features: Tensor) -> Tensor:
     """Temperature as a float64 scalar where the features are: there is no copy from the host to wait for."""
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1 or not temperature.is_floating_point():
-            raise ValueError(
-                f"temperature must have one floating-point element, not {list(temperature.shape)}"
-            )
+            raise ValueError(f"temperature must have one floating-point element, not {list(temperature.shape)}")
         return temperature.reshape(()).to(features.device, torch.float64)
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature must be positive and finite, not {temperature}")

@@ -73,9 +73,7 @@ def patch_contrast(
     features: Tensor, temperature: Tensor, statistics: PatchStatistics, grid: PatchGrid
 ) -> tuple[Tensor, Tensor]:
     """`cgckit.contrast.blockwise.patch_contrast` by the compiled operators."""
-    log_z, pos, _ = torch.ops.cgckit.patch_contrast(
-        features, temperature, *statistics, grid.size, grid.stride
-    )
+    log_z, pos, _ = torch.ops.cgckit.patch_contrast(features, temperature, *statistics, grid.size, grid.stride)
     return log_z, pos
 
 
@@ -151,9 +149,7 @@ def _keep_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[T
     ctx.save_for_backward(grad_log_z, grad_pos, features, temperature, order, counts)
 
 
-def _double_backward(
-    ctx: Any, grad_grad_features: Tensor, grad_grad_temperature: Tensor
-) -> tuple[Tensor | None, ...]:
+def _double_backward(ctx: Any, grad_grad_features: Tensor, grad_grad_temperature: Tensor) -> tuple[Tensor | None, ...]:
     """Differentiate the backward operator as a whole, through the blockwise path.
 
     Its inputs `norm`, `log_z` and `expected` are functions of the features; what they contribute is in the
@@ -165,9 +161,7 @@ def _double_backward(
         leaves = [t.detach().requires_grad_() for t in (grad_log_z, grad_pos, features, temperature)]
         outputs = blockwise.patch_contrast(leaves[2], leaves[3], order, counts, grid)
         first = torch.autograd.grad(outputs, leaves[2:], leaves[:2], create_graph=True)
-        second = torch.autograd.grad(
-            first, leaves, (grad_grad_features, grad_grad_temperature), materialize_grads=True
-        )
+        second = torch.autograd.grad(first, leaves, (grad_grad_features, grad_grad_temperature), materialize_grads=True)
     return (*second, None, None, None, None, None, None, None)
 
 

@@ -64,7 +64,7 @@ class PatchGrid:
 
 
 def _triple(name: str, value: int | Sequence[int]) -> tuple[int, int, int]:
-    entries = (value, value, value) if isinstance(value, int) else tuple(value)
+    entries = tuple(value) if isinstance(value, Sequence) else (value,) * 3
     if len(entries) != 3 or not all(isinstance(entry, int) and entry >= 1 for entry in entries):
         raise ValueError(f"{name} must be a positive integer or three of them, not {value!r}")
     return (entries[0], entries[1], entries[2])

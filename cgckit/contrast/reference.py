@@ -50,7 +50,5 @@ def group_losses(
     anchor = member & positive(probability, grid, threshold)
     if pooled:
         x, member, anchor = x.flatten(0, 1)[None], member.reshape(1, -1), anchor.reshape(1, -1)
-    losses = [
-        group_loss(x_g[m_g], a_g[m_g], temperature) for x_g, m_g, a_g in zip(x, member, anchor, strict=True)
-    ]
+    losses = [group_loss(x_g[m_g], a_g[m_g], temperature) for x_g, m_g, a_g in zip(x, member, anchor, strict=True)]
     return torch.stack(losses), anchor.sum(1)

@@ -1,0 +1,99 @@
+"""Reading modalities and masks from file names."""
+
+from __future__ import annotations
+
+import pytest
+
+from cgckit.images.modalities import canonical_modality, in_canonical_order, is_brain_mask, is_mask, split_name
+
+
+@pytest.mark.parametrize(
+    ("name", "rest", "modality"),
+    [
+        ("flair.nii.gz", "", "flair"),
+        ("T1.nii", "", "t1"),
+        ("Brats17_CBICA_AAB_1_t1ce.nii.gz", "Brats17_CBICA_AAB_1", "t1ce"),
+        ("BraTS20_Training_001_t2.nii.gz", "BraTS20_Training_001", "t2"),
+        ("BraTS2021_00006_flair.nii.gz", "BraTS2021_00006", "flair"),
+        ("BraTS-GLI-00000-000-t2f.nii.gz", "BraTS-GLI-00000-000", "flair"),
+        ("BraTS-GLI-00000-000-t1n.nii.gz", "BraTS-GLI-00000-000", "t1"),
+        ("BraTS-GLI-00000-000-t1c.nii.gz", "BraTS-GLI-00000-000", "t1ce"),
+        ("BraTS-GLI-00000-000-t2w.nii.gz", "BraTS-GLI-00000-000", "t2"),
+        ("VSD.Brain.XX.O.MR_T1c.36.nii", "VSD.Brain.XX.O.MR_.36", "t1ce"),
+        ("UPENN-GBM-00001_11_T1GD.nii.gz", "UPENN-GBM-00001_11", "t1ce"),
+        ("sub-01_FLAIR.nii.gz", "sub-01", "flair"),
+        ("sub-01_ses-2_T1w.nii.gz", "sub-01_ses-2", "t1"),
+        ("sub-01_ce-gadolinium_T1w.nii.gz", "sub-01_ce-gadolinium", "t1ce"),
+        ("sub-01_space-T1w_FLAIR.nii.gz", "sub-01_space-T1w", "flair"),
+        ("p1_t2_flair.nii.gz", "p1", "flair"),
+        ("p1_T1_ce.nii.gz", "p1", "t1ce"),
+        ("p1_T1_post.nii.gz", "p1", "t1ce"),
+        ("study_T2_patient5_flair.nii.gz", "study_T2_patient5", "flair"),
+        ("training01_01_mprage_pp.nii", "training01_01__pp", "t1"),
+        ("CQ500CT12_ct.nii.gz", "CQ500CT12", "ct"),
+        ("scan.nii.gz", "scan", None),
+        ("t1000.nii.gz", "t1000", None),
+    ],
+)
+def test_names_are_split_into_subject_and_modality(name, rest, modality):
+    assert split_name(name) == (rest, modality)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seg.nii.gz",
+        "BraTS2021_00006_seg.nii.gz",
+        "BraTS-GLI-00000-000-seg.nii.gz",
+        "W39_1998.09.19_Segm.nii",
+        "p1_flair_mask.nii.gz",
+        "p1_lesion_mask_t1.nii.gz",
+        "training01_01_mask1.nii",
+        "brainmask_T1.nii.gz",
+        "sub-01_desc-brain_mask.nii.gz",
+        "sub-01_label-L_probseg.nii.gz",
+        "sub-01_dseg.nii.gz",
+        "label.nii.gz",
+        "labels_t1.nii.gz",
+        "wmh.nii.gz",
+        "VSD.Brain_3more.XX.O.OT.6560.nii",
+        "p1_flair_tumor.nii.gz",
+        "UCSF_tumor_segmentation.nii.gz",
+        "p1_T1_GT.nii.gz",
+    ],
+)
+def test_segmentations_are_known_by_their_names(name):
+    assert is_mask(name)
+
+
+@pytest.mark.parametrize("name", ["flair.nii.gz", "otto_t1.nii.gz", "Segovia2_T1.nii.gz", "masked_FLAIR.nii.gz"])
+def test_images_are_not_taken_for_segmentations(name):
+    assert not is_mask(name)
+
+
+def test_brain_masks_are_known_by_their_names():
+    assert is_brain_mask("sub-01_desc-brain_mask.nii.gz")
+    assert is_brain_mask("brainmask.nii.gz")
+    assert not is_brain_mask("brain_lesion_mask.nii.gz")
+
+
+def test_names_that_users_give_are_made_canonical():
+    assert [canonical_modality(name) for name in ("FLAIR", "T2f", "T1-Gd", "T2w", "Perfusion")] == [
+        "flair",
+        "flair",
+        "t1ce",
+        "t2",
+        "perfusion",
+    ]
+
+
+def test_the_canonical_order_puts_flair_first_and_strangers_last():
+    assert in_canonical_order(["zeta", "t2", "alpha", "swi", "t1ce", "flair", "t1", "t1"]) == (
+        "flair",
+        "t1",
+        "t1ce",
+        "t2",
+        "swi",
+        "alpha",
+        "zeta",
+    )

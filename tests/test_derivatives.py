@@ -1,0 +1,318 @@
+"""What is written: names, headers equal to the inputs', equal bytes, nothing half-written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine
+from scipy.spatial.transform import Rotation
+
+from cgckit import __version__
+from cgckit.atomic import TEMPORARY_PREFIX
+from cgckit.derivatives import Derivatives
+from cgckit.errors import BadInputError
+from cgckit.images.cohort import Cohort
+from cgckit.images.grid import to_native
+from cgckit.images.preparation import prepare
+from cgckit.images.volume import Volume
+
+GEOMETRY = [
+    "dim",
+    "pixdim",
+    "qform_code",
+    "sform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+    "xyzt_units",
+]
+
+
+def turned(spacing, flip=(1, 1, 1)):
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", (15, -10, 25), degrees=True).as_matrix() @ np.diag(
+        np.multiply(spacing, flip)
+    )
+    affine[:3, 3] = (-30.25, 12.5, 41.0)
+    return affine
+
+
+def plain(spacing, flip=(1, 1, 1)):
+    affine = np.diag([*np.multiply(spacing, flip), 1.0])
+    affine[:3, 3] = (10.0, -20.0, 5.0)
+    return affine
+
+
+def make(affine, shape=(40, 44, 36), dtype=np.float32, **options):
+    """A stripped brain: an ellipsoid of noise with a bright ball in it, as a NIfTI image."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
+    brain = sum(axis**2 for axis in axes) < 0.8
+    array = np.where(brain, np.random.default_rng(0).uniform(80, 120, shape), 0)
+    array[ball(affine, shape)] = 400
+    array = array.astype(dtype)
+    if options.get("fourth_axis"):
+        array = array[..., None]
+    kind = options.get("kind", nib.Nifti1Image)
+    image = kind(array, affine)
+    image.set_sform(affine, code=options.get("sform", 2))
+    image.set_qform(options.get("qform_affine", affine), code=options.get("qform", 1))
+    image.header.set_xyzt_units(*options.get("units", ("mm", "sec")))
+    if "slope" in options:
+        image.header.set_slope_inter(*options["slope"])
+    return image
+
+
+def ball(affine, shape):
+    """Voxels within 7 mm of a point that lies off the middle of the image."""
+    points = apply_affine(affine, np.stack(np.indices(shape), axis=-1))
+    centre = apply_affine(affine, np.array(shape) * (0.6, 0.45, 0.55))
+    return np.linalg.norm(points - centre, axis=-1) < 7
+
+
+INPUTS = {
+    "plain": make(plain((1, 1, 1))),
+    "oblique": make(turned((1, 1, 1))),
+    "left-handed": make(plain((1, 1, 1), flip=(-1, 1, 1))),
+    "oblique and left-handed": make(turned((1.1, 0.9, 1.3), flip=(1, -1, 1))),
+    "0.5 x 0.5 x 5 mm": make(plain((0.5, 0.5, 5)), shape=(90, 90, 12)),
+    "int16 with slope and intercept": make(plain((1, 1, 1)), dtype=np.int16, slope=(0.25, -12)),
+    "4-D with one volume": make(plain((1, 1, 1.5)), fourth_axis=True),
+    "only a qform": make(turned((1, 1, 1)), sform=0, qform=1, units=("unknown", "unknown")),
+    "only an sform": make(turned((1, 1, 1)), sform=4, qform=0),
+    "qform unlike sform": make(turned((1, 1, 1)), sform=3, qform=1, qform_affine=plain((1, 1, 1))),
+    "NIfTI-2": make(turned((1, 1, 1)), kind=nib.Nifti2Image),
+}
+
+
+@pytest.fixture(params=INPUTS)
+def scan(request, tmp_path):
+    """A folder with one subject, whose image has the header in question."""
+    path = tmp_path / "scans" / "p_1" / "flair.nii.gz"
+    path.parent.mkdir(parents=True)
+    nib.save(INPUTS[request.param], path)
+    return path
+
+
+def raw_header(path):
+    with gzip.open(path) as file:
+        start = file.read(540)
+    kind = nib.Nifti2Header if start[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Header
+    return kind(start[: kind.template_dtype.itemsize], check=False)
+
+
+def assert_same_geometry(written, given):
+    one, other = nib.load(written), nib.load(given)
+    assert type(one) is type(other)
+    for field in GEOMETRY:
+        np.testing.assert_array_equal(one.header[field], other.header[field], err_msg=field)
+    assert one.shape == other.shape
+    np.testing.assert_array_equal(one.affine, other.affine)
+    np.testing.assert_array_equal(one.get_qform(), other.get_qform())
+    assert one.header.get_zooms() == other.header.get_zooms()
+    assert one.header.get_xyzt_units() == other.header.get_xyzt_units()
+
+
+@pytest.mark.parametrize("as_volume", [True, False], ids=["volume", "path"])
+def test_headers_equal_the_inputs(scan, tmp_path, as_volume):
+    out = Derivatives.create(tmp_path / "out")
+    volume = Volume.load(scan)
+    reference = volume if as_volume else scan
+    probability = np.random.default_rng(1).random(volume.grid.shape, dtype=np.float32)
+    mask = probability > 0.5
+    written = {
+        out.write_mask("p1", mask, reference): (np.uint8, mask),
+        out.write_brain("p1", ~mask, reference): (np.uint8, ~mask),
+        out.write_probability("p1", probability, reference): (np.float32, probability),
+        out.write_prior_probability("p1", "gmm", probability / 2, reference): (np.float32, probability / 2),
+    }
+    assert len(written) == 4
+    for path, (dtype, content) in written.items():
+        assert_same_geometry(path, scan)
+        image = nib.load(path)
+        assert image.get_data_dtype() == dtype
+        np.testing.assert_array_equal(np.asanyarray(image.dataobj).reshape(mask.shape), content)
+        raw = raw_header(path)
+        assert (raw["scl_slope"], raw["scl_inter"]) == (1, 0)
+        assert (raw["cal_min"], raw["cal_max"]) == (0, 1)
+        assert __version__ in str(raw["descrip"])
+
+
+def test_what_is_found_on_the_working_grid_lands_where_it_is_in_the_world(scan, tmp_path):
+    cohort = Cohort.find([tmp_path / "scans"])
+    case = prepare(cohort[0], cohort.modalities)
+    found = (case.image[0] > 5).numpy()  # the ball is far brighter than anything else
+    out = Derivatives.create(tmp_path / "out")
+    path = out.write_mask(cohort[0].label, to_native(found.astype(np.float32), case) >= 0.5, scan)
+    written = nib.load(path)
+    mask = np.asanyarray(written.dataobj).reshape(written.shape[:3]).astype(bool)
+    truth = ball(nib.load(scan).affine, mask.shape)
+    centres = [apply_affine(nib.load(scan).affine, np.argwhere(array)).mean(axis=0) for array in (mask, truth)]
+    voxel = np.linalg.norm(case.grid.spacing + case.native.spacing)
+    assert np.linalg.norm(centres[0] - centres[1]) < voxel / 2
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.8
+
+
+def test_header_extensions_of_the_input_are_not_passed_on(tmp_path):
+    image = make(plain((1, 1, 1)))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Jane Doe, born 1950"))
+    nib.save(image, tmp_path / "a.nii.gz")
+    path = Derivatives(tmp_path).write_mask("p1", np.zeros(image.shape, bool), tmp_path / "a.nii.gz")
+    assert b"Jane" not in gzip.decompress(path.read_bytes())
+
+
+def test_equal_content_gives_equal_bytes(tmp_path):
+    nib.save(make(plain((1, 1, 1))), tmp_path / "a.nii.gz")
+    probability = np.random.default_rng(1).random((40, 44, 36), dtype=np.float32)
+    paths = [
+        Derivatives.create(tmp_path / name).write_probability("p1", probability, tmp_path / "a.nii.gz")
+        for name in ("one", "other")
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].read_bytes()[3:8] == bytes(5)  # gzip: no flags, so no name, and no time
+
+
+def test_an_array_of_another_shape_is_not_written(tmp_path):
+    nib.save(make(plain((1, 1, 1))), tmp_path / "a.nii.gz")
+    with pytest.raises(ValueError, match="shape"):
+        Derivatives(tmp_path / "out").write_mask("p1", np.zeros((3, 3, 3), bool), tmp_path / "a.nii.gz")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_are_those_of_bids_derivatives(tmp_path):
+    out = Derivatives(tmp_path)
+    names = {
+        out.refined_mask("p1"): "sub-p1_space-orig_label-L_desc-cgc_mask.nii.gz",
+        out.refined_probability("p1"): "sub-p1_space-orig_label-L_probseg.nii.gz",
+        out.prior_probability("p1", "mumford-shah"): "sub-p1_space-orig_seg-mumfordshah_label-L_probseg.nii.gz",
+        out.brain_mask("p1"): "sub-p1_space-orig_desc-brain_mask.nii.gz",
+    }
+    for path, name in names.items():
+        assert path == tmp_path / "sub-p1" / "anat" / name
+
+
+def test_every_image_has_a_sidecar(tmp_path):
+    source = tmp_path / "a.nii.gz"
+    nib.save(make(plain((1, 1, 1))), source)
+    out = Derivatives(tmp_path)
+    empty = np.zeros((40, 44, 36), np.float32)
+    expected = {
+        out.write_mask("p1", empty, source): {"Type": "Lesion"},
+        out.write_brain("p1", empty, source): {"Type": "Brain"},
+        out.write_probability("p1", empty, source): {},
+        out.write_prior_probability("p1", "a+b", empty, source): {"Prior": "a+b"},
+    }
+    for path, content in expected.items():
+        sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+        assert sidecar == {**content, "SpatialReference": "orig", "Sources": [str(source)]}
+
+
+def test_the_description_names_the_generator(tmp_path):
+    description = json.loads(Derivatives(tmp_path).write_description().read_text())
+    assert description["DatasetType"] == "derivative"
+    assert description["BIDSVersion"]
+    assert description["GeneratedBy"] == [{"Name": "cgckit", "Version": __version__}]
+
+
+def test_participants_lead_back_to_the_source_names(write_cohort, tmp_path):
+    scans = write_cohort(2)
+    (scans / "case1").rename(scans / "Case_1.a")
+    out = Derivatives.create(tmp_path / "out")
+    with pytest.raises(BadInputError, match=r"participants\.tsv"):
+        out.subjects()
+    path = out.write_participants(Cohort.find([scans]))
+    assert path.read_text().splitlines()[0] == "participant_id\tsource"
+    assert out.subjects() == {"Case1a": "Case_1.a", "case2": "case2"}
+
+
+@pytest.mark.parametrize("content", ["", "name\tage\nanna\t51\n", "participant_id\tsource\nsub-1\n"])
+def test_participants_of_somebody_else_are_refused(tmp_path, content):
+    (tmp_path / "participants.tsv").write_text(content)
+    with pytest.raises(BadInputError, match=r"participants\.tsv"):
+        Derivatives(tmp_path).subjects()
+
+
+def test_tables_hold_all_columns_and_mark_what_is_missing(tmp_path):
+    path = Derivatives(tmp_path).write_table(
+        "summary.tsv", [{"a": 1, "b": None}, {"a": 0.123456789, "c": "two\twords"}, {"b": float("nan")}]
+    )
+    assert path.read_text() == "a\tb\tc\n1\tn/a\tn/a\n0.123457\tn/a\ttwo words\nn/a\tn/a\tn/a\n"
+
+
+def test_json_comes_back_and_a_broken_file_is_named(tmp_path):
+    out = Derivatives(tmp_path)
+    assert out.read_json("run.json") is None
+    out.write_json("run.json", {"name": "Zoë", "values": [1, 2.5]})
+    assert out.read_json("run.json") == {"name": "Zoë", "values": [1, 2.5]}
+    (tmp_path / "run.json").write_text("{half")
+    with pytest.raises(BadInputError, match=r"run\.json"):
+        out.read_json("run.json")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for root in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(BadInputError) as caught:
+            Derivatives.create(root)
+        assert str(root) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_without_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(BadInputError, match="cannot be written"):
+        Derivatives.create(tmp_path / "out")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    nib.save(make(plain((1, 1, 1))), tmp_path / "a.nii.gz")
+    out = Derivatives.create(tmp_path / "out")
+    before = out.write_mask("p1", np.zeros((40, 44, 36)), tmp_path / "a.nii.gz").read_bytes()
+    files = sorted((tmp_path / "out").rglob("*"))
+
+    def full_disk(image, stream):
+        stream.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nib.Nifti1Image, "to_stream", full_disk)
+    with pytest.raises(BadInputError, match="No space left"):
+        out.write_mask("p1", np.ones((40, 44, 36)), tmp_path / "a.nii.gz")
+    assert out.refined_mask("p1").read_bytes() == before
+    assert sorted((tmp_path / "out").rglob("*")) == files
+
+
+def test_create_sweeps_what_a_killed_run_was_writing(tmp_path):
+    nib.save(make(plain((1, 1, 1))), tmp_path / "a.nii.gz")
+    out = Derivatives.create(tmp_path / "out")
+    mask = out.write_mask("p1", np.zeros((40, 44, 36)), tmp_path / "a.nii.gz")
+    (mask.parent / f"{TEMPORARY_PREFIX}{out.brain_mask('p1').name}").write_bytes(b"half of it")
+    Derivatives.create(tmp_path / "out")
+    assert sorted(mask.parent.iterdir()) == sorted([mask, Path(str(mask).replace(".nii.gz", ".json"))])
+
+
+def test_clear_removes_a_run_and_nothing_else(tmp_path):
+    nib.save(make(plain((1, 1, 1))), tmp_path / "a.nii.gz")
+    out = Derivatives.create(tmp_path / "out")
+    foreign = [tmp_path / "out" / "notes.tsv", tmp_path / "out" / "sub-p2" / "anat" / "sub-p2_T1w.nii.gz"]
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    out.write_mask("p1", np.zeros((40, 44, 36)), tmp_path / "a.nii.gz")
+    out.write_brain("p2", np.zeros((40, 44, 36)), tmp_path / "a.nii.gz")
+    out.write_description()
+    out.write_table("summary.tsv", [{"a": 1}])
+    out.write_json("run.json", {})
+    out.clear()
+    assert sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(foreign)

@@ -94,7 +94,7 @@ def _show(result: EvaluationResult) -> None:
         table.add_row("mean", summary.map, *_cells(summary.mean, summary.infinite), style="bold")
         table.add_row("SD", summary.map, *_cells(summary.sd), end_section=True)
     table.caption = (
-        "ASSD (pooled over both surfaces) and HD95 in mm; (n∞): infinite ones, left out of the mean"
+        "ASSD (pooled) and HD95 in mm; (n∞): infinite, left out of the mean"
     )
     table.caption_justify = "left"
     console = Console()

@@ -35,8 +35,8 @@ class PictureRow:
     Attributes:
         subject: what the row is called.
         image: the image behind.
-        masks: bool [H, W, L] on the image's grid, by the name of their column. The last that is not empty chooses
-            the slice: the axial one where it is largest.
+        masks: bool [H, W, L] on the image's grid, by the name of their column. The last that is not empty
+            chooses the slice: the axial one where it is largest.
         notes: what to write above a mask's panel, for instance its Dice.
     """
 
@@ -65,7 +65,7 @@ def draw_picture(rows: Sequence[PictureRow], path: str | Path, title: str = "") 
     if not rows:
         raise ValueError("no row to draw")
     columns = list(dict.fromkeys(name for row in rows for name in row.masks))
-    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.01)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.04, wspace=0.0, hspace=0.01)
     width, height = _PANEL_INCHES * (1 + len(columns)), 1.2 * _PANEL_INCHES * len(rows)
     figure = Figure(figsize=(width, height + _HEADING_INCHES), facecolor="black", layout=layout)
     grid = figure.subplots(len(rows), 1 + len(columns), squeeze=False)

@@ -1,0 +1,142 @@
+"""Pictures of images and masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.image
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cgckit.errors import BadInputError
+from cgckit.images.volume import Volume
+from cgckit.report.figure import _COLOURS, PictureRow, _slice, draw_picture
+
+SHAPE = (30, 36, 20)
+
+
+def head() -> tuple[np.ndarray, np.ndarray]:
+    """A head that is bright at the right front, and a lesion there that is largest at level 13; RAS axes."""
+    image = np.zeros(SHAPE, dtype=np.float32)
+    image[6:24, 6:30, 3:18] = 50
+    image[18:22, 24:28, 3:18] = 200
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[19:21, 25:27, 10:16] = True
+    mask[18:22, 24:28, 13] = True
+    return image, mask
+
+
+def volume(tmp_path: Path, array: np.ndarray, axes: str = "RAS", spacing: tuple = (1.0, 1.0, 1.0)) -> Volume:
+    """Write RAS data with other axes, and read it back."""
+    image = nib.Nifti1Image(array, np.diag([*spacing, 1.0]))
+    turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes))
+    path = tmp_path / f"{axes}.nii.gz"
+    nib.save(image.as_reoriented(turn), path)
+    return Volume.load(path)
+
+
+def turned(tmp_path: Path, mask: np.ndarray, axes: str) -> np.ndarray:
+    return volume(tmp_path, mask.astype(np.uint8), axes).array > 0
+
+
+def shown_where(picture: np.ndarray, colour: str) -> np.ndarray:
+    """Pixels of nearly a colour."""
+    wanted = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.argwhere(np.abs(picture[..., :3] - wanted).max(axis=-1) < 0.12)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SLA"])
+def test_right_and_front_are_the_same_whatever_the_file(tmp_path: Path, axes: str) -> None:
+    image, mask = head()
+    masks = {"refined": turned(tmp_path, mask, axes)}
+    shown, cut = _slice(PictureRow("a", volume(tmp_path, image, axes), masks))
+    expected, expected_cut = _slice(PictureRow("a", volume(tmp_path, image), {"refined": mask}))
+    np.testing.assert_array_equal(shown, expected)
+    np.testing.assert_array_equal(cut["refined"], expected_cut["refined"])
+    bright = np.argwhere(shown == 200).mean(axis=0)
+    assert (bright > np.argwhere(shown > 0).mean(axis=0)).all()  # right, front
+
+
+def test_slice_is_where_the_last_mask_that_is_not_empty_is_largest(tmp_path: Path) -> None:
+    image, mask = head()
+    image += np.arange(SHAPE[2], dtype=np.float32) * (image > 0)
+    other = np.zeros(SHAPE, dtype=bool)
+    other[8:20, 8:20, 5] = True
+    nothing = np.zeros(SHAPE, dtype=bool)
+    scan = volume(tmp_path, image)
+    for masks, level in (
+        ({"prior": other, "reference": mask}, 13),
+        ({"prior": other, "reference": nothing}, 5),
+        ({"prior": nothing}, SHAPE[2] // 2),
+    ):
+        shown, _ = _slice(PictureRow("a", scan, masks))
+        assert shown.max() == 200 + level
+
+
+def test_head_fills_the_panel(tmp_path: Path) -> None:
+    image, mask = head()
+    shown, _ = _slice(PictureRow("a", volume(tmp_path, image), {"refined": mask}))
+    assert shown.shape[0] < SHAPE[0]
+    assert (shown > 0).sum() == (image[:, :, 13] > 0).sum()
+
+
+def test_each_mask_is_drawn_in_its_own_column_at_the_right_front(tmp_path: Path) -> None:
+    image, mask = head()
+    row = PictureRow("case", volume(tmp_path, image), {"prior": mask, "refined": mask}, {"prior": "0.50"})
+    draw_picture([row, row], tmp_path / "p.png", title="two rows")
+    picture = matplotlib.image.imread(tmp_path / "p.png")
+    height, width = picture.shape[:2]
+    for column, colour in enumerate(_COLOURS[:2], start=1):
+        place = shown_where(picture, colour)
+        assert len(place) > 20
+        third = (place[:, 1] / width * 3).astype(int)
+        assert set(third) == {column}
+        # To the right in its panel.
+        assert (place[:, 1] / width * 3 - column).mean() > 0.5
+    rows = shown_where(picture, _COLOURS[0])[:, 0] / height
+    assert rows.min() < 0.5 < rows.max()
+    assert np.median(rows[rows < 0.5]) < 0.3  # to the front, at the top
+
+
+def test_rows_may_lack_a_mask(tmp_path: Path) -> None:
+    image, mask = head()
+    scan = volume(tmp_path, image)
+    rows = [PictureRow("a", scan, {"prior": mask, "refined": mask}), PictureRow("b", scan, {"prior": mask})]
+    draw_picture(rows, tmp_path / "new" / "p.png")
+    picture = matplotlib.image.imread(tmp_path / "new" / "p.png")
+    assert (shown_where(picture, _COLOURS[1])[:, 0] < picture.shape[0] / 2).all()
+
+
+def test_voxels_that_are_no_cubes_are_not_squeezed(tmp_path: Path) -> None:
+    image, mask = head()
+    extents = []
+    for spacing in ((1.0, 1.0, 1.0), (1.0, 2.0, 1.0)):
+        row = PictureRow("a", volume(tmp_path, image, spacing=spacing), {"refined": mask})
+        draw_picture([row], tmp_path / "p.png")
+        place = shown_where(matplotlib.image.imread(tmp_path / "p.png"), _COLOURS[0])
+        down, across = np.ptp(place, axis=0)
+        extents.append(down / across)
+    assert extents[1] == pytest.approx(2 * extents[0], rel=0.25)  # a pixel more or less
+
+
+def test_image_without_any_signal_is_drawn(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, dtype=np.uint8), np.eye(4)), tmp_path / "z.nii.gz")
+    scan = Volume.load(tmp_path / "z.nii.gz", allow_constant=True)
+    draw_picture([PictureRow("a", scan, {"prior": np.zeros(SHAPE, dtype=bool)})], tmp_path / "p.png")
+    assert (tmp_path / "p.png").exists()
+
+
+def test_what_cannot_be_drawn_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    image, mask = head()
+    scan = volume(tmp_path, image)
+    with pytest.raises(ValueError, match="no row"):
+        draw_picture([], tmp_path / "p.png")
+    with pytest.raises(ValueError, match="not on the grid"):
+        draw_picture([PictureRow("a", scan, {"prior": mask[1:]})], tmp_path / "p.png")
+    with pytest.raises(BadInputError, match=r"p\.docx: not a format"):
+        draw_picture([PictureRow("a", scan, {"prior": mask})], tmp_path / "p.docx")
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match="cannot be written"):
+        draw_picture([PictureRow("a", scan, {"prior": mask})], tmp_path / "file" / "p.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["RAS.nii.gz", "file"]

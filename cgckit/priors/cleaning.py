@@ -14,7 +14,7 @@ _MARGIN = 0.01
 
 
 def ball(radius: float, spacing: Spacing) -> BoolArray:
-    """Structuring element: the voxels within `radius` mm of the centre (the centre alone on a coarse grid)."""
+    """Structuring element: the voxels within `radius` mm of the centre, on a coarse grid only itself."""
     reach = [int(radius / edge + 1e-6) for edge in spacing]
     offsets = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
     squared = sum((offset * edge) ** 2 for offset, edge in zip(offsets, spacing, strict=True))
@@ -40,13 +40,11 @@ def clean(region: BoolArray, brain: BoolArray, spacing: Spacing, min_component: 
     return np.asarray(ndimage.binary_fill_holes(kept[labels])) & brain
 
 
-def cleaned_probability(
-    membership: FloatArray, brain: BoolArray, spacing: Spacing, min_component: float
-) -> FloatArray:
+def cleaned_probability(membership: FloatArray, brain: BoolArray, spacing: Spacing, min_component: float) -> FloatArray:
     """Make a soft lesion membership agree with its cleaned region, [H, W, L] in [0, 1].
 
-    Above one half exactly in the region `clean` leaves of `membership > .5`; up to 3 mm around it the membership,
-    held below one half, gives a soft edge; zero elsewhere.
+    Above one half exactly in the region that `clean` leaves of `membership > .5`; up to 3 mm around it the
+    membership, held below one half, gives a soft edge; zero elsewhere.
     """
     region = clean(membership > 0.5, brain, spacing, min_component)
     edge = ndimage.binary_dilation(region, ball(_EDGE_MM, spacing)) & brain & ~region

@@ -30,11 +30,11 @@ class GaussianMixturePrior(Prior):
 
         p(e) = sum_k w_k N(e; mu_k, sigma^2),     P = sum_{k in lesion} w_k N(e; mu_k, sigma^2) / p(e)
 
-    `e` is the lesion evidence of `cgckit.priors.evidence`: smoothed FLAIR and its left-right asymmetry (and that
-    of T2). The components share one variance, so that the posterior rises with the evidence; with free variances
-    a wide component takes both tails of the histogram, and dark voxels become lesion. K and the set of lesion
-    components are chosen together by contrast (`cgckit.priors.lesion_choice`), over all K between
-    `min_components` and `max_components`.
+    `e` is the lesion evidence of `cgckit.priors.evidence`: smoothed FLAIR and its left-right asymmetry (and
+    that of T2, so several modalities enter through one number). The components share one variance, so that
+    the posterior rises with the evidence; with free variances a wide component takes both tails of the
+    histogram, and dark voxels become lesion. K and the set of lesion components are chosen together by contrast
+    (`cgckit.priors.lesion_choice`), over all K between `min_components` and `max_components`.
 
     Attributes:
         min_components: fewest components to try.
@@ -60,8 +60,7 @@ class GaussianMixturePrior(Prior):
     def __post_init__(self) -> None:
         if not 2 <= self.min_components <= self.max_components:
             raise UsageError(
-                "gmm: need 2 <= min_components <= max_components, "
-                f"got {self.min_components} and {self.max_components}"
+                f"gmm: need 2 <= min_components <= max_components, got {self.min_components} and {self.max_components}"
             )
         for name in ("smoothing", "asymmetry"):
             if not 0 <= getattr(self, name) < np.inf:
@@ -86,20 +85,18 @@ class GaussianMixturePrior(Prior):
             min_component=self.min_component,
         )
         if found is None:
-            self.choice = (
-                f"no component {self.floor:g} MAD or more above the median stands out: the map is empty"
-            )
+            self.choice = f"no component {self.floor:g} MAD or more above the median stands out: the map is empty"
             return torch.zeros(brain.shape)
         lesion, contrast = found
         self.choice = (
-            f"{lesion.total} components; lesion = the {lesion.count} brightest, mean >= {lesion.mean:.1f} MAD, "
-            f"contrast to the surroundings {contrast:.1f} MAD"
+            f"{lesion.total} components; lesion = the {lesion.count} brightest, "
+            f"mean >= {lesion.mean:.1f} MAD, contrast to the surroundings {contrast:.1f} MAD"
         )
         posterior = _posterior(mixtures[lesion.total], lesion.count, evidence)
         return torch.from_numpy(cleaned_probability(posterior, brain, case.spacing, self.min_component))
 
     def _fit(self, evidence: FloatArray) -> dict[int, GaussianMixture]:
-        """Fit one mixture for each K to a sample of the brain's evidence, [N]; none to a constant or tiny brain."""
+        """Fit one mixture for each K to a sample of the evidence [N]; none to a constant or tiny brain."""
         sample = np.random.default_rng(self.seed).permutation(evidence)[:_SAMPLES].astype(np.float64)
         sample = np.clip(sample, _DARKEST, None)[:, None]
         mixtures = {}
@@ -107,9 +104,7 @@ class GaussianMixturePrior(Prior):
             if len(np.unique(sample)) < 2 * k:
                 break
             start = np.quantile(sample, (np.arange(k) + 0.5) / k)[:, None]
-            mixture = GaussianMixture(
-                k, covariance_type="tied", means_init=start, random_state=self.seed, max_iter=300
-            )
+            mixture = GaussianMixture(k, covariance_type="tied", means_init=start, random_state=self.seed, max_iter=300)
             mixtures[k] = mixture.fit(sample)
         return mixtures
 
@@ -122,7 +117,8 @@ def _posterior(mixture: GaussianMixture, count: int, evidence: FloatArray) -> Fl
     nodes = np.linspace(_DARKEST, max(float(evidence.max()), _DARKEST + 1), _NODES)
     brightest = np.argsort(mixture.means_[:, 0])[-count:]
     table = mixture.predict_proba(nodes[:, None])[:, brightest].sum(axis=1)
-    return np.interp(evidence, nodes, table).astype(np.float32)
+    posterior: FloatArray = np.interp(evidence, nodes, table).astype(np.float32)
+    return posterior
 
 
 def _candidates(mixtures: dict[int, GaussianMixture], evidence: FloatArray) -> Iterator[Candidate]:

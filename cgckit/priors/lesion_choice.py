@@ -1,14 +1,14 @@
 """Which classes of a brain are lesion, decided without labels; shared by the built-in priors.
 
 Taking "the brightest of K classes" makes the result a lottery of K: with one class too few the lesion shares
-its class with grey matter, with one too many it is cut in two. Here the j brightest classes are a candidate for
-every j (and every K that was tried), and lesion is the candidate whose cleaned region R stands out most:
+its class with grey matter, with one too many it is cut in two. Here the j brightest classes are a candidate
+for every j (and every K that was tried), and lesion is the candidate whose cleaned region R stands out most:
 
     contrast(R) = median evidence in R - median evidence in the 8 mm around R
 
-A set that takes in grey matter lowers the first median; a set that leaves half of a lesion out raises the second.
-Medians, because fluid beside a region would flatter it in a mean.
-Candidates must be outliers of this brain (`floor`), larger than a speck and smaller than a third of the brain.
+A set that takes in grey matter lowers the first median; a set that leaves half of a lesion out raises the
+second. Medians, because fluid beside a region would flatter it in a mean. Candidates must be outliers of this
+brain (`floor`), larger than a speck and no more than 35 % of the brain.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def every_2mm(spacing: Spacing) -> Thinning:
 
 
 def contrast(evidence: FloatArray, region: BoolArray, brain: BoolArray, spacing: Spacing) -> float:
-    """Median evidence in a region minus that in the brain within 8 mm of it, in MADs; 0 if either is empty."""
+    """Median evidence in a region minus that in the brain within 8 mm of it; 0 if either is empty."""
     distance = ndimage.distance_transform_edt(~region, sampling=spacing)
     shell = brain & ~region & (distance <= _SHELL_MM)
     if not region.any() or not shell.any():

@@ -33,14 +33,14 @@ class Partition:
 
         min_y  sum_x [ sum_n d_n y_n + y_n log y_n + length sum_n |grad y_n| ],     y_n >= 0, sum_n y_n = 1
 
-    over the voxels of the brain; the gradient is in 1/mm, its norm isotropic, and zero across the brain's edge.
-    The entropy makes the partition soft: without `length` it is `y = softmax(-d)`, the posterior of a mixture.
-    It also gives the dual
+    over the voxels of the brain; the gradient is in 1/mm, its norm isotropic, and zero across the brain's
+    edge. The entropy makes the partition soft: without `length` it is `y = softmax(-d)`, the posterior of a
+    mixture. It also gives the dual
 
         max_p  -sum_x log sum_n exp(-(d_n + grad^T p_n)),     |p_n(x)| <= length,
 
-    a Lipschitz gradient, so accelerated projected gradient (Beck and Teboulle 2009) solves it, `y` is the softmax
-    of `-(d + grad^T p)`, and the duality gap at that `y` is `sum_n length |grad y_n| - <p_n, grad y_n>`.
+    a Lipschitz gradient, so accelerated projected gradient (Beck and Teboulle 2009) solves it, `y` is the
+    softmax of `-(d + grad^T p)`, and the gap at that `y` is `sum_n length |grad y_n| - <p_n, grad y_n>`.
 
     Attributes:
         brain: [H, W, L] bool.

@@ -36,6 +36,13 @@ def quoted(text: str) -> str:
 class BuildNative(BuildExtension):
     """torch's builder, told the version of the package and the processors it may really use."""
 
+    def finalize_options(self) -> None:
+        # pip builds editable installs in a folder it throws away; objects are kept here, where ninja finds
+        # what a change of source, flags or torch leaves valid.
+        if self.build_temp is None:
+            self.build_temp = "build/native"
+        super().finalize_options()
+
     def build_extensions(self) -> None:
         os.environ.setdefault("MAX_JOBS", str(len(os.sched_getaffinity(0))))
         version = self.distribution.get_version()

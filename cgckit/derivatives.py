@@ -203,7 +203,6 @@ def write_like(path: Path, array: npt.NDArray[Any], header: nib.Nifti1Header, so
     header = header.copy()
     header.extensions.clear()  # they describe the acquired image, and may name the patient
     header.set_data_dtype(array.dtype)
-    header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 1
     header["descrip"], header["aux_file"], header["intent_name"] = f"cgckit {__version__}", "", ""
     header.set_intent("none")

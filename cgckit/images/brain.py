@@ -52,9 +52,7 @@ def find_brain(volumes: Mapping[str, Volume]) -> BoolArray:
         BadInputError: if no brain is found.
     """
     grid = next(iter(volumes.values())).grid
-    foregrounds = [
-        mask for mask in (_foreground(volume.array) for volume in volumes.values()) if mask is not None
-    ]
+    foregrounds = [mask for mask in (_foreground(volume.array) for volume in volumes.values()) if mask is not None]
     if foregrounds:
         brain = _solid(np.logical_or.reduce(foregrounds))
         if _millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
@@ -89,9 +87,7 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
             continue
         native: BoolArray = resample(brain, grid, volume.grid) >= 0.5
         return native
-    raise BadInputError(
-        f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table)"
-    )
+    raise BadInputError(f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table)")
 
 
 def _foreground(array: npt.NDArray[np.float32]) -> BoolArray | None:

@@ -129,9 +129,7 @@ class Cohort(Sequence[Subject]):
             raise BadInputError("no input: give NIfTI files, a folder of subjects or a table (.tsv)")
         present = in_canonical_order(modality for subject in found for modality in subject.files)
         chosen = present if modalities is None else _choose(modalities, present)
-        subjects = sorted(
-            (_subject(item, chosen) for item in found), key=lambda subject: subject.label.lower()
-        )
+        subjects = sorted((_subject(item, chosen) for item in found), key=lambda subject: subject.label.lower())
         _refuse_duplicates(subjects)
         _refuse_missing(subjects, chosen, allow_missing)
         return cls(tuple(subjects), chosen)
@@ -158,9 +156,7 @@ def _read_files(paths: Sequence[Path]) -> list[_Found]:
     """Group image files that were given one by one."""
     images = [path for path in paths if not is_mask(path.name)]
     if paths and not images:
-        raise BadInputError(
-            f"{paths[0]}: a segmentation or mask by its name, not an image; give the images themselves"
-        )
+        raise BadInputError(f"{paths[0]}: a segmentation or mask by its name, not an image; give the images themselves")
     parts = {path: split_name(path.name) for path in images}
     unnamed = [path for path, (_, modality) in parts.items() if modality is None]
     if unnamed and len(unnamed) < len(parts):
@@ -317,9 +313,7 @@ def _refuse_duplicates(subjects: Sequence[Subject]) -> None:
     for first, second in pairwise(subjects):
         if first.label.lower() != second.label.lower():
             continue
-        places = ", ".join(
-            str(path) for subject in (first, second) for path in list(subject.files.values())[:1]
-        )
+        places = ", ".join(str(path) for subject in (first, second) for path in list(subject.files.values())[:1])
         raise BadInputError(
             f"duplicate subject: {first.source!r} and {second.source!r} are both called sub-{second.label} "
             f"({places}); give one of them another name"

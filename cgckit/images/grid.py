@@ -112,8 +112,6 @@ def resample(
     for axis in range(3):
         scale = mapping[axis, axes[axis]]
         positions = mapping[axis, 3] + scale * np.arange(target.shape[axes[axis]])
-        snapped = np.rint(positions)
-        positions = np.where(np.abs(positions - snapped) < _SNAP, snapped, positions)
         inside.append((positions >= -0.5 - _SNAP) & (positions <= source.shape[axis] - 0.5 + _SNAP))
         values = _resample_axis(values, axis, positions, max(1.0, abs(scale)), order)
     if not all(axis.all() for axis in inside):
@@ -147,7 +145,7 @@ def _resample_axis(
     """Sample one axis at `positions` (in voxels), averaging over boxes of `width` voxels if `order` is 1."""
     count = values.shape[axis]
     nearest = np.clip(np.floor(positions + 0.5).astype(int), 0, count - 1)
-    on_voxels = width - 1 < _SNAP and np.array_equal(np.clip(positions, 0, count - 1), nearest)
+    on_voxels = width - 1 < _SNAP and np.abs(np.clip(positions, 0, count - 1) - nearest).max() < _SNAP
     if order == 0 or on_voxels:
         taken: npt.NDArray[Any] = values.take(nearest, axis=axis)
         return taken

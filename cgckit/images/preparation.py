@@ -152,9 +152,7 @@ def _normalise(values: FloatArray, volume: Volume) -> FloatArray:
     if scale == 0:  # more than half of the voxels have one value, as in coarsely quantised images
         scale = values.std()
     if scale == 0:
-        raise BadInputError(
-            f"{volume.path}: every voxel inside the brain is {median:g}; check the brain mask"
-        )
+        raise BadInputError(f"{volume.path}: every voxel inside the brain is {median:g}; check the brain mask")
     result: FloatArray = ((values - median) / scale).clip(*_CLIP).astype(np.float32)
     return result
 

@@ -52,9 +52,7 @@ class Volume:
         try:
             array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(grid.shape, order="F")
         except _UNREADABLE as error:
-            raise BadInputError(
-                f"{path}: the image data are damaged or cut short; copy the file again"
-            ) from error
+            raise BadInputError(f"{path}: the image data are damaged or cut short; copy the file again") from error
         low, high = float(array.min()), float(array.max())  # NaN, if anywhere, wins in both
         if not (np.isfinite(low) and np.isfinite(high)):
             raise BadInputError(f"{path}: holds NaN or infinite values; replace them, for instance by 0")
@@ -88,9 +86,7 @@ def grid_of(header: nib.Nifti1Header, path: Path) -> Grid:
     try:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
-        raise BadInputError(
-            f"{path}: the header's orientation cannot be read; write its affine anew"
-        ) from error
+        raise BadInputError(f"{path}: the header's orientation cannot be read; write its affine anew") from error
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     # Normalised by the edges, so that neither small voxels nor thick slices count as singular.
     if not np.isfinite(affine).all() or not edges.all() or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-3:

@@ -54,8 +54,8 @@ def test_brats_names_of_every_year(tmp_path, stem, endings):
 
 
 def test_a_folder_that_is_itself_a_subject(tmp_path):
-    make(tmp_path / "patient19", "flair.nii.gz", "t1.nii.gz", "consensus_gt.nii.gz")
-    assert list(found(Cohort.find([tmp_path / "patient19"]))) == ["patient19"]
+    make(tmp_path / "patient19", "flair.nii.gz", "t1.nii.gz", "consensus_gt.nii.gz", "t2_lesion_mask.nii.gz")
+    assert found(Cohort.find([tmp_path / "patient19"])) == {"patient19": {"flair": "flair.nii.gz", "t1": "t1.nii.gz"}}
 
 
 def test_a_flat_folder_of_several_subjects_is_grouped_by_stem(tmp_path):
@@ -262,6 +262,13 @@ def test_the_fingerprint_follows_content_and_role_not_place(tmp_path):
     assert Cohort.find([tmp_path / "there"])[0].fingerprint() != here.fingerprint()
     shutil.rmtree(tmp_path / "here")
     assert len(here.fingerprint()) == 64  # remembered: the files are gone
+
+
+def test_one_file_under_two_roles_has_two_fingerprints(tmp_path):
+    make(tmp_path, "P1/flair.nii.gz")
+    shutil.copytree(tmp_path / "P1", tmp_path / "P2")
+    (tmp_path / "P2/flair.nii.gz").rename(tmp_path / "P2/t1.nii.gz")
+    assert Cohort.find([tmp_path / "P1"])[0].fingerprint() != Cohort.find([tmp_path / "P2"])[0].fingerprint()
 
 
 def test_the_brain_mask_is_part_of_the_fingerprint(tmp_path):

@@ -123,6 +123,17 @@ def test_a_smooth_map_comes_back_to_where_it_was(tmp_path, name, spacing):
     np.testing.assert_allclose(restored.mean(), array[interior].mean(), atol=bound)
 
 
+@pytest.mark.parametrize("spacing", [1.0, 2.0])
+def test_there_is_a_margin_around_the_brain(tmp_path, spacing):
+    subject, _, _ = brain_subject(tmp_path, "ras")
+    brain = prepare(subject, ["flair"], spacing).brain.numpy()
+    margin = int(4 / spacing)
+    for axis in range(3):
+        covered = np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis})))
+        assert covered[0] >= margin
+        assert brain.shape[axis] - 1 - covered[-1] >= margin
+
+
 def test_at_the_same_spacing_voxels_are_copied_not_interpolated(tmp_path):
     subject, array, _ = brain_subject(tmp_path, "permuted")
     case = prepare(subject, ["flair"], 1.0)

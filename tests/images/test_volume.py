@@ -113,9 +113,11 @@ def test_complex_and_rgb_voxels_are_refused(tmp_path, dtype):
     assert_refused(save(tmp_path / "a.nii.gz", np.zeros((4, 4, 4), dtype)), "complex or RGB")
 
 
-def test_a_singular_affine_is_refused(tmp_path, array):
+@pytest.mark.parametrize("second", [(0, 0, 0), (1, 1, 0)], ids=["no second axis", "two parallel axes"])
+def test_a_singular_affine_is_refused(tmp_path, array, second):
     header = nib.Nifti1Image(array, np.eye(4)).header
     header["sform_code"] = 1
-    header["srow_x"], header["srow_y"], header["srow_z"] = [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]
+    rows = np.column_stack([(1, 1, 0), second, (0, 0, 1), (0, 0, 0)])
+    header["srow_x"], header["srow_y"], header["srow_z"] = rows
     nib.save(nib.Nifti1Image(array, None, header), tmp_path / "a.nii.gz")
     assert_refused(tmp_path / "a.nii.gz", "singular")

@@ -65,7 +65,7 @@ def show(
     console.print(f"[bold]{escape(name)}[/bold]: {escape(summarise(prior))}\n")
     # The options have their table.
     description = (inspect.getdoc(prior) or "").partition("\nAttributes:")[0].strip()
-    console.print(escape(description))
+    console.print(escape(description), soft_wrap=True)
     rows = [
         {
             "option": option.name,

@@ -92,7 +92,7 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
 
 def _foreground(array: npt.NDArray[np.float32]) -> BoolArray | None:
     """Return what differs from the one value that surrounds it; None if the surroundings have many values."""
-    faces = np.concatenate([array.take(end, axis).ravel() for axis in range(3) for end in (0, -1)])
+    faces = np.concatenate([np.moveaxis(array, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
     values, counts = np.unique(faces, return_counts=True)
     background = values[counts.argmax()]
     if counts.max() < 0.6 * faces.size:

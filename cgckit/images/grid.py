@@ -114,6 +114,8 @@ def resample(
         positions = mapping[axis, 3] + scale * np.arange(target.shape[axes[axis]])
         inside.append((positions >= -0.5 - _SNAP) & (positions <= source.shape[axis] - 0.5 + _SNAP))
         values = _resample_axis(values, axis, positions, max(1.0, abs(scale)), order)
+    if np.may_share_memory(values, np.asarray(array)):
+        values = values.copy()  # crops and flips are views of the input, which is the caller's
     if not all(axis.all() for axis in inside):
         values[~(inside[0][:, None, None] & inside[1][None, :, None] & inside[2][None, None, :])] = cval
     return np.ascontiguousarray(values.transpose(np.argsort(axes)))
@@ -147,6 +149,11 @@ def _resample_axis(
     nearest = np.clip(np.floor(positions + 0.5).astype(int), 0, count - 1)
     on_voxels = width - 1 < _SNAP and np.abs(np.clip(positions, 0, count - 1) - nearest).max() < _SNAP
     if order == 0 or on_voxels:
+        step = int(nearest[1] - nearest[0]) if len(nearest) > 1 else 1
+        if abs(step) == 1 and (np.diff(nearest) == step).all():  # a view: crops and flips cost nothing
+            stop = int(nearest[-1]) + step
+            index = slice(int(nearest[0]), stop if stop >= 0 else None, step)
+            return np.moveaxis(np.moveaxis(values, axis, 0)[index], 0, axis)
         taken: npt.NDArray[Any] = values.take(nearest, axis=axis)
         return taken
     lower, upper = positions - width / 2, positions + width / 2

@@ -114,6 +114,16 @@ def test_outside_the_field_of_view_is_the_fill_value():
     assert (result == -7).sum() == 125 - 27
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_the_result_is_a_new_array_and_the_input_stays(order):
+    array = np.ones((3, 3, 3), np.float32)
+    source = diagonal((3, 3, 3), (1, 1, 1))
+    for target in (source, diagonal((1, 1, 1), (1, 1, 1), origin=(9, 9, 9))):
+        result = resample(array, source, target, order=order, cval=5.0)
+        assert not np.shares_memory(result, array)
+    assert (array == 1).all()
+
+
 def test_nearest_keeps_the_dtype_and_invents_no_value():
     labels = np.random.default_rng(2).integers(0, 5, size=(6, 6, 6)).astype(np.int16)
     source = diagonal((6, 6, 6), (2, 2, 2))

@@ -89,6 +89,12 @@ def test_ventricles_are_two_pools_of_fluid_beside_the_midline(anatomy: Anatomy) 
     assert 10 < ventricles.sum() / 1000 < 60
 
 
+def test_anatomy_is_bent_and_not_only_stretched(anatomy: Anatomy) -> None:
+    # A stretch changes a coordinate along its own axis alone.
+    bend = anatomy.mni[0] - anatomy.mni[0].mean(axis=(1, 2), keepdims=True)
+    assert bend.std() > 1
+
+
 def test_no_two_subjects_have_one_anatomy(anatomy: Anatomy) -> None:
     other = simulate_anatomy(np.random.default_rng(8))
     assert (anatomy.brain != other.brain).mean() > 0.01
@@ -268,6 +274,12 @@ def test_what_was_simulated_is_written_down(tmp_path: Path, simulated: list[int]
     assert parameters["disease"]["volume_ml"] == PLAN.volume_ml
     description = json.loads((tmp_path / "out" / "phantom.json").read_text())
     assert (description["Version"], description["Seed"]) == (GENERATOR_VERSION, 5)
+
+
+def test_files_do_not_tell_when_they_were_written(tmp_path: Path, simulated: list[int]) -> None:
+    write_cohort(tmp_path, subjects=1)
+    for path in tmp_path.rglob("*.nii.gz"):
+        assert path.read_bytes()[4:8] == bytes(4)  # the time in the header of gzip
 
 
 def test_subjects_do_not_depend_on_how_many_there_are(tmp_path: Path, simulated: list[int]) -> None:

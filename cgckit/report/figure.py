@@ -47,13 +47,10 @@ class PictureRow:
 
 
 def draw_picture(rows: Sequence[PictureRow], path: str | Path, title: str = "") -> None:
-    """Draw a row for each subject: the image, then the image under each mask.
-
-    Slices are axial, front at the top, the subject's left at the left (neurological convention), whatever the
-    orientation of the files.
+    """Write the figure of `make_figure` to a file.
 
     Args:
-        rows: at least one; columns are the masks of all rows, empty where a row lacks one.
+        rows: as for `make_figure`.
         path: the file; its ending chooses the format (`.png`, `.pdf`, `.svg`).
         title: above the picture.
 
@@ -62,6 +59,30 @@ def draw_picture(rows: Sequence[PictureRow], path: str | Path, title: str = "") 
         BadInputError: the file cannot be written, or its ending is no format of pictures.
     """
     path = Path(path)
+    figure = make_figure(rows, title)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            FigureCanvasAgg(figure).print_figure(temporary, dpi=110, facecolor="black")
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except ValueError as error:
+        raise BadInputError(f"{path}: not a format of pictures; choose an ending such as .png") from error
+
+
+def make_figure(rows: Sequence[PictureRow], title: str = "") -> Figure:
+    """Draw a row for each subject: the image, then the image under each mask.
+
+    Slices are axial, front at the top, the subject's left at the left (neurological convention), whatever the
+    orientation of the files.
+
+    Args:
+        rows: at least one; columns are the masks of all rows, without overlay where a row lacks one.
+        title: above the picture.
+
+    Raises:
+        ValueError: no row, or a mask that is not on its image's grid.
+    """
     if not rows:
         raise ValueError("no row to draw")
     columns = list(dict.fromkeys(name for row in rows for name in row.masks))
@@ -73,14 +94,7 @@ def draw_picture(rows: Sequence[PictureRow], path: str | Path, title: str = "") 
         _draw_row(axes, row, columns)
     if title:
         figure.suptitle(title, color="white", fontsize=10)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            FigureCanvasAgg(figure).print_figure(temporary, dpi=110, facecolor="black")
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    except ValueError as error:
-        raise BadInputError(f"{path}: not a format of pictures; choose an ending such as .png") from error
+    return figure
 
 
 def _draw_row(axes: Sequence[Axes], row: PictureRow, columns: Sequence[str]) -> None:
@@ -97,9 +111,7 @@ def _draw_row(axes: Sequence[Axes], row: PictureRow, columns: Sequence[str]) -> 
             colour = _COLOURS[columns.index(name) % len(_COLOURS)]
             _overlay(axis, masks[name], colour, aspect)
     for side, text in ((0.02, "L"), (0.98, "R")):
-        axes[0].text(
-            side, 0.5, text, color="0.75", fontsize=7, ha="center", va="center", transform=axes[0].transAxes
-        )
+        axes[0].text(side, 0.5, text, color="0.75", fontsize=7, ha="center", va="center", transform=axes[0].transAxes)
 
 
 def _overlay(axis: Axes, mask: Mask, colour: str, aspect: float) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cgckit.errors import BadInputError
 from cgckit.images.volume import Volume
-from cgckit.report.figure import _COLOURS, PictureRow, _slice, draw_picture
+from cgckit.report.figure import _COLOURS, PictureRow, _slice, draw_picture, make_figure
 
 SHAPE = (30, 36, 20)
 
@@ -97,6 +97,19 @@ def test_each_mask_is_drawn_in_its_own_column_at_the_right_front(tmp_path: Path)
     rows = shown_where(picture, _COLOURS[0])[:, 0] / height
     assert rows.min() < 0.5 < rows.max()
     assert np.median(rows[rows < 0.5]) < 0.3  # to the front, at the top
+
+
+def test_panels_are_marked_and_shown_as_seen_from_above(tmp_path: Path) -> None:
+    image, mask = head()
+    row = PictureRow("case", volume(tmp_path, image), {"refined": mask}, {"refined": "0.50"})
+    plain, overlaid = make_figure([row]).axes
+    assert (plain.get_title(), overlaid.get_title()) == ("case", "refined 0.50")
+    left, right = sorted(plain.texts, key=lambda text: text.get_position()[0])
+    assert (left.get_text(), right.get_text()) == ("L", "R")
+    for panel in (plain, overlaid):
+        assert panel.get_xlim()[0] < panel.get_xlim()[1]
+        assert panel.get_ylim()[0] < panel.get_ylim()[1]  # rows of the array run to the front, so upwards
+        assert all(drawn.origin == "lower" for drawn in panel.images)
 
 
 def test_rows_may_lack_a_mask(tmp_path: Path) -> None:

@@ -36,17 +36,17 @@ CGCKIT_HOST_DEVICE inline double log_z_by_temperature(double expected, double te
   return (1.0 - expected) / (temperature * temperature);
 }
 
-// Coefficients of m, of u_i and of m_h in the gradient of sum_i h_i pos_i with respect to u_i, where
-// pos_i = (u_i . m - |u_i|^2) / (n - 1) and m = sum u_j, m_h = sum h_j u_j over the n positives.
+// Coefficients of m and of m_h in the gradient of sum_i h_i pos_i with respect to u_i, where
+// pos_i = (u_i . m - |u_i|^2) / (n - 1) and m = sum u_j, m_h = sum h_j u_j over the n positives. What lies
+// along u_i is left out: the projection that follows removes it.
 struct PositiveCoefficients {
   double mean;
-  double self;
   double weighted_mean;
 };
 
 CGCKIT_HOST_DEVICE inline PositiveCoefficients positive_coefficients(double h, double positives) {
   const double share = 1.0 / (positives - 1.0);
-  return {h * share, -2.0 * h * share, share};
+  return {h * share, share};
 }
 
 }  // namespace cgckit

@@ -90,7 +90,7 @@ void finish_rows(const Members<T>& members, const int64_t* order, const double* 
       for (int64_t d = 0; d < members.depth; ++d) {
         const double u = static_cast<double>(x[members.offset[d]]) * inverse_norm;
         const double total = static_cast<double>(gradient[d]) + c.mean * mean[static_cast<size_t>(d)] +
-                             c.self * u + c.weighted_mean * mean_h[static_cast<size_t>(d)];
+                             c.weighted_mean * mean_h[static_cast<size_t>(d)];
         gradient[d] = static_cast<T>(total);
         along += u * total;
       }

@@ -73,6 +73,20 @@ def test_gradient_penalties_reach_the_features(samples: dict[str, Any]) -> None:
         torch.testing.assert_close(fused, reference)
 
 
+def test_only_what_the_loss_uses_can_be_differentiated(samples: dict[str, Any]) -> None:
+    sample = samples["ragged"]
+    statistics = torch.ops.cgckit.patch_statistics(
+        sample.features, sample.probability, None, *sample.options_of_grid, 0.5, False
+    )
+    temperature = torch.tensor(0.2, dtype=torch.float64)
+    log_z, pos, expected = torch.ops.cgckit.patch_contrast(
+        sample.features.clone().requires_grad_(), temperature, *statistics, *sample.options_of_grid
+    )
+    assert log_z.requires_grad
+    assert pos.requires_grad
+    assert not expected.requires_grad
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["8 positives", "overlapping", "one group", "masked", "sliced"])
 def test_opcheck(samples: dict[str, Any], name: str, dtype: torch.dtype) -> None:

@@ -78,6 +78,15 @@ def test_float32_is_about_as_accurate_as_the_plain_loss(
     assert mean_square_error(implementation) <= 2**2 * mean_square_error("reference")
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_very_low_temperature_neither_overflows_nor_underflows(samples: dict[str, Any], implementation: str) -> None:
+    sample, tau = samples["many"], 5e-4
+    expected = loss_and_gradients(sample, torch.float64, tau, "reference")
+    found = loss_and_gradients(sample, torch.float32, tau, implementation)
+    assert abs(found[0] - expected[0]) <= 2e-6 / tau
+    assert (found[1] - expected[1]).norm() <= 4e-7 / tau * expected[1].norm()
+
+
 @needs_extension
 @pytest.mark.parametrize("tau", TEMPERATURES)
 def test_the_operators_return_lse_and_pos_of_every_anchor(sample: Any, tau: float) -> None:

@@ -8,7 +8,6 @@ Example:
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +24,7 @@ from cgckit.errors import CgckitError
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
 from cgckit.priors.base import Prior
-from cgckit.priors.options import REQUIRED, options_of
-from cgckit.priors.registry import prior_identity
+from cgckit.priors.options import REQUIRED, check, options_of
 from cgckit.priors.specification import describe_error
 
 Make = Callable[[], Prior]
@@ -67,11 +65,11 @@ def check_prior(make: Make, cases: Sequence[Case] | None = None) -> None:
 def check_rules(make: Make, cases: Sequence[Case] | None = None) -> Iterator[Outcome]:
     """Check rule by rule; a later rule is checked even if an earlier one is broken."""
     trial = _Trial(make, simulated_cases() if cases is None else cases)
-    for rule, check in _RULES.items():
-        meaning = (check.__doc__ or "").strip()
+    for rule, holds in _RULES.items():
+        meaning = (holds.__doc__ or "").strip()
         error = None
         try:
-            check(trial)
+            holds(trial)
         except _BrokenError as broken:
             error = str(broken)
         except Exception as failure:
@@ -168,15 +166,20 @@ class _Trial:
 
 
 def _check_options(trial: _Trial) -> None:
-    """It is a dataclass derived from cgckit.Prior, and each of its options has a default"""
+    """It is a dataclass derived from cgckit.Prior; each option has a default of the type it is annotated with"""
     prior = trial.make()
     kind = type(prior)
     _require(isinstance(prior, Prior), f"{kind.__name__} is not a subclass of cgckit.Prior")
     # A subclass of a dataclass that is not decorated itself inherits fields, but its own are none.
     _require("__dataclass_fields__" in vars(kind), f"{kind.__name__} is not decorated with @dataclass")
-    required = [option.name for option in options_of(kind) if option.default is REQUIRED]
-    _require(not required, f"no default for {', '.join(required)}")
-    json.dumps(prior_identity(prior))
+    for option in options_of(kind):
+        _require(option.default is not REQUIRED, f"{option.name} has no default")
+        fits = True
+        try:
+            check(option.default, option.type)
+        except ValueError:
+            fits = False
+        _require(fits, f"the default of {option.name} is {option.default!r}, not {option.type_name}")
 
 
 def _check_fit_first(trial: _Trial) -> None:

@@ -108,9 +108,7 @@ def _settle(name: str, claims: list[importlib.metadata.EntryPoint]) -> Registere
         conflict = f"the name {name!r} cannot be used: a prior's name has letters, digits, - and _"
     elif others and not own:
         conflict = f"{', '.join(others)} registers the same name: uninstall one of them"
-    return RegisteredPrior(
-        name, winner.value, _package(winner), winner.load, conflict, ignored=others if own else ()
-    )
+    return RegisteredPrior(name, winner.value, _package(winner), winner.load, conflict, ignored=others if own else ())
 
 
 def _package(entry: importlib.metadata.EntryPoint) -> str:

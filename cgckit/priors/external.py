@@ -47,9 +47,7 @@ class ExternalPrior(Prior):
         if not self.pattern:
             raise UsageError("prior mask needs a pattern: write mask:PATH/{subject}.nii.gz")
         if _PLACEHOLDER not in self.pattern:
-            raise UsageError(
-                f"prior mask:{self.pattern}: the pattern must hold {{subject}}, a file for each subject"
-            )
+            raise UsageError(f"prior mask:{self.pattern}: the pattern must hold {{subject}}, a file for each subject")
 
     def find_file(self, case: Case) -> Path:
         """Return the subject's file; the name in the input is tried first, then the label.
@@ -81,9 +79,7 @@ class ExternalPrior(Prior):
             UsageError: if the case was made in memory and has no grids.
         """
         if case.grid is None or case.native is None:
-            raise UsageError(
-                f"prior mask: {case.subject} was made in memory and has no grid to compare a file with"
-            )
+            raise UsageError(f"prior mask: {case.subject} was made in memory and has no grid to compare a file with")
         path = self.find_file(case)
         volume = Volume.load(path, allow_constant=True)
         if not volume.grid.matches(case.native):

@@ -86,9 +86,7 @@ def assess(case: Case, probability: Tensor) -> Health:
         if fraction > 0.25:
             remarks.append(f"the prior is large: {fraction:.0%} of the brain")
         if contrast is not None and abs(contrast) < 1:
-            remarks.append(
-                f"the prior hardly differs from the tissue around it: {contrast:.1f} robust deviations"
-            )
+            remarks.append(f"the prior hardly differs from the tissue around it: {contrast:.1f} robust deviations")
         if components > 50 and largest_ml < 0.2 * volume_ml:
             remarks.append(f"the prior is scattered: {components} parts, the largest of {largest_ml:.2f} ml")
         if edge_share > 0.5:
@@ -126,9 +124,7 @@ def _contrast(case: Case, lesion: BoolArray, brain: BoolArray) -> tuple[float | 
     )
     inside = lesion[box]
     distance = ndimage.distance_transform_edt(~inside, sampling=case.spacing)
-    shell = (
-        brain[box] & (distance > _GAP_MM) & (distance <= max(_SHELL_MM, *(2 * edge for edge in case.spacing)))
-    )
+    shell = brain[box] & (distance > _GAP_MM) & (distance <= max(_SHELL_MM, *(2 * edge for edge in case.spacing)))
     if not shell.any():
         return None, None
     best: tuple[float | None, str | None] = (None, None)

@@ -60,9 +60,7 @@ def register_prior(name: str) -> Callable[[P], P]:
         taken = installed_priors().get(name)
         # The same class again is what happens when a cell of a notebook is run twice.
         if taken is not None and taken.target != target:
-            raise UsageError(
-                f"the prior name {name!r} is taken by {taken.target} ({taken.package}): choose another"
-            )
+            raise UsageError(f"the prior name {name!r} is taken by {taken.target} ({taken.package}): choose another")
         _at_run_time[name] = RegisteredPrior(name, target, "this process", lambda: prior)
         return prior
 

@@ -51,7 +51,7 @@ class Specification:
 def read_specifications(text: str) -> tuple[Specification, ...]:
     """Split `a+b` into its members.
 
-    A `+` inside a file name is no separator: what follows a separator is a bare name, `mask:PATTERN` or
+    A `+` inside a path is no separator: on both sides of a separator there is a bare name, `mask:PATTERN` or
     `FILE.py:Class`.
 
     Raises:
@@ -59,8 +59,7 @@ def read_specifications(text: str) -> tuple[Specification, ...]:
     """
     members: list[str] = []
     for piece in text.split("+"):
-        starts = NAME.fullmatch(piece) or piece.startswith(_MASK) or _FILE.fullmatch(piece) or not piece
-        if starts or not members:
+        if not members or (_is_member(members[-1]) and _is_member(piece)):
             members.append(piece)
         else:
             members[-1] += f"+{piece}"
@@ -68,6 +67,11 @@ def read_specifications(text: str) -> tuple[Specification, ...]:
     if len(set(specifications)) < len(specifications):
         raise UsageError(f"prior {text!r} names the same prior twice")
     return specifications
+
+
+def _is_member(text: str) -> bool:
+    """Whether `text` is of one of the three forms; nothing counts too, so that it is complained about."""
+    return not text or text.startswith(_MASK) or bool(NAME.fullmatch(text) or _FILE.fullmatch(text))
 
 
 def import_class(file: Path, name: str) -> object:
@@ -94,12 +98,8 @@ def import_class(file: Path, name: str) -> object:
         del sys.modules[module_name]
         raise PluginError(f"prior {file}:{name}: the file cannot be run: {describe_error(error)}") from error
     if not hasattr(module, name):
-        classes = [
-            key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name
-        ]
-        raise UsageError(
-            f"prior {file}:{name}: no {name} in the file; it has {', '.join(classes) or 'no class'}"
-        )
+        classes = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        raise UsageError(f"prior {file}:{name}: no {name} in the file; it has {', '.join(classes) or 'no class'}")
     found: object = getattr(module, name)
     return found
 

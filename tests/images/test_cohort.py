@@ -100,6 +100,38 @@ def test_brain_masks_of_a_flat_folder_go_to_their_own_subjects(tmp_path):
     assert [subject.brain_mask.name for subject in cohort] == ["anna_brain_mask.nii.gz", "ben_brain_mask.nii.gz"]
 
 
+def test_a_brain_mask_goes_to_the_longest_name_that_it_begins_with(tmp_path):
+    make(tmp_path, "p1_flair.nii.gz", "p10_flair.nii.gz", "p10_brain_mask.nii.gz")
+    for inputs in ([tmp_path], sorted(tmp_path.iterdir())):
+        masks = {subject.source: subject.brain_mask for subject in Cohort.find(inputs)}
+        assert masks == {"p1": None, "p10": tmp_path / "p10_brain_mask.nii.gz"}
+
+
+def test_a_brain_mask_of_nobody_in_particular_is_not_used(tmp_path, caplog):
+    make(tmp_path, "p1_flair.nii.gz", "p2_flair.nii.gz", "brain_mask.nii.gz")
+    assert [subject.brain_mask for subject in Cohort.find([tmp_path])] == [None, None]
+    assert "brain_mask.nii.gz" in caplog.text
+
+
+def test_two_brain_masks_of_one_subject_are_refused(tmp_path):
+    make(tmp_path, "P1/flair.nii.gz", "P1/brain_mask.nii.gz", "P1/brainmask_old.nii.gz")
+    with pytest.raises(BadInputError, match=r"brainmask_old\.nii\.gz: a second brain mask of P1"):
+        Cohort.find([tmp_path])
+
+
+def test_plain_names_in_bids_folders_are_named_after_subject_and_session(tmp_path):
+    make(tmp_path, "sub-01/ses-a/anat/flair.nii.gz", "sub-02/anat/flair.nii.gz")
+    assert [subject.source for subject in Cohort.find([tmp_path])] == ["sub-01_ses-a", "sub-02"]
+
+
+def test_bids_files_given_one_by_one_are_grouped_by_subject(tmp_path):
+    names = ("FLAIR", "ce-gadolinium_T1w", "label-L_mask")
+    make(tmp_path, *(f"sub-{n}/anat/sub-{n}_{name}.nii.gz" for n in (1, 2) for name in names))
+    cohort = Cohort.find(sorted(tmp_path.rglob("*.nii.gz")))
+    assert list(found(cohort)) == ["sub-1", "sub-2"]
+    assert cohort.modalities == ("flair", "t1ce")
+
+
 def test_files_are_grouped_by_stem_and_segmentations_left_aside(tmp_path):
     make(tmp_path, *(f"{p}_{m}.nii.gz" for p in ("anna", "ben") for m in ("flair", "t1", "seg")))
     cohort = Cohort.find(sorted(tmp_path.iterdir()))

@@ -15,7 +15,7 @@ from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import to_native
-from cgckit.images.preparation import prepare, resample_case
+from cgckit.images.preparation import prepare, resample_case, transfer
 
 RADIUS = 30.0  # of the simulated brain, mm
 WAVELENGTH = 40.0  # of the smooth pattern in it, mm
@@ -267,6 +267,24 @@ def test_a_coarser_case_still_knows_its_place_in_the_world(tmp_path):
     brain = array > 0
     edge = ndimage.distance_transform_edt(brain) + ndimage.distance_transform_edt(~brain)
     assert edge[back != brain].max() <= 3 * np.sqrt(3)
+
+
+def test_maps_are_moved_between_the_grids_of_a_subject(tmp_path):
+    subject, _, _ = brain_subject(tmp_path, "oblique")
+    case = prepare(subject, ["flair"])
+    coarse = resample_case(case, 2.0)
+    slope = torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64)
+    linear, expected = (
+        (torch.from_numpy(world(one.grid.affine, one.grid.shape)) @ slope).float() for one in (case, coarse)
+    )
+    interior = (slice(2, -2),) * 3
+    torch.testing.assert_close(transfer(linear, case, coarse)[interior], expected[interior], atol=1e-4, rtol=1e-4)
+
+
+def test_a_map_of_a_case_made_in_memory_cannot_be_moved():
+    case = block_case()
+    with pytest.raises(UsageError, match="p1"):
+        transfer(case.image[0], case, case)
 
 
 def test_a_brain_that_vanishes_on_a_coarse_grid_is_refused():

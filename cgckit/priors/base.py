@@ -48,5 +48,5 @@ class Prior(ABC):
         """What `fit` learned, as named tensors: it is kept as safetensors, never pickled."""
         return {}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027 - most priors have nothing to load
         """Take back what `state` returned, so that `predict` needs no `fit`."""

@@ -332,11 +332,12 @@ def test_dashes_in_keys_are_underscores():
 
 
 def test_a_constructors_complaint_is_the_users_mistake(tmp_path):
-    file = write_prior(
-        tmp_path,
-        source=GOOD
-        + "\n        def __post_init__(self):\n            if self.scale < 0: raise ValueError('scale below 0')\n",
-    )
+    check = """
+        def __post_init__(self):
+            if self.scale < 0:
+                raise ValueError("scale below 0")
+    """
+    file = write_prior(tmp_path, source=GOOD + check)
     with pytest.raises(UsageError, match="prior Good: scale below 0"):
         resolve_prior(f"{file}:Good", ["scale=-1"])
 

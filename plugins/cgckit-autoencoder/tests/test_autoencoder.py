@@ -26,7 +26,7 @@ def test_reconstruction_improves_with_training():
         residuals = [(case.image[0] - torch.from_numpy(prior._reconstruct(case, 0)))[case.brain] for case in cases]
         return float(torch.cat(residuals).abs().mean())
 
-    assert error(AutoencoderPrior(steps=40, spacing=12.0)) < error(QUICK())
+    assert error(AutoencoderPrior(steps=15, spacing=12.0)) < error(QUICK())
 
 
 def test_marks_what_only_one_subject_has():
@@ -34,7 +34,7 @@ def test_marks_what_only_one_subject_has():
     odd = cases[2]
     spot = (slice(10, 14), slice(14, 18), slice(20, 24))
     odd.image[(0, *spot)] = 8.0
-    prior = AutoencoderPrior(steps=20, spacing=12.0).fit(cases)
+    prior = AutoencoderPrior(steps=10, spacing=12.0).fit(cases)
     found = prior.predict(odd)
     assert found[spot].mean() > 0.5
     assert found[odd.brain].mean() < 0.25

@@ -54,9 +54,7 @@ class BuildNative(BuildExtension):
 
 def native_modules() -> list[Extension]:
     sources = ["csrc/library.cpp", "csrc/module.cpp", *map(str, sorted(Path("csrc/cpu").glob("*.cpp")))]
-    headers = [
-        str(path) for folder in ("csrc/common", "csrc/cpu") for path in sorted(Path(folder).glob("*.h"))
-    ]
+    headers = [str(path) for folder in ("csrc/common", "csrc/cpu") for path in sorted(Path(folder).glob("*.h"))]
     operators = CppExtension(
         "cgckit._C",
         sources,

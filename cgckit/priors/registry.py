@@ -140,7 +140,7 @@ def _registration(prior: type[Prior]) -> RegisteredPrior | None:
 
 def _option_mapping(options: Sequence[str] | Mapping[str, object]) -> dict[str, object]:
     if isinstance(options, Mapping):
-        return {key.replace("-", "_"): value for key, value in options.items()}
+        return dict(options)
     mapping: dict[str, object] = {}
     for word in [options] if isinstance(options, str) else options:
         key, equals, value = word.partition("=")

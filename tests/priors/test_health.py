@@ -65,6 +65,16 @@ def test_contrast_is_to_the_surroundings_and_not_to_the_brain(case, distance):
     assert any("hardly differs" in remark for remark in assess(case, lesion).remarks)
 
 
+def test_contrast_leaves_tissue_farther_away_aside(case):
+    lesion = block(15, 8)
+    case.image[1][lesion.bool()] += 6
+    distance = torch.from_numpy(ndimage.distance_transform_edt(lesion == 0, sampling=SPACING))
+    case.image[1] += 20 * (case.brain & (distance > 10))
+    health = assess(case, lesion)
+    assert health.modality == "flair"
+    assert health.contrast == pytest.approx(6, rel=0.2)
+
+
 def test_probability_below_one_half_is_no_lesion(case):
     health = assess(case, 0.49 * case.brain.float())
     assert "empty" in health.degenerate

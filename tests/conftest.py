@@ -35,7 +35,7 @@ def write_cohort(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / name
         references = tmp_path / f"{name}-references"
         references.mkdir(parents=True, exist_ok=True)
-        affine = np.diag([4.0, 4.0, 4.0, 1.0])
+        affine = np.diag([2.0, 2.0, 2.0, 1.0])
         for index in range(count):
             images, lesion = simulate_head(index)
             subject = f"case{index + 1}"

@@ -14,6 +14,7 @@ from monai.transforms.compose import Compose
 from monai.transforms.intensity.dictionary import RandGaussianNoised, RandScaleIntensityd, RandShiftIntensityd
 from monai.transforms.spatial.dictionary import RandFlipd
 from monai.transforms.utils import generate_pos_neg_label_crop_centers
+from monai.utils.type_conversion import convert_to_tensor
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -91,14 +92,15 @@ class CropSampler:
 
     def _crop(self, path: Path, state: np.random.RandomState) -> tuple[Tensor, Tensor, Tensor]:
         with safe_open(path, framework="pt") as file:
-            brain, lesion = file.get_slice("brain"), file.get_tensor("lesion").numpy()
+            brain = file.get_slice("brain")
+            inside, lesion = (file.get_tensor(name).numpy() for name in ("inside", "lesion"))
             centre = generate_pos_neg_label_crop_centers(
                 spatial_size=self.crop,
                 num_samples=1,
-                pos_ratio=self.lesion_share if len(lesion) else 0.0,
+                pos_ratio=self.lesion_share,
                 label_spatial_shape=brain.get_shape(),
-                fg_indices=lesion,
-                bg_indices=file.get_tensor("inside").numpy(),
+                fg_indices=lesion if len(lesion) else inside,
+                bg_indices=inside,
                 rand_state=state,
             )[0]
             starts = (int(c) - size // 2 for c, size in zip(centre, self.crop, strict=True))
@@ -110,7 +112,8 @@ class CropSampler:
             }
         if self.augment:
             data = augmentation(data["image"].shape[0]).set_random_state(state=state)(data)
-        image, prior, inside = (torch.as_tensor(data[name]) for name in ("image", "prior", "brain"))
+        # Plain tensors: MONAI's, which carry meta-data, slow every operation of the network down.
+        image, prior, inside = (convert_to_tensor(data[name], track_meta=False) for name in ("image", "prior", "brain"))
         # Noise and shifts must not paint the background, which is zero at inference too.
         return image * inside, prior[0], inside[0]
 

@@ -42,7 +42,7 @@ class Settings:
     projection: int = _setting(64, "channels of the projection in front of the patchwise contrast")
     weight_coarse: float = _setting(1.0, "weight of the coarse-grained path; 0 switches it off")
     weight_fine: float = _setting(1.0, "weight of the fine-grained path; 0 switches it off")
-    patch_size: Triple = _setting((2, 2, 2), "patch of the fine-grained path [voxels of the encoder's grid]")
+    patch_size: Triple = _setting((1, 1, 1), "patch of the fine-grained path [voxels of the encoder's grid]")
     patch_threshold: float = _setting(0.1, "mean prior probability from which a patch is positive")
     temperature: float = _setting(0.2, "temperature of the patchwise contrast")
     scope: Literal["image", "batch"] = _setting("image", "whose patches are contrasted: one crop's or the batch's")
@@ -147,7 +147,7 @@ PRESETS: dict[str, Settings] = {
         patch_size=(6, 6, 4),
     ),
 }
-"""`paper`: Yu, Zhao et al. `light`: for CPUs, a coarser working grid, small crops, patches of 32 mm, fixed steps."""
+"""`paper`: Yu, Zhao et al. `light`: for CPUs, a coarser working grid, small crops, patches of 16 mm, fixed steps."""
 
 
 def choose_preset(name: str, *, cohort_size: int, device: torch.device) -> tuple[str, Settings]:

@@ -37,10 +37,12 @@ from cgckit.priors.registry import prior_identity, resolve_prior
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_HEALTH_COLUMNS = ("fraction", "contrast", "components", "largest_ml", "edge_share", "choice")
+
 
 @dataclass(frozen=True)
 class SubjectSummary:
-    """One row of `summary.tsv`: volumes in ml on the input's grid, and the prior's label-free health.
+    """One row of `summary.tsv`: volumes in ml on the input's grid, and the prior's label-free `Health`.
 
     `degenerate` is why the prior was excluded from training, empty if it was not.
     """
@@ -53,9 +55,11 @@ class SubjectSummary:
     dice_prior_refined: float
     degenerate: str
     remarks: str
-    lesion_fraction: float
-    contrast: float
+    fraction: float
+    contrast: float | None
     components: int
+    largest_ml: float
+    edge_share: float
     choice: str
 
 
@@ -248,7 +252,7 @@ class _Run:
         save_model(
             folder,
             model,
-            {"key": self.workspace.key, "versions": versions(), "prior": self.options["prior"], "training": training},
+            {"key": self.workspace.key, "versions": versions(), "prior": self.depends["options"]["prior"], "training": training},
         )
         checkpoint.path.unlink(missing_ok=True)
         return model, training
@@ -283,9 +287,6 @@ class _Run:
             dice_prior_refined=round(2 * overlap / both, 4) if both else 1.0,
             degenerate=report["degenerate"] or "",
             remarks="; ".join(report["remarks"]),
-            lesion_fraction=report["lesion_fraction"],
-            contrast=report["contrast"],
-            components=report["components"],
-            choice=report["choice"],
+            **{name: report[name] for name in _HEALTH_COLUMNS},
         )
         return dataclasses.asdict(row)

@@ -1,0 +1,235 @@
+"""The main job on small simulated heads: what it writes, that it repeats itself, and that it resumes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import cgckit
+from cgckit.cgc.crops import CropSampler
+from cgckit.derivatives import Derivatives
+from cgckit.errors import BadInputError, DegeneratePriorError, PluginError, UsageError
+from cgckit.images.case import Case
+from cgckit.priors.base import Prior
+
+QUICK = {
+    "spacing": 2.0,
+    "crop": (32, 32, 32),
+    "widths": (8, 8, 8, 8),
+    "projection": 8,
+    "batch": 1,
+    "steps": 30,
+    "learning_rate": 1e-2,
+}
+refine_module = importlib.import_module("cgckit.pipeline.refine")
+WriteCohort = Callable[..., Path]
+
+
+@dataclass
+class BrightFlair(Prior):
+    """Everything above a threshold in FLAIR."""
+
+    threshold: float = 2.5
+
+    def __post_init__(self) -> None:
+        self.calls = 0
+
+    def predict(self, case: Case) -> Tensor:
+        self.calls += 1
+        self.choice = f"FLAIR > {self.threshold:g}"
+        return ((case.channel("flair") > self.threshold) & case.brain).float()
+
+
+@dataclass
+class Nothing(Prior):
+    """Finds no lesion in the first `empty` subjects it sees."""
+
+    empty: int = 99
+
+    def predict(self, case: Case) -> Tensor:
+        if int(case.subject[-1]) <= self.empty:
+            return torch.zeros(case.brain.shape)
+        return BrightFlair().predict(case)
+
+
+def run(scans: Path, out: Path, **changes: object) -> cgckit.RefineResult:
+    options: dict[str, object] = {"prior": BrightFlair(), "settings": QUICK, "device": "cpu"} | changes
+    return cgckit.refine(scans, out=out, **options)  # type: ignore[arg-type]
+
+
+def masks(result: cgckit.RefineResult) -> list[bytes]:
+    return [result.mask(row.participant_id.removeprefix("sub-")).read_bytes() for row in result.subjects]
+
+
+def dice(mask: Path, reference: Path) -> float:
+    found, truth = (np.asarray(nib.load(path).dataobj) > 0 for path in (mask, reference))
+    return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+
+
+def test_refine_finds_the_lesions_and_writes_every_output(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans, out = write_cohort(), tmp_path / "out"
+    result = run(scans, out)
+    derivatives = Derivatives(out)
+    assert derivatives.subjects() == {"case1": "case1", "case2": "case2", "case3": "case3"}
+    for label in derivatives.subjects():
+        reference = nib.load(scans / label / f"{label}_flair.nii.gz")
+        for path in (
+            derivatives.refined_mask(label),
+            derivatives.refined_probability(label),
+            derivatives.prior_probability(label, "BrightFlair"),
+            derivatives.brain_mask(label),
+        ):
+            written = nib.load(path)
+            assert written.shape == reference.shape
+            np.testing.assert_array_equal(written.affine, reference.affine)
+        probability = np.asarray(nib.load(derivatives.refined_probability(label)).dataobj)
+        mask = np.asarray(nib.load(derivatives.refined_mask(label)).dataobj)
+        np.testing.assert_array_equal(mask, probability >= 0.5)
+        assert dice(result.mask(label), tmp_path / "scans-references" / f"{label}_seg.nii.gz") > 0.7
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["options"]["seed"] == 0
+    assert set(record["inputs"]) == {"case1", "case2", "case3"}
+    assert record["training"]["steps"] == 30
+    assert {"priors", "training", "inference"} <= record["seconds"].keys()
+    header, *rows = (out / "summary.tsv").read_text().splitlines()
+    assert len(rows) == 3
+    assert {"prior_ml", "refined_ml", "changed_ml", "fraction", "choice"} <= set(header.split("\t"))
+    assert "FLAIR > 2.5" in (out / "cgckit.log").read_text()
+    assert not list(out.rglob(".partial-*"))
+
+
+def test_equal_seeds_give_equal_masks_and_other_seeds_do_not(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans = write_cohort(2)
+    first, second = run(scans, tmp_path / "a"), run(scans, tmp_path / "b")
+    other = run(scans, tmp_path / "c", seed=1)
+    probability = [result.probability("case1").read_bytes() for result in (first, second, other)]
+    assert masks(first) == masks(second)
+    assert probability[0] == probability[1] != probability[2]
+
+
+@pytest.mark.parametrize("stage", ["priors", "training", "inference"])
+def test_an_interrupted_run_goes_on_to_the_same_masks(
+    write_cohort: WriteCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    scans = write_cohort(2)
+    expected = masks(run(scans, tmp_path / "whole"))
+
+    class KilledError(Exception):
+        pass
+
+    owner, name, last = {
+        "priors": (refine_module, "write_example", 2),
+        "training": (CropSampler, "__call__", 28),
+        "inference": (refine_module, "write_refined", 2),
+    }[stage]
+    original, calls = getattr(owner, name), 0
+
+    def die_at_last(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            raise KilledError
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, die_at_last)
+        with pytest.raises(KilledError):
+            run(scans, tmp_path / "out")
+    prior = BrightFlair()
+    result = run(scans, tmp_path / "out", prior=prior)
+    assert masks(result) == expected
+    assert prior.calls == 0, "the interrupted run's priors must come from the cache"
+
+
+def test_a_complete_run_is_not_done_again(
+    write_cohort: WriteCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = write_cohort(2)
+    first = run(scans, tmp_path / "out")
+    monkeypatch.setattr("cgckit.pipeline.refine.prepare", None)
+    again = run(scans, tmp_path / "out")
+    assert again.subjects == first.subjects
+    assert again.training == first.training
+
+
+def test_another_run_in_the_folder_is_refused_unless_overwritten(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(write_cohort(2), out)
+    fewer = write_cohort(1, name="fewer")
+    before = Derivatives(out).refined_mask("case2").read_bytes()
+    with pytest.raises(UsageError, match="--overwrite"):
+        run(fewer, out)
+    assert Derivatives(out).refined_mask("case2").read_bytes() == before
+    run(fewer, out, overwrite=True)
+    assert not Derivatives(out).refined_mask("case2").exists()
+
+
+def test_a_degenerate_prior_is_left_out_of_training_but_refined(
+    write_cohort: WriteCohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="cgckit"):
+        result = run(write_cohort(), tmp_path / "out", prior=Nothing(empty=1))
+    rows = {row.source: row for row in result.subjects}
+    assert rows["case1"].degenerate
+    assert not rows["case2"].degenerate
+    assert "case1" in caplog.text
+    assert "excluded from training" in caplog.text
+    assert rows["case1"].refined_ml > 0
+
+
+def test_a_cohort_of_degenerate_priors_ends_the_run(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    with pytest.raises(DegeneratePriorError, match="case1"):
+        run(write_cohort(2), tmp_path / "out", prior=Nothing())
+
+
+@dataclass
+class Broken(Prior):
+    """Breaks the contract in the way that it is told."""
+
+    way: str = "raise"
+
+    def predict(self, case: Case) -> Tensor:
+        probability = torch.zeros(case.brain.shape)
+        if self.way == "raise":
+            raise IndexError("no such voxel")
+        return {"shape": probability[1:], "dtype": probability.double(), "range": probability - 1}[self.way]
+
+
+@pytest.mark.parametrize("way", ["raise", "shape", "dtype", "range"])
+def test_a_prior_that_breaks_is_named_in_one_line(write_cohort: WriteCohort, tmp_path: Path, way: str) -> None:
+    with pytest.raises(PluginError, match="Broken") as caught:
+        run(write_cohort(1), tmp_path / "out", prior=Broken(way))
+    assert "\n" not in str(caught.value)
+
+
+def test_predict_applies_a_model_to_new_scans(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    result = run(write_cohort(3), tmp_path / "out")
+    new = write_cohort(1, name="new")
+    found = cgckit.predict(new, tmp_path / "out", tmp_path / "predicted", device="cpu")
+    assert found["case1"].read_bytes() == result.mask("case1").read_bytes()
+    header, row = (tmp_path / "predicted" / "summary.tsv").read_text().splitlines()
+    assert header.split("\t") == ["participant_id", "source", "refined_ml"]
+
+
+def test_predict_needs_the_modalities_of_the_model(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    run(write_cohort(2), tmp_path / "out")
+    with pytest.raises(BadInputError, match="t1"):
+        cgckit.predict(write_cohort(1, name="less", modalities=("flair",)), tmp_path / "out", tmp_path / "predicted")
+
+
+def test_devices_that_are_not_there_are_refused(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans = write_cohort(1)
+    for device in ("tpu", "cuda:64", "meta"):
+        with pytest.raises(UsageError, match=device):
+            run(scans, tmp_path / "out", device=device)

@@ -197,9 +197,7 @@ def write_like(path: Path, array: npt.NDArray[Any], header: nib.Nifti1Header, so
     """
     grid = grid_of(header, source)
     if array.shape != grid.shape:
-        raise ValueError(
-            f"{path.name}: array of shape {array.shape} on a grid of shape {grid.shape} ({source})"
-        )
+        raise ValueError(f"{path.name}: array of shape {array.shape} on a grid of shape {grid.shape} ({source})")
     header = header.copy()
     header.extensions.clear()  # they describe the acquired image, and may name the patient
     header.set_data_dtype(array.dtype)

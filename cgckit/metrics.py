@@ -64,8 +64,7 @@ def score(prediction: npt.ArrayLike, reference: npt.ArrayLike, spacing: Sequence
     predicted, expected = (np.asarray(mask, dtype=bool) for mask in (prediction, reference))
     if predicted.shape != expected.shape or predicted.ndim != 3 or len(spacing) != 3:
         raise ValueError(
-            f"masks of shapes {predicted.shape} and {expected.shape} with {len(spacing)} spacings "
-            "cannot be compared"
+            f"masks of shapes {predicted.shape} and {expected.shape} with {len(spacing)} spacings cannot be compared"
         )
     voxel_ml = float(np.prod(spacing)) / 1000
     sizes = int(predicted.sum()), int(expected.sum())

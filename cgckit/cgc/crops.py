@@ -88,7 +88,7 @@ class CropSampler:
     def _subject(self, turn: int) -> Path:
         round_, position = divmod(turn, len(self.paths))
         order = np.random.default_rng([self.seed, round_]).permutation(len(self.paths))
-        return self.paths[order[position]]
+        return self.paths[int(order[position])]
 
     def _crop(self, path: Path, state: np.random.RandomState) -> tuple[Tensor, Tensor, Tensor]:
         with safe_open(path, framework="pt") as file:
@@ -120,12 +120,12 @@ class CropSampler:
 
 def augmentation(channels: int) -> Compose:
     """Left-right mirroring, and contrast, brightness and noise that differ between the modalities."""
-    each = {"prob": 0.5, "channel_wise": True} if channels > 1 else {"prob": 0.5}
+    several = channels > 1
     return Compose(
         [
             RandFlipd(keys=("image", "prior", "brain"), prob=0.5, spatial_axis=0),
-            RandScaleIntensityd(keys="image", factors=0.15, **each),
-            RandShiftIntensityd(keys="image", offsets=0.2, **each),
+            RandScaleIntensityd(keys="image", factors=0.15, prob=0.5, channel_wise=several),
+            RandShiftIntensityd(keys="image", offsets=0.2, prob=0.5, channel_wise=several),
             RandGaussianNoised(keys="image", prob=0.5, std=0.15),
         ]
     )

@@ -41,7 +41,7 @@ def infer(model: TrainedModel, image: Tensor) -> Tensor:
 
 def _windows(model: TrainedModel, batch: Tensor) -> Tensor:
     settings: Settings = model.settings
-    logits: Tensor = sliding_window_inference(
+    logits = sliding_window_inference(
         batch,
         roi_size=settings.crop,
         sw_batch_size=settings.batch,
@@ -49,7 +49,7 @@ def _windows(model: TrainedModel, batch: Tensor) -> Tensor:
         overlap=settings.overlap,
         mode="gaussian",
     )
-    return logits
+    return torch.as_tensor(logits)
 
 
 def guided_upsample(values: Tensor, coarse: Case, fine: Case, *, radius: int = 2, epsilon: float = 0.05) -> Tensor:

@@ -103,7 +103,8 @@ class Settings:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Settings:
         """The inverse of `to_json`."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        typed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**typed)
 
 
 def _parse(name: str, text: str, hint: Any) -> Any:
@@ -129,8 +130,10 @@ def _parse(name: str, text: str, hint: Any) -> Any:
 
 def _describe(hint: Any) -> str:
     if isinstance(hint, types.GenericAlias):
-        return f"{len(typing.get_args(hint))} numbers like {'x'.join('8' * len(typing.get_args(hint)))}"
-    return {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(hint.__name__, hint.__name__)
+        count = len(typing.get_args(hint))
+        return f"{count} numbers like {'x'.join(['8'] * count)}"
+    words = {int: "a whole number", float: "a number", bool: "true or false"}
+    return words.get(hint, str(hint))
 
 
 PRESETS: dict[str, Settings] = {

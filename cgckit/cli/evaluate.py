@@ -27,26 +27,18 @@ _COLUMNS = {
 def evaluate(
     prediction: Annotated[
         str,
-        typer.Argument(
-            help="Output folder of cgckit, a mask, a folder of masks or a pattern with {subject}."
-        ),
+        typer.Argument(help="Output folder of cgckit, a mask, a folder of masks or a pattern with {subject}."),
     ],
     reference: Annotated[
         str,
-        typer.Argument(
-            help="Reference mask, a folder of them or of subjects' folders, or a pattern with {subject}."
-        ),
+        typer.Argument(help="Reference mask, a folder of them or of subjects' folders, or a pattern with {subject}."),
     ],
     label: Annotated[
         list[int] | None,
-        typer.Option(
-            help="A value of the reference that is lesion; may be repeated. By default all above 0."
-        ),
+        typer.Option(help="A value of the reference that is lesion; may be repeated. By default all above 0."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.tsv and evaluation.json.")] = None,
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw a row for each subject to this file (.png).")
-    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw a row for each subject to this file (.png).")] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out subjects without reference.")
     ] = False,
@@ -63,9 +55,7 @@ def evaluate(
     from cgckit.evaluation import evaluate as score_masks
 
     labels = tuple(label or ())
-    result = score_masks(
-        prediction, reference, labels=labels, allow_missing=allow_missing, progress=not quiet
-    )
+    result = score_masks(prediction, reference, labels=labels, allow_missing=allow_missing, progress=not quiet)
     _show(result)
     if out is not None:
         result.write(out)
@@ -93,9 +83,7 @@ def _show(result: EvaluationResult) -> None:
     for summary in map(result.summary, result.maps):
         table.add_row("mean", summary.map, *_cells(summary.mean, summary.infinite), style="bold")
         table.add_row("SD", summary.map, *_cells(summary.sd), end_section=True)
-    table.caption = (
-        "ASSD (pooled) and HD95 in mm; (n∞): infinite, left out of the mean"
-    )
+    table.caption = "ASSD (pooled) and HD95 in mm; (n∞): infinite, left out of the mean"
     table.caption_justify = "left"
     console = Console()
     # What does not go to a terminal has no width to fit in.

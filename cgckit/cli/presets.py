@@ -18,8 +18,6 @@ def presets() -> None:
     rows = []
     for field in dataclasses.fields(Settings):
         values = {name: getattr(settings, field.name) for name, settings in PRESETS.items()}
-        shown = {
-            name: "x".join(map(str, v)) if isinstance(v, tuple) else str(v) for name, v in values.items()
-        }
+        shown = {name: "x".join(map(str, v)) if isinstance(v, tuple) else str(v) for name, v in values.items()}
         rows.append({"setting": field.name, **shown, "meaning": field.metadata["help"]})
     show_table(rows, title="Presets; `auto` picks one by hardware and size of the cohort")

@@ -80,18 +80,13 @@ def find_reference(reference: str | Path, predicted: Predicted, *, alone: bool) 
         return None
     if path.is_file():
         if not alone:
-            raise BadInputError(
-                f"{path}: one reference for several subjects; give a folder or a pattern with {_PLACE}"
-            )
+            raise BadInputError(f"{path}: one reference for several subjects; give a folder or a pattern with {_PLACE}")
         return path
     if not path.is_dir():
         raise BadInputError(f"{path}: no such file or folder")
     for name in names:
         inside = [
-            file
-            for entry in path.iterdir()
-            if entry.is_dir() and _names(entry, name)
-            for file in entry.rglob("*")
+            file for entry in path.iterdir() if entry.is_dir() and _names(entry, name) for file in entry.rglob("*")
         ]
         for files in ([file for file in _nifti_in(path) if _names(file, name)], inside):
             if candidates := _references_among(files):
@@ -105,11 +100,7 @@ def _of_results(results: Derivatives) -> list[Predicted]:
     for label, source in results.subjects().items():
         anat = results.refined_mask(label).parent
         priors = sorted(anat.glob("*_space-orig_seg-*_label-L_probseg.nii.gz"))
-        maps = (
-            {PRIOR: priors[0]}
-            if len(priors) == 1
-            else {f"{PRIOR} {_seg_entity(file)}": file for file in priors}
-        )
+        maps = {PRIOR: priors[0]} if len(priors) == 1 else {f"{PRIOR} {_seg_entity(file)}": file for file in priors}
         if results.refined_mask(label).exists():
             maps[REFINED] = results.refined_mask(label)
         if not maps:
@@ -134,9 +125,7 @@ def _plain(path: Path) -> Predicted:
 
 def _references_among(files: Sequence[Path]) -> list[Path]:
     """Those that are segmentations by name, else those that are at least no image and no brain mask."""
-    files = [
-        file for file in files if is_nifti(file.name) and file.is_file() and not is_brain_mask(file.name)
-    ]
+    files = [file for file in files if is_nifti(file.name) and file.is_file() and not is_brain_mask(file.name)]
     for kind in (
         lambda name: _SEGMENTATION.search(name) is not None,
         is_mask,

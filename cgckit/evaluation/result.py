@@ -72,13 +72,8 @@ class EvaluationResult:
         return Summary(
             map=map_,
             subjects=len(scores),
-            mean={
-                metric: float(column.mean()) if column.size else np.nan for metric, column in finite.items()
-            },
-            sd={
-                metric: float(column.std(ddof=1)) if column.size > 1 else np.nan
-                for metric, column in finite.items()
-            },
+            mean={metric: float(column.mean()) if column.size else np.nan for metric, column in finite.items()},
+            sd={metric: float(column.std(ddof=1)) if column.size > 1 else np.nan for metric, column in finite.items()},
             infinite={metric: len(scores) - column.size for metric, column in finite.items()},
         )
 

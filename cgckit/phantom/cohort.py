@@ -25,9 +25,7 @@ GENERATOR_VERSION = 1
 _DESCRIPTION = "phantom.json"
 
 
-def write_cohort(
-    out: str | Path, subjects: int, seed: int = 0, progress: Callable[[str], None] | None = None
-) -> Path:
+def write_cohort(out: str | Path, subjects: int, seed: int = 0, progress: Callable[[str], None] | None = None) -> Path:
     """Simulate subjects and write them as NIfTI; what an earlier call with the same seed finished is kept.
 
     ::
@@ -52,9 +50,7 @@ def write_cohort(
         BadInputError: if the folder holds anything else, or cannot be written.
     """
     if subjects < 1 or seed < 0:
-        raise UsageError(
-            f"--subjects {subjects}, --seed {seed}: at least one subject and a seed of 0 or more"
-        )
+        raise UsageError(f"--subjects {subjects}, --seed {seed}: at least one subject and a seed of 0 or more")
     out = Path(out)
     _claim(out, seed)
     rows = []

@@ -85,14 +85,10 @@ def acquire(
     ):
         signal = signal * np.exp(plan.bias * random_field(rng, anatomy.shape, 60))
         signal = ndimage.gaussian_filter(signal, blur, truncate=3)
-        real, imaginary = (
-            plan.noise * rng.standard_normal(anatomy.shape, dtype=np.float32) for _ in range(2)
-        )
+        real, imaginary = (plan.noise * rng.standard_normal(anatomy.shape, dtype=np.float32) for _ in range(2))
         magnitude = np.hypot(signal + real, imaginary)
         # One unit at least, so that no voxel of the brain is mistaken for background.
-        images.append(
-            np.where(anatomy.brain, np.clip(np.rint(gain * magnitude), 1, 32767), 0).astype(np.int16)
-        )
+        images.append(np.where(anatomy.brain, np.clip(np.rint(gain * magnitude), 1, 32767), 0).astype(np.int16))
     return images[0], images[1]
 
 
@@ -132,9 +128,7 @@ def _add_decoys(
     )
     flair += plan.limbic * uneven * anatomy.gm * limbic
 
-    plexus = (
-        plan.plexus * anatomy.csf * np.exp(-np.square(gap / 1.5)) * _bump(anatomy, (22, -40, 6), (9, 10, 11))
-    )
+    plexus = plan.plexus * anatomy.csf * np.exp(-np.square(gap / 1.5)) * _bump(anatomy, (22, -40, 6), (9, 10, 11))
     flair += plexus * (1.7 - flair)
     t1 += plexus * (0.8 - t1)
 
@@ -151,9 +145,7 @@ def _add_lesions(
     rng: np.random.Generator, lesions: Lesions, disease: LesionPlan, flair: FloatArray, t1: FloatArray
 ) -> None:
     """Replace tissue by lesion, in place. The texture of both contrasts is the same, with opposite signs."""
-    texture = sum(
-        weight * random_field(rng, flair.shape, scale) for weight, scale in ((0.7, 10), (0.5, 5), (0.4, 2.5))
-    )
+    texture = sum(weight * random_field(rng, flair.shape, scale) for weight, scale in ((0.7, 10), (0.5, 5), (0.4, 2.5)))
     bright = 1 + disease.contrast * np.clip(1 + 0.38 * texture, 0.1, 2)
     dark = 1 - disease.darkening * np.clip(1 + 0.25 * texture, 0.3, 1.7)
     flair += lesions.extent * (bright - flair)
@@ -162,12 +154,8 @@ def _add_lesions(
     t1 += lesions.core * (0.45 - t1)
 
 
-def _bump(
-    anatomy: Anatomy, centre: tuple[float, float, float], widths: tuple[float, float, float]
-) -> FloatArray:
+def _bump(anatomy: Anatomy, centre: tuple[float, float, float], widths: tuple[float, float, float]) -> FloatArray:
     """A Gaussian bump on both sides of the head, in MNI coordinates: [H, W, L] in [0, 1]."""
     offsets = (np.abs(anatomy.mni[0]), anatomy.mni[1], anatomy.mni[2])
-    exponent = sum(
-        np.square((offset - c) / width) for offset, c, width in zip(offsets, centre, widths, strict=True)
-    )
+    exponent = sum(np.square((offset - c) / width) for offset, c, width in zip(offsets, centre, widths, strict=True))
     return np.asarray(np.exp(-0.5 * np.asarray(exponent)), dtype=np.float32)

@@ -79,9 +79,7 @@ def plan_lesions(rng: np.random.Generator, seed: int, index: int) -> LesionPlan:
         sites=tuple(str(site) for site in rng.choice(SITES, count, p=[0.35, 0.35, 0.3])),
         contrast=contrast,
         darkening=float(rng.uniform(0.15, 0.35)),
-        core=tuple(
-            float(rng.uniform(0.2, 0.36)) if mixed and rng.random() < 0.7 else 0.0 for _ in range(count)
-        ),
+        core=tuple(float(rng.uniform(0.2, 0.36)) if mixed and rng.random() < 0.7 else 0.0 for _ in range(count)),
         softness=float(rng.uniform(0.5, 1.3)),
         infiltration=float(rng.uniform(0.1, 0.5)),
     )
@@ -107,14 +105,11 @@ def grow_lesions(rng: np.random.Generator, anatomy: Anatomy, plan: LesionPlan) -
         centre = _choose_centre(rng, anatomy, site, radius)
         reach = int(2.5 * radius) + 6
         box = tuple(
-            slice(max(0, c - reach), min(length, c + reach + 1))
-            for c, length in zip(centre, shape, strict=True)
+            slice(max(0, c - reach), min(length, c + reach + 1)) for c, length in zip(centre, shape, strict=True)
         )
         ratio = _ellipsoid(rng, box, centre) / radius
         extents = ratio.shape
-        ratio += 0.26 * random_field(rng, extents, max(3.0, 0.5 * radius)) + 0.12 * random_field(
-            rng, extents, 3.0
-        )
+        ratio += 0.26 * random_field(rng, extents, max(3.0, 0.5 * radius)) + 0.12 * random_field(rng, extents, 3.0)
         inner = (ratio - share) * radius
         ratio += plan.infiltration * resistance[box]
         distance[box] = np.minimum(distance[box], (ratio - 1) * radius)
@@ -138,9 +133,7 @@ def _without_crumbs(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_],
     return kept, ndimage.binary_dilation(mask & ~kept, iterations=3) & ~kept
 
 
-def _choose_centre(
-    rng: np.random.Generator, anatomy: Anatomy, site: str, radius: float
-) -> tuple[int, int, int]:
+def _choose_centre(rng: np.random.Generator, anatomy: Anatomy, site: str, radius: float) -> tuple[int, int, int]:
     """A random voxel of the hemispheres where a lesion of this radius is at home."""
     depth, gap = anatomy.depth, anatomy.ventricle_distance
     if site == "periventricular":

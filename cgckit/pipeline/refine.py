@@ -252,7 +252,12 @@ class _Run:
         save_model(
             folder,
             model,
-            {"key": self.workspace.key, "versions": versions(), "prior": self.depends["options"]["prior"], "training": training},
+            {
+                "key": self.workspace.key,
+                "versions": versions(),
+                "prior": self.depends["options"]["prior"],
+                "training": training,
+            },
         )
         checkpoint.path.unlink(missing_ok=True)
         return model, training

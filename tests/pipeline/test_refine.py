@@ -218,7 +218,7 @@ def test_predict_applies_a_model_to_new_scans(write_cohort: WriteCohort, tmp_pat
     new = write_cohort(1, name="new")
     found = cgckit.predict(new, tmp_path / "out", tmp_path / "predicted", device="cpu")
     assert found["case1"].read_bytes() == result.mask("case1").read_bytes()
-    header, row = (tmp_path / "predicted" / "summary.tsv").read_text().splitlines()
+    header, _row = (tmp_path / "predicted" / "summary.tsv").read_text().splitlines()
     assert header.split("\t") == ["participant_id", "source", "refined_ml"]
 
 

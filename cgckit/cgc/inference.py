@@ -12,16 +12,24 @@ from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 
+_CERTAINTY = 0.98
+"""Where a prior's probability is cut before it becomes log-odds: its certainty must not outvote any evidence."""
 
-def segment(model: TrainedModel, case: Case) -> Tensor:
+
+def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
     """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
 
     The network works on its own, coarser grid; its log-odds come back along the edges of the full-resolution image.
+    With a `prior` [H, W, L], the result's log-odds are the mean of the network's and the prior's, weighted by the
+    setting `prior_weight`: the network has seen all modalities and the whole cohort, the prior this image at full
+    resolution, and where they disagree the more certain one decides.
     """
     coarse = resample_case(case, model.settings.spacing)
     logits = infer(model, coarse.image)
     if coarse is not case:
         logits = guided_upsample(logits, coarse, case)
+    if prior is not None:
+        logits = torch.lerp(logits, prior.clamp(1 - _CERTAINTY, _CERTAINTY).logit(), model.settings.prior_weight)
     return logits.sigmoid() * case.brain
 
 

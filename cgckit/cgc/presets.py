@@ -50,6 +50,7 @@ class Settings:
     augment: bool = _setting(True, "mirror, rescale and add noise to the crops")
     precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "auto: bfloat16 where CUDA has it")
     overlap: float = _setting(0.25, "overlap of neighbouring windows at inference")
+    prior_weight: float = _setting(0.5, "weight of the prior's own log-odds in the refined map; 0: the network alone")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class Settings:
             problems.append("one of steps and epochs must be above 0")
         if not all(0 <= weight < math.inf for weight in (self.weight_coarse, self.weight_fine)):
             problems.append("weights must not be negative")
-        for name in ("patch_threshold", "lesion_share"):
+        for name in ("patch_threshold", "lesion_share", "prior_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} must lie in [0, 1]")
         if not 0 <= self.overlap < 1:
@@ -148,6 +149,7 @@ PRESETS: dict[str, Settings] = {
         widths=(32, 64, 128, 256),
         projection=128,
         patch_size=(6, 6, 4),
+        prior_weight=0.0,
     ),
 }
 """`paper`: Yu, Zhao et al. `light`: for CPUs, a coarser working grid, small crops, patches of 16 mm, fixed steps."""

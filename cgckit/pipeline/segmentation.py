@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from cgckit.cgc.inference import segment
 from cgckit.cgc.model_files import TrainedModel
@@ -41,12 +42,14 @@ def find_cohort(
     return Cohort.find(paths, modalities, allow_missing)
 
 
-def write_refined(out: Derivatives, model: TrainedModel, subject: Subject, case: Case) -> Refined:
-    """Segment one subject and write its probability and its mask (probability of 0.5 or more)."""
+def write_refined(
+    out: Derivatives, model: TrainedModel, subject: Subject, case: Case, prior: Tensor | None = None
+) -> Refined:
+    """Segment one subject, see `segment`, and write its probability and its mask (probability of 0.5 or more)."""
     if case.native is None:
         raise UsageError(f"{case.subject} was made in memory: it has no native grid to be written on")
     reference = next(iter(subject.files.values()))
-    probability = to_native(segment(model, case).numpy(), case)
+    probability = to_native(segment(model, case, prior).numpy(), case)
     mask = probability >= 0.5
     out.write_probability(subject.label, probability, reference)
     out.write_mask(subject.label, mask, reference)

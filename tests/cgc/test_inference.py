@@ -98,3 +98,20 @@ def test_probability_lies_on_the_cases_grid_and_is_zero_outside_the_brain(spacin
     assert probability.shape == case.brain.shape
     assert (probability[~brain] == 0).all()
     assert ((probability > 0) & (probability < 1))[brain].all()
+
+
+def test_the_prior_decides_where_the_network_is_less_certain() -> None:
+    case = make_case(np.full((16, 16, 16), 0.5))  # the network's log-odds are 1
+    prior = torch.full(case.brain.shape, 0.5)
+    prior[:4], prior[4:8] = 0.1, 0.4
+    found = segment(model(FirstChannel(), spacing=1.0), case, prior) >= 0.5
+    assert not found[:4].any()
+    assert found[4:].all()
+
+
+def test_a_prior_of_no_weight_changes_nothing_and_certainty_is_bounded() -> None:
+    case = make_case(np.random.default_rng(2).normal(size=(16, 16, 16)))
+    sure = torch.ones(case.brain.shape)
+    alone = segment(model(FirstChannel(), spacing=1.0), case)
+    torch.testing.assert_close(segment(model(FirstChannel(), spacing=1.0, prior_weight=0.0), case, sure), alone)
+    assert segment(model(FirstChannel(), spacing=1.0), case, sure).max() < 1

@@ -36,7 +36,7 @@ class Settings:
     batch: int = _setting(2, "crops a step")
     steps: int = _setting(0, "optimiser steps; 0 derives them from epochs")
     epochs: int = _setting(0, "passes over the cohort, one crop a subject each; used where steps is 0")
-    learning_rate: float = _setting(1e-3, "Adam's learning rate")
+    learning_rate: float = _setting(5e-3, "Adam's learning rate")
     schedule: Literal["constant", "cosine"] = _setting("cosine", "course of the learning rate")
     widths: tuple[int, int, int, int] = _setting((8, 16, 32, 64), "channels of the four levels, finest first")
     projection: int = _setting(64, "channels of the projection in front of the patchwise contrast")

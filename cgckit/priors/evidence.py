@@ -26,11 +26,12 @@ def main_channel(case: Case) -> int:
 
 
 def standardise(image: FloatArray, brain: BoolArray) -> FloatArray:
-    """`(x - median) / MAD` over the brain, 0 outside; a constant image is all zero. Shapes [H, W, L]."""
-    inside = image[brain]
-    deviation = inside - np.median(inside)
-    mad = float(np.median(np.abs(deviation)))
+    """`(x - median) / MAD` over the brain, 0 outside; all zero if the MAD is 0. Shapes [H, W, L]."""
     result = np.zeros(image.shape, np.float32)
+    if not brain.any():
+        return result
+    deviation = image[brain] - np.median(image[brain])
+    mad = float(np.median(np.abs(deviation)))
     if mad > 0:
         result[brain] = deviation / mad
     return result
@@ -94,7 +95,7 @@ def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) ->
     evidence = standardise(case.image[main].numpy(), brain)
     channels = {main} | {i for i, name in enumerate(case.modalities) if name in _MIRRORED}
     mirrored = np.zeros_like(evidence)
-    if asymmetry_weight > 0 and brain.any():
+    if asymmetry_weight > 0:
         for channel in sorted(channels):
             mirrored += asymmetry(standardise(case.image[channel].numpy(), brain), brain, case.spacing)
     if smoothing > 0:

@@ -28,8 +28,9 @@ _COARSE_MM = 2.0
 _SAMPLES = 20_000
 _STEPS_PER_MEANS = 10
 _FINE_ITERATIONS = 20
-_MEANS_TOLERANCE = 0.02
+_MEANS_TOLERANCE = 0.05
 _NIL = 30.0
+_TAIL = 0.995
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,8 @@ class MumfordShahPrior(Prior):
     `cgckit.priors.evidence`, unsmoothed; the total variation is isotropic, in mm, and stops at the brain's edge;
     `s` is `softness` times the spread within the phases at the start: towards 0 the entropy no longer counts and
     the functional is the plain one. The means, `c_n = sum(e y_n) / sum(y_n)`, alternate with the convex labelling
-    (`cgckit.priors.partition`) on a 2 mm grid, from k-means started at quantiles, until the means move less
-    than 0.02 MAD and the duality gap is below `tolerance` nats per voxel. A phase that runs empty keeps its mean.
+    (`cgckit.priors.partition`) on a 2 mm grid, from one-dimensional k-means, until the means move less
+    than 0.05 MAD and the duality gap is below `tolerance` nats per voxel. A phase that runs empty keeps its mean.
     Lesion is a set of brightest phases, chosen by contrast (`cgckit.priors.lesion_choice`); its boundary is
     then solved on the full grid with the means held.
 
@@ -162,12 +163,16 @@ class MumfordShahPrior(Prior):
         return Phases(means[order], width, labelling.membership[order] * brain, labelling.gap, spent)
 
     def _start(self, evidence: FloatArray) -> tuple[Tensor, float]:
-        """Means [K] by k-means from quantiles, and `s`; fewer phases if there are fewer distinct values."""
-        sample = evidence[:: max(1, len(evidence) // _SAMPLES)].astype(np.float64)[:, None]
-        quantiles = np.quantile(sample, (np.arange(self.phases) + 0.5) / self.phases) if len(sample) else [0.0]
-        start = np.unique(quantiles)[:, None]
-        if len(start) < 2:
+        """Means [K] and `s` by k-means; fewer phases if there are fewer distinct values.
+
+        It starts from even quantiles and, for one phase, from within the brightest hundredth: a small lesion
+        is no even share of the brain and would get no phase.
+        """
+        if len(evidence) == 0:
             return torch.zeros(1), 1.0
+        sample = evidence[:: max(1, len(evidence) // _SAMPLES)].astype(np.float64)[:, None]
+        bulk = self.phases - 1
+        start = np.unique(np.quantile(sample, [*((np.arange(bulk) + 0.5) / bulk), _TAIL]))[:, None]
         fit = KMeans(len(start), init=start, n_init=1, random_state=0).fit(sample)
         spread = float(np.sqrt(fit.inertia_ / len(sample)))
         means = torch.from_numpy(np.sort(fit.cluster_centers_[:, 0]).astype(np.float32))
@@ -201,8 +206,13 @@ def block_mean(image: Tensor, brain: Tensor, spacing: Spacing) -> tuple[Tensor, 
 
 
 def _cost(evidence: Tensor, means: Tensor, width: float) -> Tensor:
-    """`(e - c_n)^2 / (2 s^2)`, [K, H, W, L], cut off where the membership is nil: denormal numbers are slow."""
-    return (evidence[None] - means[:, None, None, None]).square_().div_(2 * width**2).clamp_(max=_NIL)
+    """`(e - c_n)^2 / (2 s^2)` above that of the nearest phase, [K, H, W, L].
+
+    What all phases share changes no partition. The cost is cut off where the membership is nil, for arithmetic
+    on denormal numbers is slow.
+    """
+    cost = (evidence[None] - means[:, None, None, None]).square_().div_(2 * width**2)
+    return cost.sub_(cost.amin(0)).clamp_(max=_NIL)
 
 
 def _phase_means(membership: Tensor, evidence: Tensor, brain: Tensor, means: Tensor) -> Tensor:

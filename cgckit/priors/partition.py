@@ -58,6 +58,9 @@ class Partition:
         self._edges = [self._edge_weights(axis) for axis in range(3)]
         # ||grad||^2 <= 4 sum 1/h^2, and the Jacobian of the softmax is at most 1/2.
         self._step = 1 / (2 * sum(1 / edge**2 for edge in self.spacing))
+        # Scratch volumes, one phase at a time: fresh memory at each step would cost as much as the arithmetic.
+        self._slope = torch.empty(self.brain.shape)
+        self._norm = torch.empty(self.brain.shape)
 
     def _edge_weights(self, axis: int) -> Tensor:
         """[H, W, L] with one voxel less along `axis`: 1/h where both voxels of an edge are brain, else 0."""
@@ -65,31 +68,37 @@ class Partition:
         both = self.brain.narrow(axis, 0, size - 1) & self.brain.narrow(axis, 1, size - 1)
         return both.float() / self.spacing[axis]
 
-    def membership(self, data: Tensor, dual: Tensor) -> Tensor:
+    def membership(self, data: Tensor, dual: Tensor, out: Tensor | None = None) -> Tensor:
         """`softmax(-(d + grad^T p))`, [K, H, W, L]."""
-        energy = -data
-        for axis, weight in enumerate(self._edges):
-            size = data.shape[axis + 1]
-            flow = dual[:, axis].narrow(axis + 1, 0, size - 1) * weight
-            energy.narrow(axis + 1, 0, size - 1).add_(flow)
-            energy.narrow(axis + 1, 1, size - 1).sub_(flow)
-        return torch.softmax(energy, dim=0)
+        energy = torch.neg(data, out=out)
+        for phase, flows in zip(energy, dual, strict=True):
+            for axis, weight in enumerate(self._edges):
+                size = weight.shape[axis]
+                flow = torch.mul(flows[axis].narrow(axis, 0, size), weight, out=self._slope.narrow(axis, 0, size))
+                phase.narrow(axis, 0, size).add_(flow)
+                phase.narrow(axis, 1, size).sub_(flow)
+        energy.sub_(torch.amax(energy, 0, out=self._norm)).exp_()
+        return energy.div_(torch.sum(energy, 0, out=self._norm))
 
-    def gradient(self, membership: Tensor, axis: int) -> Tensor:
-        """Forward difference of [K, H, W, L] along one axis, in 1/mm, one voxel less along it."""
-        return membership.diff(dim=axis + 1).mul_(self._edges[axis])
+    def gradient(self, image: Tensor, axis: int) -> Tensor:
+        """Forward difference of [H, W, L] along one axis in 1/mm, one voxel less along it; in scratch memory."""
+        weight = self._edges[axis]
+        size = weight.shape[axis]
+        slope = self._slope.narrow(axis, 0, size)
+        return torch.sub(image.narrow(axis, 1, size), image.narrow(axis, 0, size), out=slope).mul_(weight)
 
     def gap(self, membership: Tensor, dual: Tensor) -> float:
         """Duality gap per brain voxel, in nats."""
-        squared = torch.zeros_like(membership)
-        inner = 0.0
-        for axis in range(3):
-            slope = self.gradient(membership, axis)
-            size = slope.shape[axis + 1]
-            squared.narrow(axis + 1, 0, size).addcmul_(slope, slope)
-            inner += float((slope * dual[:, axis].narrow(axis + 1, 0, size)).sum(dtype=torch.float64))
-        variation = float(squared.sqrt_().sum(dtype=torch.float64))
-        return (self.length * variation - inner) / max(1, int(self.brain.sum()))
+        total = 0.0
+        for phase, flows in zip(membership, dual, strict=True):
+            squared = self._norm.zero_()
+            for axis in range(3):
+                slope = self.gradient(phase, axis)
+                size = slope.shape[axis]
+                squared.narrow(axis, 0, size).addcmul_(slope, slope)
+                total -= float(slope.mul_(flows[axis].narrow(axis, 0, size)).sum(dtype=torch.float64))
+            total += self.length * float(squared.sqrt_().sum(dtype=torch.float64))
+        return total / max(1, int(self.brain.sum()))
 
     def solve(self, data: Tensor, *, tolerance: float, max_iterations: int) -> Labelling:
         """Minimise over the membership for given phase costs, from the dual of the last call.
@@ -102,14 +111,15 @@ class Partition:
         if self.dual is None:
             self.dual = data.new_zeros((data.shape[0], 3, *data.shape[1:]))
         dual, leading = self.dual, self.dual.clone()
+        membership = torch.empty_like(data)
         momentum = 1.0
         for iteration in range(max_iterations + 1):
             if iteration % _CHECK_EVERY == 0 or iteration == max_iterations:
-                membership = self.membership(data, dual)
+                self.membership(data, dual, out=membership)
                 gap = self.gap(membership, dual)
                 if gap <= tolerance or iteration == max_iterations:
                     break
-            self._ascend(leading, self.membership(data, leading))
+            self._ascend(leading, self.membership(data, leading, out=membership))
             following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
             dual.lerp_(leading, 1 + (momentum - 1) / following)
             dual, leading, momentum = leading, dual, following
@@ -118,11 +128,11 @@ class Partition:
 
     def _ascend(self, dual: Tensor, membership: Tensor) -> None:
         """One projected gradient step on the dual, in place."""
-        squared = torch.zeros_like(membership)
-        for axis in range(3):
-            slope = self.gradient(membership, axis)
-            size = slope.shape[axis + 1]
-            flow = dual[:, axis].narrow(axis + 1, 0, size)
-            flow.add_(slope, alpha=self._step)
-            squared.narrow(axis + 1, 0, size).addcmul_(flow, flow)
-        dual.div_(squared.sqrt_().div_(self.length).clamp_(min=1).unsqueeze(1))
+        for phase, flows in zip(membership, dual, strict=True):
+            squared = self._norm.zero_()
+            for axis in range(3):
+                slope = self.gradient(phase, axis)
+                size = slope.shape[axis]
+                flow = flows[axis].narrow(axis, 0, size).add_(slope, alpha=self._step)
+                squared.narrow(axis, 0, size).addcmul_(flow, flow)
+            flows.div_(squared.sqrt_().div_(self.length).clamp_(min=1))

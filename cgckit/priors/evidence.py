@@ -42,7 +42,7 @@ def smooth(image: FloatArray, brain: BoolArray, spacing: Spacing, width: float) 
     sigma = [width / edge for edge in spacing]
     weight = ndimage.gaussian_filter(brain.astype(np.float32), sigma, truncate=3.0)
     total = ndimage.gaussian_filter(np.where(brain, image, 0).astype(np.float32), sigma, truncate=3.0)
-    mean: FloatArray = np.divide(total, weight, out=np.zeros_like(total), where=brain & (weight > 0))
+    mean: FloatArray = np.divide(total, weight, out=np.zeros_like(total), where=brain)
     return mean
 
 

@@ -188,7 +188,7 @@ class MumfordShahPrior(Prior):
         sides = torch.stack([-torch.logsumexp(-side, 0) for side in (data[:-count], data[-count:])])
         solver = Partition(case.brain, case.spacing, self.length)
         labelling = solver.solve(sides, tolerance=self.tolerance, max_iterations=_FINE_ITERATIONS)
-        return (labelling.membership[1] * case.brain).numpy()
+        return labelling.membership[1].numpy()
 
 
 def block_mean(image: Tensor, brain: Tensor, spacing: Spacing) -> tuple[Tensor, Tensor, Spacing]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
-from cgckit.priors.mumford_shah import MumfordShahPrior, block_mean
+from cgckit.priors.mumford_shah import MumfordShahPrior, _phase_means, block_mean
 from cgckit.priors.partition import Partition
 
 SHAPE = (44, 50, 40)
@@ -185,6 +185,26 @@ def test_running_out_of_iterations_is_logged(caplog: pytest.LogCaptureFixture) -
         MumfordShahPrior(max_iterations=1).predict(case)
     assert "sim" in caplog.text
     assert "iterations" in caplog.text
+
+
+def test_means_started_elsewhere_move_to_those_of_their_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = torch.tensor([-2.0, 1.5, 5.0])
+    monkeypatch.setattr(MumfordShahPrior, "_start", lambda *_: (start, 0.5))
+    case, _ = simulate()
+    image = case.image[0]
+    phases = MumfordShahPrior(phases=3).partition(image, case.brain, case.spacing)
+    inside = phases.membership[:, case.brain]
+    means = inside @ image.clamp(min=-3)[case.brain] / inside.sum(1)
+    torch.testing.assert_close(phases.means, means, rtol=0, atol=0.05)  # the stated tolerance on the means
+    assert (phases.means - start).abs().max() > 0.5
+
+
+def test_an_empty_phase_keeps_its_mean() -> None:
+    membership = torch.zeros(2, 3, 3, 3)
+    membership[0] = 1.0
+    brain = torch.ones(3, 3, 3, dtype=torch.bool)
+    means = _phase_means(membership, torch.full((3, 3, 3), 2.0), brain, torch.tensor([0.0, 7.0]))
+    assert means.tolist() == [2.0, 7.0]
 
 
 def test_more_phases_than_values_and_empty_phases_stay_finite() -> None:

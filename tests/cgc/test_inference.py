@@ -1,4 +1,4 @@
-"""Inference: windows agree with the whole, mirroring is symmetric, up-sampling follows the image's edges."""
+"""Inference: windows agree with the whole, mirroring is symmetric, and the prior has its say."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from cgckit.cgc.inference import guided_upsample, infer, segment
+from cgckit.cgc.inference import infer, segment
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
-from cgckit.images.preparation import resample_case, transfer
 
 SETTINGS = Settings(steps=1, crop=(16, 16, 16), patch_size=(1, 1, 1), mirror=False)
 
@@ -65,27 +64,6 @@ def test_mirroring_averages_left_and_right() -> None:
     assert one_sided[-1, 0, 0] == 0
     both = infer(model(LeftHalf(), mirror=True), torch.zeros(1, 16, 16, 16))
     assert torch.allclose(both, torch.full_like(both, 0.5))
-
-
-def test_upsampling_keeps_a_constant() -> None:
-    fine = make_case(np.random.default_rng(0).normal(size=(20, 24, 28)))
-    coarse = resample_case(fine, 2.0)
-    result = guided_upsample(torch.full(coarse.brain.shape, 3.0), coarse, fine)
-    torch.testing.assert_close(result, torch.full(fine.brain.shape, 3.0), rtol=1e-3, atol=1e-3)
-
-
-def test_upsampling_follows_the_edge_of_the_image() -> None:
-    """A boundary that lies inside a coarse voxel comes back where the image has it, unlike by interpolation."""
-    image = np.zeros((32, 32, 32))
-    image[15:] = 4.0
-    truth = torch.from_numpy(image > 2)
-    fine = make_case(image)
-    coarse = resample_case(fine, 4.0)
-    values = (coarse.image[0] - 2.0).clamp(-1, 1)
-    guided = (guided_upsample(values, coarse, fine) >= 0) != truth
-    plain = (transfer(values, coarse, fine) >= 0) != truth
-    assert guided.sum() == 0
-    assert plain.sum() > 0
 
 
 @pytest.mark.parametrize("spacing", [1.0, 2.0])

@@ -10,7 +10,11 @@ import typer
 
 from cgckit import __version__
 from cgckit.cli import evaluate, info, phantom, predict, presets, prior, priors, refine
+from cgckit.cli.log import show_log
 from cgckit.errors import CgckitError
+
+# Typer turns Ctrl-C into this exit code, as shells do: 128 + SIGINT.
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="cgckit",
@@ -49,9 +53,7 @@ def _options(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and show tracebacks.")] = False,
 ) -> None:
-    # A library's own chatter stays out of a log that users read.
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
-    logging.getLogger("cgckit").setLevel(logging.DEBUG if verbose else logging.INFO)
+    show_log(verbose)
 
 
 def main() -> None:
@@ -63,6 +65,7 @@ def main() -> None:
             raise
         print(f"cgckit: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("cgckit: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ending:
+        if ending.code == _INTERRUPTED:
+            print("cgckit: interrupted; the same command goes on from here", file=sys.stderr)
+        raise

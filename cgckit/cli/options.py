@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cgckit.cli.log import hide_log
 from cgckit.errors import UsageError
 
 Inputs = Annotated[
@@ -32,7 +33,10 @@ Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use onl
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=hide_log, help="No progress bars, no log lines: nothing but an error."),
+]
 
 
 def split_modalities(text: str | None) -> list[str] | None:

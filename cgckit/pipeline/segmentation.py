@@ -17,6 +17,7 @@ from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import to_native
+from cgckit.pipeline.headers import check_headers
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,14 @@ class Refined:
 def find_cohort(
     inputs: Cohort | str | Path | Sequence[str | Path], modalities: Sequence[str] | None, allow_missing: bool
 ) -> Cohort:
-    """Take a cohort as it is, and find one in anything else."""
+    """Take a cohort as it is, and find one in anything else; either way its headers are checked."""
     if isinstance(inputs, Cohort):
-        return inputs
-    paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    return Cohort.find(paths, modalities, allow_missing)
+        cohort = inputs
+    else:
+        paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+        cohort = Cohort.find(paths, modalities, allow_missing)
+    check_headers(cohort)
+    return cohort
 
 
 def write_refined(

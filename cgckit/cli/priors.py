@@ -24,7 +24,6 @@ def list_priors() -> None:
 
         cgckit priors list
     """
-    from rich.markup import escape
 
     from cgckit.cli.tables import show_table
     from cgckit.priors.registry import installed_priors
@@ -35,7 +34,7 @@ def list_priors() -> None:
         if entry.ignored:
             status += f" (the one of {', '.join(entry.ignored)} is ignored)"
         cells = {"prior": name, "summary": entry.summary, "package": entry.package, "status": status}
-        rows.append({column: escape(cell) for column, cell in cells.items()})
+        rows.append(cells)
     show_table(rows, title="Priors; besides these, mask:PATTERN, FILE.py:Class and a+b")
 
 
@@ -69,9 +68,9 @@ def show(
     rows = [
         {
             "option": option.name,
-            "type": escape(option.type_name),
-            "default": escape(option.default_text),
-            "meaning": escape(option.doc),
+            "type": option.type_name,
+            "default": option.default_text,
+            "meaning": option.doc,
         }
         for option in options_of(prior)
     ]
@@ -91,7 +90,6 @@ def check(
 
         cgckit priors check my_prior.py:MyPrior
     """
-    from rich.markup import escape
 
     from cgckit.cli.tables import show_table
     from cgckit.errors import PluginError
@@ -103,12 +101,12 @@ def check(
     rows = [
         {
             "rule": outcome.rule,
-            "meaning": escape(outcome.meaning),
-            "outcome": "kept" if outcome.error is None else escape(f"BROKEN: {outcome.error}"),
+            "meaning": outcome.meaning,
+            "outcome": "kept" if outcome.error is None else f"BROKEN: {outcome.error}",
         }
         for outcome in outcomes
     ]
-    show_table(rows, title=f"Contract of {escape(target)}")
+    show_table(rows, title=f"Contract of {target}")
     broken = [outcome.rule for outcome in outcomes if outcome.error is not None]
     if broken:
         raise PluginError(f"prior {target} breaks the contract: {', '.join(broken)}")

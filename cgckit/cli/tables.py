@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def show_table(rows: Sequence[Mapping[str, str]], title: str) -> None:
     """Print rows under the columns of the first; columns of numbers are aligned to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for column in rows[0] if rows else ():
         numeric = all(_is_number(row[column]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row.values())
+        # As it stands: a cell's brackets, as in a unit, are not markup.
+        table.add_row(*map(Text, row.values()))
     Console().print(table)
 
 

@@ -12,8 +12,3 @@ def test_brackets_are_shown_as_they_stand(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     assert "crop [voxels]" in shown
     assert "Sizes [mm]" in shown
-
-
-def test_a_table_of_nothing_has_its_title(capsys: pytest.CaptureFixture[str]) -> None:
-    show_table([], title="Nothing")
-    assert "Nothing" in capsys.readouterr().out

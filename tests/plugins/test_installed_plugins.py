@@ -2,65 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
-PLUGINS = {
-    "flair-threshold": ROOT / "plugins" / "cgckit-flair-threshold",
-    "autoencoder": ROOT / "plugins" / "cgckit-autoencoder",
-}
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory) -> Path:
-    """A folder with both plug-ins installed in it, without network and without touching the environment."""
-    if importlib.util.find_spec("pip") is None:
-        pytest.skip("pip is not in this environment")
-    folder = tmp_path_factory.mktemp("site")
-    sources = []
-    for name, source in PLUGINS.items():
-        # The build writes beside its source: it gets a copy.
-        copy = tmp_path_factory.mktemp(name) / source.name
-        subprocess.run(["cp", "-r", str(source), str(copy)], check=True)
-        sources.append(str(copy))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--no-compile", "--target", str(folder), *sources], check=True, capture_output=True)
-    return folder
-
-
-@pytest.fixture
-def python(site):
-    """Run Python with the plug-ins on its path."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join([str(site), str(ROOT)])
-        return subprocess.run(
-            [sys.executable, *arguments],
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture
-def cgckit(python):
-    """Run the command line with the plug-ins on its path."""
-    return lambda *arguments: python("-c", "from cgckit.cli.main import main; main()", *arguments)
-
-
-def test_both_are_found_through_their_entry_points(cgckit):
+def test_both_are_found_through_their_entry_points(cgckit, plugins):
     listed = cgckit("priors", "list")
     assert listed.returncode == 0, listed.stderr
-    for name, source in PLUGINS.items():
+    for name, source in plugins.items():
         (row,) = [line for line in listed.stdout.splitlines() if f" {name} " in line]
         assert source.name in row
         assert "ready" in row
@@ -93,8 +39,8 @@ def test_plugins_and_built_in_priors_can_be_fused(python):
     ], result.stderr
 
 
-def test_the_plugins_own_tests_pass(python):
+def test_the_plugins_own_tests_pass(python, plugins):
     """Among them `check_prior` on both."""
-    folders = [str(source / "tests") for source in PLUGINS.values()]
+    folders = [str(source / "tests") for source in plugins.values()]
     result = python("-m", "pytest", "-q", "-p", "no:cacheprovider", *folders)
     assert result.returncode == 0, result.stdout

@@ -1,0 +1,39 @@
+"""The main job with each installed plug-in as its prior."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+QUICK = ["spacing=4", "crop=16x16x16", "widths=4x4x4x4", "projection=4", "batch=1", "steps=4", "mirror=false"]
+OPTIONS = {
+    "flair-threshold": {"quantile": 0.95},
+    "autoencoder": {"steps": 10, "spacing": 8.0, "latent": 4},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_refine_takes_an_installed_plugin_as_its_prior(cgckit, write_cohort, tmp_path, name):
+    scans, out = write_cohort(2), tmp_path / "out"
+    options = [word for key, value in OPTIONS[name].items() for word in ("--prior-option", f"{key}={value}")]
+    settings = [word for value in QUICK for word in ("--set", value)]
+    done = cgckit("refine", scans, "--prior", name, "--out", out, "--device", "cpu", "--quiet", *options, *settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    prior = json.loads((out / "run.json").read_text())["options"]["prior"]
+    assert prior["name"] == name
+    assert prior["package"].startswith(f"cgckit-{name} ")
+    assert {key: prior["options"][key] for key in OPTIONS[name]} == OPTIONS[name]
+    for label in ("case1", "case2"):
+        anat = out / f"sub-{label}" / "anat" / f"sub-{label}_space-orig"
+        mask = nib.load(f"{anat}_label-L_desc-cgc_mask.nii.gz")
+        assert mask.shape == nib.load(scans / label / f"{label}_flair.nii.gz").shape
+        assert set(np.unique(mask.dataobj)) <= {0, 1}
+        probability = nib.load(f"{anat}_seg-{name.replace('-', '')}_label-L_probseg.nii.gz").get_fdata()
+        assert 0 < probability.max() <= 1
+        lesion = np.asarray(nib.load(tmp_path / "scans-references" / f"{label}_seg.nii.gz").dataobj) > 0
+        # What comes out is this plug-in's map: it knows lesions from the rest.
+        assert probability[lesion].mean() > 2 * probability[~lesion].mean()

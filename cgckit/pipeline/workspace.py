@@ -73,7 +73,6 @@ class Workspace:
 
     def _clear(self) -> None:
         """Remove another run's results; its cached priors stay, they have keys of their own."""
-        for folder in (*self.out.root.glob("sub-*"), self.out.root / "model", self.scratch):
+        self.out.clear()
+        for folder in (self.out.root / "model", self.scratch):
             shutil.rmtree(folder, ignore_errors=True)
-        for name in ("summary.tsv", "participants.tsv", _RECORD):
-            (self.out.root / name).unlink(missing_ok=True)

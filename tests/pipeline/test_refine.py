@@ -171,8 +171,11 @@ def test_another_run_in_the_folder_is_refused_unless_overwritten(write_cohort: W
     with pytest.raises(UsageError, match="--overwrite"):
         run(fewer, out)
     assert Derivatives(out).refined_mask("case2").read_bytes() == before
+    raw = out / "sub-case2" / "anat" / "sub-case2_FLAIR.nii.gz"
+    raw.write_bytes(b"the user's own")
     run(fewer, out, overwrite=True)
     assert not Derivatives(out).refined_mask("case2").exists()
+    assert raw.read_bytes() == b"the user's own", "only what a run wrote may be removed"
 
 
 def test_a_degenerate_prior_is_left_out_of_training_but_refined(

@@ -16,21 +16,22 @@ from torch import Tensor
 from cgckit.contrast import blockwise
 from cgckit.contrast.patches import PatchGrid, PatchStatistics
 
-DEVICES = ("cpu",)
-"""Device types that the extension has kernels for."""
 
-
-def _load() -> str | None:
-    """Import the extension; None if it is there, else the reason why not."""
+def _load(module: str) -> str | None:
+    """Import a native module, which registers its operators; None if it is there, else the reason why not."""
     try:
-        importlib.import_module("cgckit._C")
+        importlib.import_module(module)
     except ImportError as error:
         return str(error)
     return None
 
 
-MISSING = _load()
+MISSING = _load("cgckit._C")
 """Why the extension could not be loaded; None if it was."""
+
+# The CUDA kernels are a module of their own, as one that is linked to CUDA cannot be imported where torch is not.
+DEVICES = ("cpu", "cuda") if MISSING is None and _load("cgckit._cuda") is None else ("cpu",)
+"""Device types that the extension has kernels for."""
 
 
 def fused_available() -> bool:
@@ -73,7 +74,8 @@ def patch_contrast(
     features: Tensor, temperature: Tensor, statistics: PatchStatistics, grid: PatchGrid
 ) -> tuple[Tensor, Tensor]:
     """`cgckit.contrast.blockwise.patch_contrast` by the compiled operators."""
-    log_z, pos, _ = torch.ops.cgckit.patch_contrast(features, temperature, *statistics, grid.size, grid.stride)
+    keep = torch.is_grad_enabled() and features.requires_grad
+    log_z, pos, _, _ = torch.ops.cgckit.patch_contrast(features, temperature, *statistics, grid.size, grid.stride, keep)
     return log_z, pos
 
 
@@ -95,7 +97,8 @@ def _fake_statistics(
     pooled: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     groups, patches = _groups(features, patch_size, stride, pooled)
-    norm = features.new_empty((groups, patches))
+    computed = torch.float64 if features.dtype == torch.float64 else torch.float32
+    norm = features.new_empty((groups, patches), dtype=computed)
     order = norm.new_empty((groups, patches), dtype=torch.int64)
     return norm, order, norm.new_empty((groups, 2), dtype=torch.int64)
 
@@ -108,9 +111,10 @@ def _fake_contrast(
     counts: Tensor,
     patch_size: Sequence[int],
     stride: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor]:
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     per_patch = [torch.empty_like(norm, dtype=torch.float64) for _ in range(3)]
-    return per_patch[0], per_patch[1], per_patch[2]
+    return per_patch[0], per_patch[1], per_patch[2], norm.new_empty(0)
 
 
 def _fake_backward(
@@ -119,15 +123,15 @@ def _fake_backward(
     return torch.empty_like(features), torch.empty_like(temperature)
 
 
-def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    features, temperature, norm, order, counts, ctx.patch_size, ctx.stride = inputs
-    log_z, _, expected = output
-    ctx.mark_non_differentiable(expected)
-    ctx.save_for_backward(features, temperature, norm, order, counts, log_z, expected)
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    features, temperature, norm, order, counts, ctx.patch_size, ctx.stride, _ = inputs
+    log_z, _, expected, kept = output
+    ctx.mark_non_differentiable(expected, kept)
+    ctx.save_for_backward(features, temperature, norm, order, counts, log_z, expected, kept)
 
 
-def _backward(ctx: Any, grad_log_z: Tensor, grad_pos: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    features, temperature, norm, order, counts, log_z, expected = ctx.saved_tensors
+def _backward(ctx: Any, grad_log_z: Tensor, grad_pos: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    features, temperature, norm, order, counts, log_z, expected, kept = ctx.saved_tensors
     grad_features, grad_temperature = torch.ops.cgckit.patch_contrast_backward(
         grad_log_z.contiguous(),
         grad_pos.contiguous(),
@@ -138,21 +142,22 @@ def _backward(ctx: Any, grad_log_z: Tensor, grad_pos: Tensor, _: Tensor) -> tupl
         counts,
         log_z,
         expected,
+        kept,
         ctx.patch_size,
         ctx.stride,
     )
-    return grad_features, grad_temperature, None, None, None, None, None
+    return grad_features, grad_temperature, None, None, None, None, None, None
 
 
 def _keep_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    grad_log_z, grad_pos, features, temperature, _, order, counts, _, _, ctx.patch_size, ctx.stride = inputs
+    grad_log_z, grad_pos, features, temperature, _, order, counts, _, _, _, ctx.patch_size, ctx.stride = inputs
     ctx.save_for_backward(grad_log_z, grad_pos, features, temperature, order, counts)
 
 
 def _double_backward(ctx: Any, grad_grad_features: Tensor, grad_grad_temperature: Tensor) -> tuple[Tensor | None, ...]:
     """Differentiate the backward operator as a whole, through the blockwise path.
 
-    Its inputs `norm`, `log_z` and `expected` are functions of the features; what they contribute is in the
+    Its inputs `norm`, `log_z`, `expected` and `kept` are functions of the features; what they contribute is in the
     gradient with respect to `features`, so they receive none of their own.
     """
     grad_log_z, grad_pos, features, temperature, order, counts = ctx.saved_tensors
@@ -162,7 +167,7 @@ def _double_backward(ctx: Any, grad_grad_features: Tensor, grad_grad_temperature
         outputs = blockwise.patch_contrast(leaves[2], leaves[3], order, counts, grid)
         first = torch.autograd.grad(outputs, leaves[2:], leaves[:2], create_graph=True)
         second = torch.autograd.grad(first, leaves, (grad_grad_features, grad_grad_temperature), materialize_grads=True)
-    return (*second, None, None, None, None, None, None, None)
+    return (*second, None, None, None, None, None, None, None, None)
 
 
 def _register() -> None:

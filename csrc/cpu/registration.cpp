@@ -130,11 +130,11 @@ ContrastInputs<T> contrast_inputs(const Tensor& features, const Tensor& temperat
           *temperature.const_data_ptr<double>()};
 }
 
-std::tuple<Tensor, Tensor, Tensor> patch_contrast(const Tensor& features, const Tensor& temperature,
-                                                  const Tensor& norm, const Tensor& order,
-                                                  const Tensor& counts,
-                                                  const std::vector<int64_t>& patch_size,
-                                                  const std::vector<int64_t>& stride) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> patch_contrast(const Tensor& features, const Tensor& temperature,
+                                                          const Tensor& norm, const Tensor& order,
+                                                          const Tensor& counts,
+                                                          const std::vector<int64_t>& patch_size,
+                                                          const std::vector<int64_t>& stride, bool keep) {
   const PatchGrid grid = patch_grid(features, patch_size, stride);
   Tensor log_z = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
   Tensor pos = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
@@ -146,13 +146,16 @@ std::tuple<Tensor, Tensor, Tensor> patch_contrast(const Tensor& features, const 
                 expected.mutable_data_ptr<double>()},
                on_thread_pool);
   });
-  return {log_z, pos, expected};
+  return {log_z, pos, expected, torch::stable::new_empty(norm, {0})};
 }
 
-std::tuple<Tensor, Tensor> patch_contrast_backward(
-    const Tensor& grad_log_z, const Tensor& grad_pos, const Tensor& features, const Tensor& temperature,
-    const Tensor& norm, const Tensor& order, const Tensor& counts, const Tensor& log_z,
-    const Tensor& expected, const std::vector<int64_t>& patch_size, const std::vector<int64_t>& stride) {
+std::tuple<Tensor, Tensor> patch_contrast_backward(const Tensor& grad_log_z, const Tensor& grad_pos,
+                                                   const Tensor& features, const Tensor& temperature,
+                                                   const Tensor& norm, const Tensor& order,
+                                                   const Tensor& counts, const Tensor& log_z,
+                                                   const Tensor& expected, const Tensor& kept,
+                                                   const std::vector<int64_t>& patch_size,
+                                                   const std::vector<int64_t>& stride) {
   const PatchGrid grid = patch_grid(features, patch_size, stride);
   check_per_patch(log_z, norm, ScalarType::Double, "log_z");
   check_per_patch(expected, norm, ScalarType::Double, "expected");

@@ -79,12 +79,13 @@ def test_only_what_the_loss_uses_can_be_differentiated(samples: dict[str, Any]) 
         sample.features, sample.probability, None, *sample.options_of_grid, 0.5, False
     )
     temperature = torch.tensor(0.2, dtype=torch.float64)
-    log_z, pos, expected = torch.ops.cgckit.patch_contrast(
-        sample.features.clone().requires_grad_(), temperature, *statistics, *sample.options_of_grid
+    log_z, pos, expected, kept = torch.ops.cgckit.patch_contrast(
+        sample.features.clone().requires_grad_(), temperature, *statistics, *sample.options_of_grid, True
     )
     assert log_z.requires_grad
     assert pos.requires_grad
     assert not expected.requires_grad
+    assert not kept.requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -100,13 +101,13 @@ def test_opcheck(samples: dict[str, Any], name: str, dtype: torch.dtype) -> None
 
     leaf = features.clone().requires_grad_()
     temperature = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
-    contrast_inputs = (leaf, temperature, *statistics, *geometry)
+    contrast_inputs = (leaf, temperature, *statistics, *geometry, True)
     torch.library.opcheck(torch.ops.cgckit.patch_contrast.default, contrast_inputs)
     with torch.no_grad():
-        log_z, pos, expected = torch.ops.cgckit.patch_contrast(*contrast_inputs)
+        log_z, pos, expected, kept = torch.ops.cgckit.patch_contrast(*contrast_inputs)
 
     # Tracing its own backward would read the number of anchors on the host, so no input requires a gradient.
-    backward_inputs = (log_z, pos, features, temperature.detach(), *statistics, log_z, expected, *geometry)
+    backward_inputs = (log_z, pos, features, temperature.detach(), *statistics, log_z, expected, kept, *geometry)
     torch.library.opcheck(torch.ops.cgckit.patch_contrast_backward.default, backward_inputs)
 
 
@@ -191,9 +192,9 @@ def test_operators_refuse_what_they_cannot_read(samples: dict[str, Any]) -> None
     norm, order, counts = statistics(sample.features, probability, None, *geometry, 0.5, False)
     temperature = torch.tensor(0.2, dtype=torch.float64)
     with pytest.raises(RuntimeError, match="temperature must be one float64"):
-        torch.ops.cgckit.patch_contrast(sample.features, temperature.float(), norm, order, counts, *geometry)
+        torch.ops.cgckit.patch_contrast(sample.features, temperature.float(), norm, order, counts, *geometry, True)
     with pytest.raises(RuntimeError, match="norm must have one entry for every patch"):
-        torch.ops.cgckit.patch_contrast(sample.features, temperature, norm[:1], order[:1], counts[:1], *geometry)
+        torch.ops.cgckit.patch_contrast(sample.features, temperature, norm[:1], order[:1], counts[:1], *geometry, True)
 
 
 PORTABLE = """

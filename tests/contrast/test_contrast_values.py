@@ -95,7 +95,9 @@ def test_the_operators_return_lse_and_pos_of_every_anchor(sample: Any, tau: floa
     features = sample.features.float()
     statistics = torch.ops.cgckit.patch_statistics(features, *arguments)
     temperature = torch.tensor(tau, dtype=torch.float64)
-    log_z, pos, _ = torch.ops.cgckit.patch_contrast(features, temperature, *statistics, *sample.options_of_grid)
+    log_z, pos, _, _ = torch.ops.cgckit.patch_contrast(
+        features, temperature, *statistics, *sample.options_of_grid, False
+    )
     _, order, counts = statistics
     x = sample.grid.vectors(features.double()).reshape(*order.shape, -1)
     for g, (anchors, members) in enumerate(counts.tolist()):

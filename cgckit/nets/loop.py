@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cgckit.atomic import atomic_write
+from cgckit.errors import CgckitError
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def train(
         One dictionary of scalars a step, those of the steps before a resumption included.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        CgckitError: the loss is not finite. The checkpoint is removed: to go on from it would end there again.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     history: History = []
@@ -81,7 +82,12 @@ def train(
         optimizer.step()
         scalars = {name: float(value.detach()) for name, value in terms.items()}
         if not math.isfinite(scalars["loss"]):
-            raise FloatingPointError(f"the loss became {scalars['loss']} at step {index}: lower the learning rate")
+            if checkpoint is not None:
+                checkpoint.path.unlink(missing_ok=True)
+            raise CgckitError(
+                f"training diverged: the loss became {scalars['loss']} at step {index + 1} of {steps}; "
+                f"lower the learning rate, which is {learning_rate:g}"
+            )
         history.append(scalars)
         if on_step is not None:
             on_step(index, scalars)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import IMAGE_SPACING, prepare
-from cgckit.pipeline.console import log_file, progress_bars
+from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import run_key, versions
 from cgckit.pipeline.segmentation import find_cohort
@@ -53,10 +53,7 @@ def compute_priors(
         maps.write(workspace.out, subject, case, found)
         return found.report()
 
-    with log_file(workspace.out.root / "cgckit.log"), progress_bars(progress) as bars:
-        workspace.record({"status": "running", **depends})
-        workspace.out.write_description()
-        workspace.out.write_participants(cohort)
+    with workspace.session(cohort, depends), progress_bars(progress) as bars:
         task = bars.add_task("priors", total=len(cohort), note="")
         rows = []
         for subject in cohort:
@@ -65,6 +62,5 @@ def compute_priors(
             rows.append({"participant_id": f"sub-{subject.label}", "source": subject.source, **report})
             bars.advance(task)
         workspace.out.write_table("summary.tsv", rows)
-        workspace.record({"status": "complete", **depends})
     name = prior_name(source)
     return {subject.label: workspace.out.prior_probability(subject.label, name) for subject in cohort}

@@ -47,7 +47,7 @@ def progress_bars(enabled: bool) -> Progress:
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Append everything that cgckit logs to `path` while the block runs."""
+    """Append everything that cgckit logs to `path` while the block runs, and the error that ends it."""
     logger = logging.getLogger("cgckit")
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -56,6 +56,10 @@ def log_file(path: Path) -> Iterator[None]:
     logger.setLevel(min(level or logging.INFO, logging.INFO))
     try:
         yield
+    except BaseException as error:
+        # To the file alone: whoever called says it in a way of their own.
+        handler.emit(logger.makeRecord(logger.name, logging.ERROR, "", 0, f"{type(error).__name__}: {error}", (), None))
+        raise
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

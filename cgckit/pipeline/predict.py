@@ -11,7 +11,7 @@ from typing import Any
 from cgckit.cgc.model_files import load_model
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import IMAGE_SPACING, prepare
-from cgckit.pipeline.console import log_file, progress_bars
+from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import find_cohort, write_refined
 from cgckit.pipeline.workspace import Workspace
@@ -64,10 +64,8 @@ def predict(
         name = f"sub-{subject.label}"
         return {"participant_id": name, "source": subject.source, "refined_ml": round(refined.volume_ml, 3)}
 
-    with log_file(workspace.out.root / "cgckit.log"), progress_bars(progress) as bars:
-        workspace.record({"status": "running", **depends, "machine": machine(where)})
-        workspace.out.write_description()
-        workspace.out.write_participants(cohort)
+    facts = {**depends, "machine": machine(where)}
+    with workspace.session(cohort, facts), progress_bars(progress) as bars:
         task = bars.add_task("inference", total=len(cohort), note="")
         rows = []
         for subject in cohort:
@@ -75,5 +73,4 @@ def predict(
             rows.append(workspace.once("refined", subject.label, partial(segment_subject, subject)))
             bars.advance(task)
         workspace.out.write_table("summary.tsv", rows)
-        workspace.record({"status": "complete", **depends, "machine": machine(where)})
     return {subject.label: workspace.out.refined_mask(subject.label) for subject in cohort}

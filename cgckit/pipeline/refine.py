@@ -26,7 +26,7 @@ from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import to_native
 from cgckit.images.preparation import IMAGE_SPACING, prepare, resample_case, transfer
 from cgckit.nets.loop import Checkpoint
-from cgckit.pipeline.console import log_file, progress_bars
+from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import find_cohort, write_refined
@@ -119,6 +119,7 @@ def refine(
         UsageError: unknown prior, option, preset or setting, or `out` holds another run.
         BadInputError: a file that cannot be used, or an `out` that cannot be written.
         DegeneratePriorError: no subject has a usable prior.
+        CgckitError: training diverged.
         PluginError: the prior itself failed.
     """
     source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
@@ -127,7 +128,7 @@ def refine(
     preset, chosen = choose_preset(preset, cohort_size=len(cohort), device=where)
     chosen = chosen.override(settings or {})
     run = _Run(cohort, source, Path(out), preset, chosen, seed, where, overwrite)
-    with log_file(run.out.root / "cgckit.log"), progress_bars(progress) as bars:
+    with run.workspace.session(cohort, run.facts), progress_bars(progress) as bars:
         return run.execute(bars)
 
 
@@ -146,7 +147,7 @@ class _Run:
         overwrite: bool,
     ) -> None:
         self.cohort, self.settings, self.seed, self.device = cohort, settings, seed, device
-        self.depends: dict[str, Any] = {
+        depends: dict[str, Any] = {
             "options": {
                 "preset": preset,
                 "prior": prior_identity(prior),
@@ -158,46 +159,31 @@ class _Run:
             "inputs": {subject.label: subject.fingerprint() for subject in cohort},
             "versions": versions(),
         }
-        self.workspace = Workspace(out, run_key(self.depends), overwrite)
+        self.workspace = Workspace(out, run_key(depends), overwrite)
         self.out = self.workspace.out
         self.maps = PriorMaps(prior, cohort, self.workspace.priors, IMAGE_SPACING)
-        self.timings: dict[str, float] = {}
+        self.facts: dict[str, Any] = {**depends, "machine": machine(device), "training": {}, "seconds": {}}
 
     def execute(self, bars: Progress) -> RefineResult:
         """Take every step that is not done yet."""
         logger.info("%d subjects with %s", len(self.cohort), ", ".join(self.cohort.modalities))
-        self._record("running", {})
-        self.out.write_description()
-        self.out.write_participants(self.cohort)
         reports = self._timed("priors", self._compute_priors, bars)
         usable = [subject for subject in self.cohort if not reports[subject.label]["degenerate"]]
         if not usable:
             reasons = "; ".join(f"{label}: {report['degenerate']}" for label, report in reports.items())
             raise DegeneratePriorError(f"no subject has a usable prior ({reasons}); try another --prior or its options")
         model, training = self._timed("training", self._train, usable, bars)
+        self.facts["training"] = training
         rows = self._timed("inference", self._segment, model, reports, bars)
         self.out.write_table("summary.tsv", [dataclasses.asdict(row) for row in rows])
-        self._record("complete", training)
         shutil.rmtree(self.workspace.scratch / "examples", ignore_errors=True)
         return RefineResult(self.out.root, tuple(rows), training)
 
     def _timed(self, name: str, do: Callable[..., T], *arguments: Any) -> T:
         started = time.monotonic()
         result = do(*arguments)
-        self.timings[name] = round(time.monotonic() - started, 2)
+        self.facts["seconds"][name] = round(time.monotonic() - started, 2)
         return result
-
-    def _record(self, status: str, training: Mapping[str, Any]) -> None:
-        """Write `run.json`."""
-        self.workspace.record(
-            {
-                "status": status,
-                **self.depends,
-                "machine": machine(self.device),
-                "training": dict(training),
-                "seconds": self.timings,
-            }
-        )
 
     def _compute_priors(self, bars: Progress) -> dict[str, dict[str, Any]]:
         """Prior map, brain mask and training example of each subject; gives each prior's report."""
@@ -226,7 +212,7 @@ class _Run:
 
     def _train(self, usable: Sequence[Subject], bars: Progress) -> tuple[TrainedModel, dict[str, Any]]:
         """Train on the subjects with a usable prior, or take the model that this run trained before."""
-        folder = self.out.root / "model"
+        folder = self.workspace.model
         card = self.workspace.read(folder / CARD)
         if card is not None:
             return load_model(folder), card["training"]
@@ -239,7 +225,7 @@ class _Run:
         def show(index: int, scalars: dict[str, float]) -> None:
             bars.update(task, completed=index + 1, note=f"loss {scalars['loss']:.3f}")
 
-        checkpoint = Checkpoint(self.workspace.scratch / "checkpoint.safetensors", key=self.workspace.key)
+        checkpoint = Checkpoint(self.workspace.checkpoint, key=self.workspace.key)
         model, training = train_network(
             [self._example(subject) for subject in usable],
             self.settings,
@@ -255,7 +241,7 @@ class _Run:
             {
                 "key": self.workspace.key,
                 "versions": versions(),
-                "prior": self.depends["options"]["prior"],
+                "prior": self.facts["options"]["prior"],
                 "training": training,
             },
         )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
-from cgckit.errors import UsageError
+from cgckit.errors import BadInputError, UsageError
+from cgckit.images.cohort import Cohort
+from cgckit.pipeline.console import log_file
 
 _RECORD = "run.json"
 
@@ -18,7 +21,8 @@ _RECORD = "run.json"
 class Workspace:
     """An output folder that belongs to the run with a certain key.
 
-    `work/priors` caches prior maps across runs; `work/run` holds what an interrupted run needs to go on.
+    `work/priors` caches prior maps across runs; `work/run` holds what an interrupted run needs to go on. Another run
+    that failed before it had trained anything is replaced, so that a command works once its input is mended.
 
     Args:
         out: the folder; made if it is not there.
@@ -35,9 +39,11 @@ class Workspace:
         self.key = key
         self.scratch = self.out.root / "work" / "run"
         self.priors = self.out.root / "work" / "priors"
+        self.model = self.out.root / "model"
+        self.checkpoint = self.scratch / "checkpoint.safetensors"
         record = self.out.root / _RECORD
         if record.exists() and self.read(record) is None:
-            if not overwrite:
+            if not overwrite and not self._gave_up():
                 raise UsageError(
                     f"{out}: holds a run with other inputs, options or versions; "
                     "choose another --out, or pass --overwrite"
@@ -46,10 +52,7 @@ class Workspace:
 
     def read(self, path: Path) -> dict[str, Any] | None:
         """The content of a JSON file that this run wrote, or None: not there, unreadable, or of another run."""
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        content = _read_json(path)
         return content if content.get("key") == self.key else None
 
     def write(self, path: Path, content: Mapping[str, Any]) -> None:
@@ -57,9 +60,25 @@ class Workspace:
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps({"key": self.key, **content}, indent=2) + "\n", encoding="utf-8")
 
-    def record(self, content: Mapping[str, Any]) -> None:
-        """Write `run.json`."""
-        self.write(self.out.root / _RECORD, content)
+    @contextmanager
+    def session(self, cohort: Cohort, facts: Mapping[str, Any]) -> Iterator[None]:
+        """Describe the folder, log to `cgckit.log` and keep `run.json` up to date while the block runs.
+
+        `run.json` holds `facts`, which the block may add to, and a status: "running", "complete", or "failed" with
+        the error.
+        """
+        record = self.out.root / _RECORD
+        with log_file(self.out.root / "cgckit.log"):
+            self.write(record, {"status": "running", **facts})
+            self.out.write_description()
+            self.out.write_participants(cohort)
+            try:
+                yield
+            except Exception as error:
+                with suppress(BadInputError):  # a disk that is full: the first error is the one to tell
+                    self.write(record, {"status": "failed", "error": str(error), **facts})
+                raise
+            self.write(record, {"status": "complete", **facts})
 
     def once(self, stage: str, label: str, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The outcome of `do` for one subject, from an earlier call of this run if it got that far."""
@@ -71,8 +90,22 @@ class Workspace:
         outcome: dict[str, Any] = content["outcome"]
         return outcome
 
+    def _gave_up(self) -> bool:
+        """Whether the run in the folder ended by an error before there was anything worth keeping."""
+        failed = _read_json(self.out.root / _RECORD).get("status") == "failed"
+        return failed and not self.checkpoint.exists() and not self.model.exists()
+
     def _clear(self) -> None:
         """Remove another run's results; its cached priors stay, they have keys of their own."""
         self.out.clear()
-        for folder in (self.out.root / "model", self.scratch):
+        for folder in (self.model, self.scratch):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

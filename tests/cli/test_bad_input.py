@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
+from cgckit.errors import BadInputError
 
 WriteCohort = Callable[..., Path]
 
@@ -142,15 +145,48 @@ def test_a_file_whose_voxels_are_bad_leaves_no_image_behind(refine, write_cohort
     assert images_in(tmp_path / "out") == []
 
 
-def test_once_the_bad_file_is_replaced_the_command_works(refine, write_cohort, tmp_path):
-    scans = write_cohort(1)
-    good = flair_of(scans, "case1").read_bytes()
-    rewrite(flair_of(scans, "case1"), set_nan)
+def test_once_the_bad_file_is_replaced_the_same_command_works(refine, write_cohort, tmp_path):
+    scans, out = write_cohort(2), tmp_path / "out"
+    good = flair_of(scans, "case2").read_bytes()
+    rewrite(flair_of(scans, "case2"), set_nan)
     assert refine(scans).code == 3
-    flair_of(scans, "case1").write_bytes(good)
-    assert_one_line(refine(scans), 2, "--overwrite")  # other inputs than those that the folder was begun with
-    assert refine(scans, "--overwrite").code == 0
-    assert "sub-case1_space-orig_label-L_desc-cgc_mask.nii.gz" in images_in(tmp_path / "out")
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert "case2_flair.nii.gz" in record["error"]
+    assert "NaN" in (out / "cgckit.log").read_text().splitlines()[-1]
+    flair_of(scans, "case2").write_bytes(good)
+    assert refine(scans).code == 0
+    assert json.loads((out / "run.json").read_text())["status"] == "complete"
+    assert len([name for name in images_in(out) if name.endswith("_desc-cgc_mask.nii.gz")]) == 2
+
+
+def test_what_a_failed_run_wrote_for_a_subject_that_is_left_out_now_is_removed(refine, write_cohort, tmp_path):
+    scans = write_cohort(3)
+    rewrite(flair_of(scans, "case3"), set_nan)
+    assert refine(scans).code == 3
+    shutil.rmtree(scans / "case3")
+    shutil.rmtree(scans / "case2")
+    assert refine(scans).code == 0
+    assert {name.split("_")[0] for name in images_in(tmp_path / "out")} == {"sub-case1"}
+
+
+def test_training_that_diverges_is_one_line_and_another_learning_rate_is_taken(refine, write_cohort, tmp_path):
+    scans, rate = write_cohort(1), "--set=learning_rate="
+    assert_one_line(refine(scans, f"{rate}1e30", "--set=steps=5"), 1, "the loss became", "lower the learning rate")
+    assert refine(scans, f"{rate}1e-3").code == 0
+
+
+def test_a_run_that_failed_after_training_is_not_given_up(refine, write_cohort, tmp_path, monkeypatch):
+    scans = write_cohort(1)
+    with monkeypatch.context() as patch:
+        patch.setattr("cgckit.pipeline.refine.write_refined", write_nothing)
+        assert_one_line(refine(scans), 3, "disk is full")
+    assert_one_line(refine(scans, "--seed", "1"), 2, "--overwrite")
+    assert refine(scans).code == 0
+
+
+def write_nothing(*arguments):
+    raise BadInputError("the disk is full")
 
 
 def test_bad_voxels_in_the_last_subject_end_the_run_before_training(refine, write_cohort, tmp_path):
@@ -307,8 +343,6 @@ def test_evaluate_names_a_missing_reference(cgckit, write_cohort, tmp_path):
 
 
 def test_verbose_shows_the_traceback(cgckit, tmp_path, write_cohort):
-    from cgckit.errors import BadInputError
-
     with pytest.raises(BadInputError, match="gone"):
         cgckit("--verbose", "refine", tmp_path / "gone.nii.gz", "--out", tmp_path / "out")
     # The next command in this process is quiet about its errors again.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cgckit.errors import CgckitError
 from cgckit.nets.loop import Checkpoint, step_seed, train
 
 
@@ -88,13 +89,19 @@ def test_a_damaged_checkpoint_starts_training_over(tmp_path: Path) -> None:
     assert len(train(make_model(), step, steps=3, checkpoint=Checkpoint(path, key="a"))) == 3
 
 
-def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_training_and_leaves_nothing_to_go_on_from(
+    tmp_path: Path, value: float
+) -> None:
     def diverge(model: nn.Module, index: int) -> dict[str, Tensor]:
         terms = step(model, index)
-        return {"loss": terms["loss"] * (float("nan") if index == 2 else 1.0)}
+        return {"loss": terms["loss"] * (value if index == 2 else 1.0)}
 
-    with pytest.raises(FloatingPointError, match="step 2"):
-        train(make_model(), diverge, steps=5)
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", every=1)
+    with pytest.raises(CgckitError, match=r"step 3 of 5.*learning rate, which is 0\.02") as caught:
+        train(make_model(), diverge, steps=5, learning_rate=0.02, checkpoint=checkpoint)
+    assert caught.value.exit_code == 1
+    assert not checkpoint.path.exists()
 
 
 def test_seeds_of_neighbouring_runs_and_steps_differ() -> None:

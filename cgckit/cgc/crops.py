@@ -20,6 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cgckit.atomic import atomic_write
+from cgckit.cgc.presets import Settings
+from cgckit.images.case import Case
+from cgckit.images.preparation import resample_case, transfer
 from cgckit.nets.loop import step_seed
 
 _CENTRES = 20_000
@@ -32,6 +35,20 @@ class Crops(NamedTuple):
     image: Tensor
     prior: Tensor
     brain: Tensor
+
+
+def write_case(path: Path, case: Case, target: Tensor, settings: Settings) -> None:
+    """Write a case for training with what the network is to learn, both averaged onto the network's working grid.
+
+    Args:
+        path: see `write_example`.
+        case: the subject on the grid that priors are computed on.
+        target: [H, W, L] probability on that grid.
+        settings: working grid and crop.
+    """
+    coarse = resample_case(case, settings.spacing)
+    averaged = transfer(target, case, coarse) * coarse.brain
+    write_example(path, coarse.image, averaged, coarse.brain, settings.crop)
 
 
 def write_example(path: Path, image: Tensor, prior: Tensor, brain: Tensor, minimum: tuple[int, int, int]) -> None:

@@ -15,19 +15,18 @@ from typing import Any, TypeVar
 import torch
 from rich.progress import Progress
 
-from cgckit.cgc.crops import write_example
+from cgckit.cgc.crops import write_case
 from cgckit.cgc.model_files import CARD, TrainedModel, load_model, save_model
 from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError
-from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import to_native
-from cgckit.images.preparation import IMAGE_SPACING, prepare, resample_case, transfer
+from cgckit.images.preparation import IMAGE_SPACING, prepare
 from cgckit.nets.loop import Checkpoint
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
+from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import find_cohort, write_refined
 from cgckit.pipeline.workspace import Workspace
@@ -199,13 +198,8 @@ class _Run:
         case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
         prior = self.maps(subject, case)
         self.maps.write(self.out, subject, case, prior)
-        self._write_example(subject, case, prior)
+        write_case(self._example(subject), case, prior.probability, self.settings)
         return prior.report()
-
-    def _write_example(self, subject: Subject, case: Case, prior: PriorMap) -> None:
-        coarse = resample_case(case, self.settings.spacing)
-        averaged = transfer(prior.probability, case, coarse) * coarse.brain
-        write_example(self._example(subject), coarse.image, averaged, coarse.brain, self.settings.crop)
 
     def _example(self, subject: Subject) -> Path:
         return self.workspace.scratch / "examples" / f"{subject.label}.safetensors"
@@ -219,7 +213,7 @@ class _Run:
         for subject in usable:
             if not self._example(subject).exists():
                 case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
-                self._write_example(subject, case, self.maps(subject, case))
+                write_case(self._example(subject), case, self.maps(subject, case).probability, self.settings)
         task = bars.add_task("training", total=self.settings.total_steps(len(usable)), note="")
 
         def show(index: int, scalars: dict[str, float]) -> None:

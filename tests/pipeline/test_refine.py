@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on_to_the_same_masks(
         pass
 
     owner, name, last = {
-        "priors": (refine_module, "write_example", 2),
+        "priors": (refine_module, "write_case", 2),
         "training": (CropSampler, "__call__", 28),
         "inference": (refine_module, "write_refined", 2),
     }[stage]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+# Before torch is imported: threads gain nothing on volumes this small, and wait for each other on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHAPE = (40, 44, 36)
 
@@ -27,13 +31,12 @@ def simulate_head(seed: int, spacing: float = 2.0) -> tuple[dict[str, np.ndarray
     return {"flair": flair.clip(0), "t1": t1.clip(0)}, lesion
 
 
-@pytest.fixture
-def write_cohort(tmp_path: Path) -> Callable[..., Path]:
-    """Write `count` simulated subjects into a folder each; references go to a folder of their own."""
+@pytest.fixture(scope="session")
+def write_subjects() -> Callable[..., Path]:
+    """Write simulated subjects into a folder each; their references go to a folder beside it."""
 
-    def write(count: int = 3, name: str = "scans", modalities: tuple[str, ...] = ("flair", "t1")) -> Path:
-        folder = tmp_path / name
-        references = tmp_path / f"{name}-references"
+    def write(folder: Path, count: int = 3, modalities: tuple[str, ...] = ("flair", "t1")) -> Path:
+        references = folder.with_name(f"{folder.name}-references")
         references.mkdir(parents=True, exist_ok=True)
         affine = np.diag([2.0, 2.0, 2.0, 1.0])
         for index in range(count):
@@ -45,5 +48,15 @@ def write_cohort(tmp_path: Path) -> Callable[..., Path]:
                 nib.save(image, folder / subject / f"{subject}_{modality}.nii.gz")
             nib.save(nib.Nifti1Image(lesion.astype(np.uint8), affine), references / f"{subject}_seg.nii.gz")
         return folder
+
+    return write
+
+
+@pytest.fixture
+def write_cohort(write_subjects: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Write `count` simulated subjects below the test's own folder."""
+
+    def write(count: int = 3, name: str = "scans", modalities: tuple[str, ...] = ("flair", "t1")) -> Path:
+        return write_subjects(tmp_path / name, count, modalities)
 
     return write

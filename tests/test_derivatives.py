@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,8 @@ import pytest
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from cgckit import __version__
+import cgckit
+from cgckit import Case, Prior, __version__
 from cgckit.atomic import TEMPORARY_PREFIX
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
@@ -162,6 +164,46 @@ def test_what_is_found_on_the_working_grid_lands_where_it_is_in_the_world(scan, 
     voxel = np.linalg.norm(case.grid.spacing + case.native.spacing)
     assert np.linalg.norm(centres[0] - centres[1]) < voxel / 2
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.8
+
+
+@dataclass
+class BrightBall(Prior):
+    """The ball: it is far brighter than anything else."""
+
+    def predict(self, case: Case):
+        return ((case.image[0] > 5) & case.brain).float()
+
+
+@pytest.fixture(scope="module")
+def refined(tmp_path_factory):
+    """One whole run on a cohort in which each subject has another kind of header; its result is the prior's map."""
+    scans = tmp_path_factory.mktemp("scans")
+    for name, image in INPUTS.items():
+        (scans / name).mkdir()
+        nib.save(image, scans / name / "flair.nii.gz")
+    settings = {"spacing": 4.0, "crop": (16, 16, 16), "widths": (4, 4, 4, 4), "projection": 4, "batch": 1}
+    settings |= {"steps": 1, "mirror": False, "prior_weight": 1.0}
+    result = cgckit.refine(scans, BrightBall(), tmp_path_factory.mktemp("out"), settings=settings, device="cpu")
+    return scans, Derivatives(result.out)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_whole_run_gives_each_subject_the_header_of_its_own_scan(refined, name):
+    scans, out = refined
+    label = next(label for label, source in out.subjects().items() if source == name)
+    scan = scans / name / "flair.nii.gz"
+    prior, brain = out.prior_probability(label, "BrightBall"), out.brain_mask(label)
+    written = [out.refined_mask(label), out.refined_probability(label), prior, brain]
+    for path in written:
+        assert_same_geometry(path, scan)
+    image = nib.load(scan)
+    truth = ball(image.affine, image.shape[:3])
+    for path in written[:3]:
+        found = nib.load(path).get_fdata().reshape(truth.shape) >= 0.5
+        assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
+    inside = nib.load(brain).get_fdata().reshape(truth.shape) > 0
+    stripped = image.get_fdata().reshape(truth.shape) != image.dataobj.inter
+    assert (inside != stripped).mean() < 0.02
 
 
 def test_header_extensions_of_the_input_are_not_passed_on(tmp_path):

@@ -16,7 +16,7 @@ from cgckit.nets.loop import Checkpoint
 
 SETTINGS = Settings(
     steps=100,
-    crop=(32, 32, 32),
+    crop=(16, 16, 16),
     batch=1,
     widths=(8, 8, 8, 8),
     projection=8,
@@ -48,7 +48,7 @@ def test_the_network_learns_what_the_prior_points_at(examples: list[Path]) -> No
     dice = 2 * (found & (prior > 0)).sum() / (found.sum() + prior.sum())
     assert dice > 0.8
     assert summary["steps"] == 100
-    assert summary["fine_share"] == 1.0
+    assert summary["fine_share"] > 0.9
 
 
 def test_equal_seeds_give_equal_weights_also_through_a_checkpoint(examples: list[Path], tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_equal_seeds_give_equal_weights_also_through_a_checkpoint(examples: list
 
 
 def test_a_fine_path_that_is_not_at_work_is_said_so(examples: list[Path], caplog: pytest.LogCaptureFixture) -> None:
-    idle = SETTINGS.override({"steps": 2, "patch_size": (4, 4, 4)})
+    idle = SETTINGS.override({"steps": 2, "patch_size": (2, 2, 2)})
     with caplog.at_level(logging.WARNING, logger="cgckit"):
         _, summary = train_network(examples, idle, ("flair",), seed=0, device=CPU)
     assert summary["fine_share"] == 0

@@ -23,13 +23,14 @@ from cgckit.images.case import Case
 from cgckit.priors.base import Prior
 
 QUICK = {
-    "spacing": 2.0,
-    "crop": (32, 32, 32),
+    "spacing": 4.0,
+    "crop": (16, 16, 16),
     "widths": (8, 8, 8, 8),
     "projection": 8,
     "batch": 1,
     "steps": 30,
     "learning_rate": 1e-2,
+    "mirror": False,
 }
 refine_module = importlib.import_module("cgckit.pipeline.refine")
 WriteCohort = Callable[..., Path]

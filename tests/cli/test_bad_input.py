@@ -18,8 +18,8 @@ from cgckit.errors import BadInputError
 WriteCohort = Callable[..., Path]
 
 QUICK = [
-    *("--device", "cpu", "--quiet", "--set", "spacing=2", "--set", "crop=32x32x32", "--set", "widths=8x8x8x8"),
-    *("--set", "projection=8", "--set", "batch=1", "--set", "steps=2"),
+    *("--device", "cpu", "--quiet", "--set", "spacing=4", "--set", "crop=16x16x16", "--set", "widths=4x4x4x4"),
+    *("--set", "projection=4", "--set", "batch=1", "--set", "steps=2"),
 ]
 
 PRIORS = """
@@ -354,14 +354,10 @@ def test_the_installed_command_ends_with_the_code_and_one_line(tmp_path):
     image = tmp_path / "case1_flair.nii.gz"
     nib.save(nib.Nifti1Image(np.ones((20, 20, 20), np.float32), np.eye(4)), image)
     out = tmp_path / "out"
-    for arguments, code, word in (
-        ([image, "--prior", "gmm"], 3, str(image)),
-        ([image, "--prior", "gnn"], 2, "gnn"),
-    ):
-        command = [sys.executable, "-m", "cgckit", "refine", *arguments, "--out", out, "--quiet", "--device", "cpu"]
-        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-        assert done.returncode == code
-        assert word in done.stderr
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert done.stdout == ""
-        assert images_in(out) == []
+    command = [sys.executable, "-m", "cgckit", "refine", image, "--out", out, "--quiet", "--device", "cpu"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert str(image) in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+    assert images_in(out) == []

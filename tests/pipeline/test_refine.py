@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ QUICK = {
     "steps": 30,
     "learning_rate": 1e-2,
     "mirror": False,
+    "prior_weight": 0.0,  # what is tested is the network's own map
 }
 refine_module = importlib.import_module("cgckit.pipeline.refine")
 WriteCohort = Callable[..., Path]
@@ -77,11 +79,26 @@ def dice(mask: Path, reference: Path) -> float:
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
 
 
-def test_refine_finds_the_lesions_and_writes_every_output(write_cohort: WriteCohort, tmp_path: Path) -> None:
-    scans, out = write_cohort(), tmp_path / "out"
-    result = run(scans, out)
+@pytest.fixture(scope="module")
+def whole(write_subjects: WriteCohort, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cgckit.RefineResult]:
+    """The scans of two subjects and a run on them that nothing interrupted; to be looked at only."""
+    folder = tmp_path_factory.mktemp("whole")
+    scans = write_subjects(folder / "scans", 2)
+    return scans, run(scans, folder / "out")
+
+
+@pytest.fixture
+def copied(whole: tuple[Path, cgckit.RefineResult], tmp_path: Path) -> tuple[Path, Path]:
+    """The same scans, and a copy of the run's folder to work in."""
+    scans, result = whole
+    return scans, shutil.copytree(result.out, tmp_path / "out")
+
+
+def test_refine_finds_the_lesions_and_writes_every_output(whole: tuple[Path, cgckit.RefineResult]) -> None:
+    scans, result = whole
+    out = result.out
     derivatives = Derivatives(out)
-    assert derivatives.subjects() == {"case1": "case1", "case2": "case2", "case3": "case3"}
+    assert derivatives.subjects() == {"case1": "case1", "case2": "case2"}
     for label in derivatives.subjects():
         reference = nib.load(scans / label / f"{label}_flair.nii.gz")
         for path in (
@@ -96,24 +113,25 @@ def test_refine_finds_the_lesions_and_writes_every_output(write_cohort: WriteCoh
         probability = np.asarray(nib.load(derivatives.refined_probability(label)).dataobj)
         mask = np.asarray(nib.load(derivatives.refined_mask(label)).dataobj)
         np.testing.assert_array_equal(mask, probability >= 0.5)
-        assert dice(result.mask(label), tmp_path / "scans-references" / f"{label}_seg.nii.gz") > 0.7
+        assert dice(result.mask(label), scans.with_name("scans-references") / f"{label}_seg.nii.gz") > 0.7
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "complete"
     assert record["options"]["seed"] == 0
-    assert set(record["inputs"]) == {"case1", "case2", "case3"}
+    assert set(record["inputs"]) == {"case1", "case2"}
     assert record["training"]["steps"] == 30
     assert {"priors", "training", "inference"} <= record["seconds"].keys()
     header, *rows = (out / "summary.tsv").read_text().splitlines()
-    assert len(rows) == 3
+    assert len(rows) == 2
     assert {"prior_ml", "refined_ml", "changed_ml", "fraction", "choice"} <= set(header.split("\t"))
     assert "FLAIR > 2.5" in (out / "cgckit.log").read_text()
     assert not list(out.rglob(".partial-*"))
 
 
-def test_equal_seeds_give_equal_masks_and_other_seeds_do_not(write_cohort: WriteCohort, tmp_path: Path) -> None:
-    scans = write_cohort(2)
-    first, second = run(scans, tmp_path / "a"), run(scans, tmp_path / "b")
-    other = run(scans, tmp_path / "c", seed=1)
+def test_equal_seeds_give_equal_masks_and_other_seeds_do_not(
+    whole: tuple[Path, cgckit.RefineResult], tmp_path: Path
+) -> None:
+    scans, first = whole
+    second, other = run(scans, tmp_path / "b"), run(scans, tmp_path / "c", seed=1)
     probability = [result.probability("case1").read_bytes() for result in (first, second, other)]
     assert masks(first) == masks(second)
     assert probability[0] == probability[1] != probability[2]
@@ -121,10 +139,9 @@ def test_equal_seeds_give_equal_masks_and_other_seeds_do_not(write_cohort: Write
 
 @pytest.mark.parametrize("stage", ["priors", "training", "inference"])
 def test_an_interrupted_run_goes_on_to_the_same_masks(
-    write_cohort: WriteCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    whole: tuple[Path, cgckit.RefineResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    scans = write_cohort(2)
-    expected = masks(run(scans, tmp_path / "whole"))
+    scans, expected = whole
 
     class KilledError(Exception):
         pass
@@ -149,24 +166,25 @@ def test_an_interrupted_run_goes_on_to_the_same_masks(
             run(scans, tmp_path / "out")
     prior = BrightFlair()
     result = run(scans, tmp_path / "out", prior=prior)
-    assert masks(result) == expected
+    assert masks(result) == masks(expected)
     assert prior.calls == 0, "the interrupted run's priors must come from the cache"
 
 
 def test_a_complete_run_is_not_done_again(
-    write_cohort: WriteCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Path, cgckit.RefineResult], copied: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scans = write_cohort(2)
-    first = run(scans, tmp_path / "out")
+    scans, out = copied
+    first = whole[1]
     monkeypatch.setattr("cgckit.pipeline.refine.prepare", None)
-    again = run(scans, tmp_path / "out")
+    again = run(scans, out)
     assert again.subjects == first.subjects
     assert again.training == first.training
 
 
-def test_another_run_in_the_folder_is_refused_unless_overwritten(write_cohort: WriteCohort, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run(write_cohort(2), out)
+def test_another_run_in_the_folder_is_refused_unless_overwritten(
+    write_cohort: WriteCohort, copied: tuple[Path, Path]
+) -> None:
+    out = copied[1]
     fewer = write_cohort(1, name="fewer")
     before = Derivatives(out).refined_mask("case2").read_bytes()
     with pytest.raises(UsageError, match="--overwrite"):
@@ -174,22 +192,27 @@ def test_another_run_in_the_folder_is_refused_unless_overwritten(write_cohort: W
     assert Derivatives(out).refined_mask("case2").read_bytes() == before
     raw = out / "sub-case2" / "anat" / "sub-case2_FLAIR.nii.gz"
     raw.write_bytes(b"the user's own")
-    run(fewer, out, overwrite=True)
+    run(fewer, out, overwrite=True, settings={**QUICK, "steps": 1})
     assert not Derivatives(out).refined_mask("case2").exists()
     assert raw.read_bytes() == b"the user's own", "only what a run wrote may be removed"
 
 
-def test_a_degenerate_prior_is_left_out_of_training_but_refined(
+def test_a_degenerate_prior_is_left_out_of_training_and_of_the_result(
     write_cohort: WriteCohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    settings = {**QUICK, "prior_weight": 1.0, "steps": 0, "epochs": 3}
     with caplog.at_level(logging.WARNING, logger="cgckit"):
-        result = run(write_cohort(), tmp_path / "out", prior=Nothing(empty=1))
-    rows = {row.source: row for row in result.subjects}
-    assert rows["case1"].degenerate
-    assert not rows["case2"].degenerate
-    assert "case1" in caplog.text
-    assert "excluded from training" in caplog.text
-    assert rows["case1"].refined_ml > 0
+        result = run(write_cohort(2), tmp_path / "out", prior=Nothing(empty=1), settings=settings)
+    empty, found = result.subjects
+    assert empty.degenerate
+    assert "case1: the prior is excluded from training" in caplog.text
+    assert not found.degenerate
+    assert result.training["steps"] == 3, "one subject is left, seen once an epoch"
+    # A prior of full weight is the result, but an empty one would leave nothing: there the network decides.
+    assert (found.prior_ml, found.changed_ml, found.dice_prior_refined) == (found.refined_ml, 0, 1)
+    assert found.prior_ml > 0
+    assert (empty.prior_ml, empty.dice_prior_refined) == (0, 0)
+    assert empty.refined_ml == empty.changed_ml > 0
 
 
 def test_a_cohort_of_degenerate_priors_ends_the_run(write_cohort: WriteCohort, tmp_path: Path) -> None:
@@ -217,20 +240,22 @@ def test_a_prior_that_breaks_is_named_in_one_line(write_cohort: WriteCohort, tmp
     assert "\n" not in str(caught.value)
 
 
-def test_predict_applies_a_model_to_new_scans(write_cohort: WriteCohort, tmp_path: Path) -> None:
-    alone = {**QUICK, "prior_weight": 0.0}  # a new scan has no prior, so the network's own map is compared
-    result = run(write_cohort(3), tmp_path / "out", settings=alone)
-    new = write_cohort(1, name="new")
-    found = cgckit.predict(new, tmp_path / "out", tmp_path / "predicted", device="cpu")
+def test_predict_applies_a_model_to_new_scans(
+    whole: tuple[Path, cgckit.RefineResult], write_cohort: WriteCohort, tmp_path: Path
+) -> None:
+    result = whole[1]
+    found = cgckit.predict(write_cohort(1), result.out, tmp_path / "predicted", device="cpu")
     assert found["case1"].read_bytes() == result.mask("case1").read_bytes()
     header, _row = (tmp_path / "predicted" / "summary.tsv").read_text().splitlines()
     assert header.split("\t") == ["participant_id", "source", "refined_ml"]
 
 
-def test_predict_needs_the_modalities_of_the_model(write_cohort: WriteCohort, tmp_path: Path) -> None:
-    run(write_cohort(2), tmp_path / "out")
+def test_predict_needs_the_modalities_of_the_model(
+    whole: tuple[Path, cgckit.RefineResult], write_cohort: WriteCohort, tmp_path: Path
+) -> None:
+    less = write_cohort(1, modalities=("flair",))
     with pytest.raises(BadInputError, match="t1"):
-        cgckit.predict(write_cohort(1, name="less", modalities=("flair",)), tmp_path / "out", tmp_path / "predicted")
+        cgckit.predict(less, whole[1].out, tmp_path / "predicted")
 
 
 def test_devices_that_are_not_there_are_refused(write_cohort: WriteCohort, tmp_path: Path) -> None:

@@ -53,7 +53,16 @@ def test_batches_depend_on_seed_and_index_alone(examples: list[Path]) -> None:
 def test_every_subject_is_visited_once_a_round(examples: list[Path]) -> None:
     draw = sampler(examples, batch=1)
     visits = [float(draw(index).image.max()) for index in range(9)]
-    assert all(sorted(visits[start : start + 3]) == [1.0, 2.0, 3.0] for start in (0, 3, 6))
+    rounds = [visits[start : start + 3] for start in (0, 3, 6)]
+    assert all(sorted(order) == [1.0, 2.0, 3.0] for order in rounds)
+    assert len(set(map(tuple, rounds))) > 1, "each round has an order of its own"
+
+
+def test_a_batch_goes_on_where_the_last_one_ended(examples: list[Path]) -> None:
+    one, several = sampler(examples, batch=1), sampler(examples, batch=3)
+    for index in range(3):
+        batch = several(index).image.amax((1, 2, 3, 4)).tolist()
+        assert batch == [float(one(3 * index + position).image.max()) for position in range(3)]
 
 
 def test_lesion_share_steers_the_centres(examples: list[Path]) -> None:
@@ -66,6 +75,12 @@ def test_background_stays_zero_under_augmentation(examples: list[Path]) -> None:
     for index in range(6):
         image, _, brain = draw(index)
         assert (image[~brain[:, None].expand_as(image)] == 0).all()
+
+
+def test_modalities_change_their_contrast_one_by_one(examples: list[Path]) -> None:
+    draw = sampler(examples, augment=True, batch=1)
+    differences = [float((image[0, 0] - image[0, 1]).abs().mean()) for image in (draw(i).image for i in range(8))]
+    assert max(differences) > 0.2  # noise alone, in half of the crops, stays below: its deviation is at most 0.15
 
 
 def test_augmentation_moves_image_prior_and_brain_together(tmp_path: Path) -> None:

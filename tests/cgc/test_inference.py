@@ -53,6 +53,17 @@ def test_windows_are_put_together_without_seams() -> None:
     torch.testing.assert_close(infer(model(FirstChannel()), image), 2 * image[0])
 
 
+def test_overlapping_windows_are_blended() -> None:
+    image = torch.zeros(1, 32, 16, 16)
+    apart, blended = (infer(model(LeftHalf(), overlap=overlap), image)[:, 8, 8] for overlap in (0.0, 0.5))
+    assert set(apart.tolist()) == {0.0, 1.0}
+    # Windows start at 0, 8 and 16. Where one ends and the next begins the first says 0 and the second 1, and that
+    # counts more whose centre is nearer.
+    for part in (blended[8:16], blended[16:24]):
+        assert ((part > 0) & (part < 1)).all()
+        assert (part.diff() > 0).all()
+
+
 def test_an_image_smaller_than_a_window_is_segmented() -> None:
     image = torch.randn(1, 9, 16, 12)
     torch.testing.assert_close(infer(model(FirstChannel()), image), 2 * image[0])

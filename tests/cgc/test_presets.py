@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ CPU = torch.device("cpu")
         ("crop", "64x64x32", (64, 64, 32)),
         ("patch_size", "1,2,3", (1, 2, 3)),
         ("augment", "false", False),
+        ("augment", "True", True),
         ("scope", "batch", "batch"),
     ],
 )
@@ -72,11 +75,24 @@ def test_patches_of_the_light_preset_are_at_most_32_mm() -> None:
     assert max(light.patch_size) * 8 * light.spacing <= 32
 
 
-def test_auto_goes_by_hardware_and_cohort() -> None:
-    name, small = choose_preset("auto", cohort_size=6, device=CPU)
-    assert name == "light"
-    _, large = choose_preset("auto", cohort_size=1000, device=CPU)
-    assert large.steps > small.steps
+def test_auto_sees_each_scan_of_a_large_cohort_on_a_cpu() -> None:
+    for size, steps in ((1, 500), (6, 500), (50, 2000), (10_000, 4000)):
+        name, settings = choose_preset("auto", cohort_size=size, device=CPU)
+        assert (name, settings.steps) == ("light", steps)
+
+
+@pytest.mark.parametrize(("gigabytes", "expected"), [(40, "paper"), (8, "light")])
+def test_auto_takes_the_papers_sizes_where_they_fit(
+    monkeypatch: pytest.MonkeyPatch, gigabytes: int, expected: str
+) -> None:
+    properties = SimpleNamespace(total_memory=gigabytes * 1e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert choose_preset("auto", cohort_size=6, device=torch.device("cuda"))[0] == expected
+
+
+def test_a_preset_asked_for_by_name_is_given_as_it_is() -> None:
+    for name, settings in PRESETS.items():
+        assert choose_preset(name, cohort_size=1000, device=CPU) == (name, settings)
 
 
 def test_an_unknown_preset_lists_those_there_are() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
 
 from cgckit.cgc.crops import write_example
 from cgckit.cgc.inference import infer
+from cgckit.cgc.model_files import build_network
+from cgckit.cgc.network import CGCNet
 from cgckit.cgc.presets import Settings
 from cgckit.cgc.training import train_network
 from cgckit.nets.loop import Checkpoint
@@ -77,3 +80,28 @@ def test_a_fine_path_that_is_not_at_work_is_said_so(examples: list[Path], caplog
         _, summary = train_network(examples, idle, ("flair",), seed=0, device=CPU)
     assert summary["fine_share"] == 0
     assert "fine-grained path is hardly at work" in caplog.text
+
+
+def test_an_empty_segmentation_is_said_so(
+    examples: list[Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_silent(*arguments: object) -> CGCNet:
+        network = build_network(*arguments)  # type: ignore[arg-type]
+        torch.nn.init.constant_(network.lesion.bias, -30)
+        return network
+
+    monkeypatch.setattr("cgckit.cgc.training.build_network", build_silent)
+    with caplog.at_level(logging.WARNING, logger="cgckit"):
+        train_network(examples, SETTINGS.override({"steps": 1}), ("flair",), seed=0, device=CPU)
+    assert "the segmentation is empty" in caplog.text
+
+
+def test_the_summary_holds_the_last_tenth_of_the_terms_and_all_of_the_activity(examples: list[Path]) -> None:
+    history: list[dict[str, float]] = []
+    short = SETTINGS.override({"steps": 20, "lesion_share": 0.5})
+    _, summary = train_network(
+        examples, short, ("flair",), seed=0, device=CPU, on_step=lambda _, scalars: history.append(scalars)
+    )
+    for name, steps in {"loss": history[-2:], "lesion_mean": history[-2:], "positives": history}.items():
+        assert summary[name] == round(fmean(scalars[name] for scalars in steps), 5)
+    assert summary["contrastive_loss"] in ("fused", "blockwise")

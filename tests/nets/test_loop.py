@@ -39,6 +39,27 @@ def test_every_scalar_of_every_step_is_recorded() -> None:
     assert [scalars["index"] for scalars in history] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("cosine", [1, 0.01 + 0.99 * (2 + 2**0.5) / 4, 0.505, 0.01 + 0.99 * (2 - 2**0.5) / 4]),
+    ],
+)
+def test_the_learning_rate_keeps_to_its_schedule(schedule: str, share: list[float]) -> None:
+    """Where the gradient is always 1, a step of Adam is as long as the learning rate."""
+    model = nn.Linear(1, 1, bias=False)
+    at: list[float] = []
+
+    def descend(model: nn.Module, index: int) -> dict[str, Tensor]:
+        at.append(float(weights(model)))
+        return {"loss": next(model.parameters()).sum()}
+
+    train(model, descend, steps=4, learning_rate=0.5, schedule=schedule)  # type: ignore[arg-type]
+    lengths = -torch.tensor([*at, float(weights(model))]).diff()
+    torch.testing.assert_close(lengths, 0.5 * torch.tensor(share), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, schedule: str) -> None:
     whole = make_model()

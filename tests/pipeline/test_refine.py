@@ -21,6 +21,7 @@ from cgckit.cgc.crops import CropSampler
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, DegeneratePriorError, PluginError, UsageError
 from cgckit.images.case import Case
+from cgckit.pipeline.provenance import choose_device
 from cgckit.priors.base import Prior
 
 QUICK = {
@@ -197,6 +198,34 @@ def test_another_run_in_the_folder_is_refused_unless_overwritten(
     assert raw.read_bytes() == b"the user's own", "only what a run wrote may be removed"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 1}, {"settings": {**QUICK, "overlap": 0.5}}, {"prior": BrightFlair(2.6)}, {"modalities": ["flair"]}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_run_with_other_options_is_another_run(copied: tuple[Path, Path], changes: dict[str, object]) -> None:
+    scans, out = copied
+    with pytest.raises(UsageError, match="--overwrite"):
+        run(scans, out, **changes)
+
+
+def test_other_scans_of_the_same_name_are_another_run(write_cohort: WriteCohort, copied: tuple[Path, Path]) -> None:
+    scans, out = write_cohort(2), copied[1]
+    shutil.copy(scans / "case1" / "case1_flair.nii.gz", scans / "case2" / "case2_flair.nii.gz")
+    with pytest.raises(UsageError, match="--overwrite"):
+        run(scans, out)
+
+
+def test_a_model_that_was_removed_is_trained_again(
+    whole: tuple[Path, cgckit.RefineResult], copied: tuple[Path, Path]
+) -> None:
+    scans, out = copied
+    shutil.rmtree(out / "model")
+    run(scans, out)
+    weights = Path("model", "model.safetensors")
+    assert (out / weights).read_bytes() == (whole[1].out / weights).read_bytes()
+
+
 def test_a_degenerate_prior_is_left_out_of_training_and_of_the_result(
     write_cohort: WriteCohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -246,8 +275,24 @@ def test_predict_applies_a_model_to_new_scans(
     result = whole[1]
     found = cgckit.predict(write_cohort(1), result.out, tmp_path / "predicted", device="cpu")
     assert found["case1"].read_bytes() == result.mask("case1").read_bytes()
-    header, _row = (tmp_path / "predicted" / "summary.tsv").read_text().splitlines()
+    header, row = (tmp_path / "predicted" / "summary.tsv").read_text().splitlines()
     assert header.split("\t") == ["participant_id", "source", "refined_ml"]
+    voxels = int(np.asarray(nib.load(found["case1"]).dataobj).sum())
+    assert row.split("\t") == ["sub-case1", "case1", f"{voxels * 2.0**3 / 1000:g}"]
+
+
+def test_predict_with_another_model_does_not_replace_masks(
+    copied: tuple[Path, Path], write_cohort: WriteCohort, tmp_path: Path
+) -> None:
+    model, scans, out = copied[1] / "model", write_cohort(1), tmp_path / "predicted"
+    mask = cgckit.predict(scans, model, out, device="cpu")["case1"]
+    before = mask.stat().st_mtime_ns
+    card = json.loads((model / "model.json").read_text())
+    card["settings"]["overlap"] = 0.5
+    (model / "model.json").write_text(json.dumps(card))
+    with pytest.raises(UsageError, match="--overwrite"):
+        cgckit.predict(scans, model, out, device="cpu")
+    assert mask.stat().st_mtime_ns == before
 
 
 def test_predict_needs_the_modalities_of_the_model(
@@ -263,3 +308,9 @@ def test_devices_that_are_not_there_are_refused(write_cohort: WriteCohort, tmp_p
     for device in ("tpu", "cuda:64", "meta"):
         with pytest.raises(UsageError, match=device):
             run(scans, tmp_path / "out", device=device)
+
+
+def test_the_device_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, expected in ((True, "cuda:0"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert str(choose_device("auto")) == expected

@@ -1,0 +1,135 @@
+"""Prior maps of a cohort: computed and fitted once, kept under all they depend on, held to the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from cgckit.errors import PluginError, UsageError
+from cgckit.images.case import Case
+from cgckit.images.cohort import Cohort
+from cgckit.images.preparation import prepare
+from cgckit.pipeline.compute_priors import compute_priors
+from cgckit.pipeline.prior_maps import CohortCases, PriorMaps
+from cgckit.priors.base import Prior
+
+SPACING = 4.0
+
+
+@dataclass
+class Learned(Prior):
+    """Gives the mean of the cohort's brightest voxels everywhere, outside the brain too."""
+
+    requires_fit: ClassVar[bool] = True
+    scale: float = 0.01
+
+    def __post_init__(self) -> None:
+        self.level: Tensor | None = None
+        self.seen: list[str] = []
+        self.asked = 0
+
+    def fit(self, cases: Sequence[Case]) -> Self:
+        self.seen = [case.subject for case in cases]
+        self.level = torch.stack([case.image.max() for case in cases]).mean()
+        return self
+
+    def predict(self, case: Case) -> Tensor:
+        self.asked += 1
+        assert self.level is not None
+        self.choice = "the cohort's level"
+        return torch.ones(case.brain.shape) * (self.scale * self.level)
+
+    def state(self) -> Mapping[str, Tensor]:
+        assert self.level is not None
+        return {"level": self.level}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.level = state["level"]
+
+
+@dataclass
+class Unlearning(Learned):
+    """Fails to learn."""
+
+    def fit(self, cases: Sequence[Case]) -> Self:
+        raise ZeroDivisionError("no case\nis good enough")
+
+
+@pytest.fixture
+def cohort(write_cohort: Callable[..., Path]) -> Cohort:
+    return Cohort.find([write_cohort(2)])
+
+
+def maps_of(prior: Prior, cohort: Cohort, folder: Path) -> list[Tensor]:
+    maps = PriorMaps(prior, cohort, folder, SPACING)
+    return [maps(subject, prepare(subject, cohort.modalities, SPACING)).probability for subject in cohort]
+
+
+def test_a_prior_that_learns_sees_the_cohort_once_and_is_remembered(cohort: Cohort, tmp_path: Path) -> None:
+    first, again, other = Learned(), Learned(), Learned(scale=0.02)
+    found = maps_of(first, cohort, tmp_path)
+    assert first.seen == ["case1", "case2"]
+    assert first.asked == 2
+    # Its maps come from the cache, and for a map that is gone what it learned does.
+    next(tmp_path.glob("case2-*")).unlink()
+    for one, repeated in zip(found, maps_of(again, cohort, tmp_path), strict=True):
+        assert torch.equal(one, repeated)
+    assert (again.seen, again.asked) == ([], 1)
+    for one, doubled in zip(found, maps_of(other, cohort, tmp_path), strict=True):
+        torch.testing.assert_close(doubled, 2 * one)
+
+
+def test_a_prior_that_learned_from_another_cohort_learns_anew(cohort: Cohort, tmp_path: Path) -> None:
+    maps_of(Learned(), cohort, tmp_path)
+    fewer = Learned()
+    maps_of(fewer, Cohort(cohort.subjects[:1], cohort.modalities), tmp_path)
+    assert (fewer.seen, fewer.asked) == (["case1"], 1)
+
+
+def test_a_damaged_map_is_computed_again(cohort: Cohort, tmp_path: Path) -> None:
+    expected = maps_of(Learned(), cohort, tmp_path)
+    for path in tmp_path.glob("case*"):
+        path.write_bytes(b"no tensors")
+    prior = Learned()
+    for one, repeated in zip(expected, maps_of(prior, cohort, tmp_path), strict=True):
+        assert torch.equal(one, repeated)
+    assert prior.asked == 2
+
+
+def test_a_map_is_zero_outside_the_brain(cohort: Cohort, tmp_path: Path) -> None:
+    case = prepare(cohort[0], cohort.modalities, SPACING)
+    found = maps_of(Learned(), cohort, tmp_path)[0]
+    assert (found[case.brain] > 0).all()
+    assert not found[~case.brain].any()
+
+
+def test_a_prior_that_fails_to_learn_is_named_in_one_line(cohort: Cohort, tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"Unlearning failed in fit: ZeroDivisionError: no case$"):
+        maps_of(Unlearning(), cohort, tmp_path)
+
+
+def test_cases_of_a_cohort_are_a_sequence(cohort: Cohort) -> None:
+    cases = CohortCases(cohort, SPACING)
+    assert len(cases) == 2
+    assert [case.subject for case in cases] == [cases[0].subject, cases[1].subject] == ["case1", "case2"]
+    assert [case.subject for case in cases[1:]] == ["case2"]
+    assert cases[-1].spacing == (SPACING, SPACING, SPACING)
+
+
+def test_priors_with_other_options_do_not_replace_those_in_the_folder(cohort: Cohort, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    written = compute_priors(cohort, Learned(), out)
+    assert sorted(written) == ["case1", "case2"]
+    before = [path.read_bytes() for path in written.values()]
+    with pytest.raises(UsageError, match="--overwrite"):
+        compute_priors(cohort, Learned(scale=0.02), out)
+    assert [path.read_bytes() for path in written.values()] == before
+    compute_priors(cohort, Learned(scale=0.02), out, overwrite=True)
+    assert [path.read_bytes() for path in written.values()] != before

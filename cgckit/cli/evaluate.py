@@ -29,11 +29,19 @@ _COLUMNS = {
 def evaluate(
     prediction: Annotated[
         str,
-        typer.Argument(help="Output folder of cgckit, a mask, a folder of masks or a pattern with {subject}."),
+        typer.Argument(
+            metavar="PREDICTION",
+            help="Output folder of cgckit, a mask, a folder of masks or a pattern with {subject}.",
+            show_default=False,
+        ),
     ],
     reference: Annotated[
         str,
-        typer.Argument(help="Reference mask, a folder of them or of subjects' folders, or a pattern with {subject}."),
+        typer.Argument(
+            metavar="REFERENCE",
+            help="Reference mask, a folder of them or of subjects' folders, or a pattern with {subject}.",
+            show_default=False,
+        ),
     ],
     label: Annotated[
         list[int] | None,

@@ -13,7 +13,7 @@ from cgckit.errors import UsageError
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="INPUT...",
+        metavar="INPUT",
         help="NIfTI files, a folder with one folder a subject, or a table (.tsv: subject, a column a modality).",
         show_default=False,
     ),

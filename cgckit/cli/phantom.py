@@ -9,7 +9,7 @@ import typer
 
 
 def phantom(
-    out: Annotated[Path, typer.Argument(help="Folder to write to; a phantom begun there is completed.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to; a phantom begun there is completed.")],
     subjects: Annotated[int, typer.Option(min=1, help="How many subjects.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another cohort.")] = 0,
 ) -> None:

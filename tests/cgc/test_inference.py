@@ -98,9 +98,16 @@ def test_the_prior_decides_where_the_network_is_less_certain() -> None:
     assert found[4:].all()
 
 
-def test_a_prior_of_no_weight_changes_nothing_and_certainty_is_bounded() -> None:
+def test_a_prior_of_no_weight_changes_nothing() -> None:
     case = make_case(np.random.default_rng(2).normal(size=(16, 16, 16)))
-    sure = torch.ones(case.brain.shape)
     alone = segment(model(FirstChannel(), spacing=1.0), case)
-    torch.testing.assert_close(segment(model(FirstChannel(), spacing=1.0, prior_weight=0.0), case, sure), alone)
-    assert segment(model(FirstChannel(), spacing=1.0), case, sure).max() < 1
+    with_prior = segment(model(FirstChannel(), spacing=1.0, prior_weight=0.0), case, torch.ones(case.brain.shape))
+    torch.testing.assert_close(with_prior, alone)
+
+
+@pytest.mark.parametrize("sure", [0.0, 1.0])
+def test_a_prior_without_doubt_does_not_outvote_strong_evidence(sure: float) -> None:
+    against = 2.5 if sure == 0 else -2.5
+    case = make_case(np.full((16, 16, 16), against))  # the network's log-odds are 5 or -5
+    found = segment(model(FirstChannel(), spacing=1.0), case, torch.full(case.brain.shape, sure))
+    assert ((found > 0.5) == (against > 0)).all()

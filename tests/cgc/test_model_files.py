@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def test_a_model_survives_the_disk(model: TrainedModel, tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_weights_and_settings(model: TrainedModel) -> None:
     before = model.fingerprint()
+    assert dataclasses.replace(model, settings=SETTINGS.override({"overlap": 0.5})).fingerprint() != before
+    assert dataclasses.replace(model, modalities=("t1", "flair")).fingerprint() != before
     with torch.no_grad():
         next(model.network.parameters()).add_(1)
     assert model.fingerprint() != before

@@ -46,6 +46,15 @@ def test_fine_path_takes_its_classes_from_the_averaged_prior() -> None:
     torch.testing.assert_close(terms["fine"], expected)
 
 
+def test_the_scope_says_whose_patches_are_contrasted() -> None:
+    output, prior, brain = make_batch()
+    for scope in ("image", "batch"):
+        fine = Objective((2, 2, 2), patch_threshold=0.01, scope=scope)(output, prior, brain)["fine"]
+        averaged = F.avg_pool3d(prior[:, None], 8)[:, 0]
+        options = {"patch_size": (2, 2, 2), "threshold": 0.01, "temperature": 0.2}
+        torch.testing.assert_close(fine, patch_contrastive_loss(output.embedding, averaged, scope=scope, **options))
+
+
 def test_the_loss_is_the_weighted_sum() -> None:
     output, prior, brain = make_batch()
     terms = Objective((2, 2, 2), weight_coarse=0.5, weight_fine=2.0)(output, prior, brain)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 import torch
+from torch import Tensor
 
 from cgckit.cgc.crops import write_example
 from cgckit.cgc.inference import infer
@@ -105,3 +108,44 @@ def test_the_summary_holds_the_last_tenth_of_the_terms_and_all_of_the_activity(e
     for name, steps in {"loss": history[-2:], "lesion_mean": history[-2:], "positives": history}.items():
         assert summary[name] == round(fmean(scalars[name] for scalars in steps), 5)
     assert summary["contrastive_loss"] in ("fused", "blockwise")
+
+
+CHANGES: dict[str, object] = {
+    "crop": (16, 16, 24),
+    "batch": 1,
+    "steps": 2,
+    "learning_rate": 2e-2,
+    "schedule": "constant",
+    "widths": (8, 8, 8, 4),
+    "projection": 4,
+    "weight_coarse": 0.5,
+    "weight_fine": 0.5,
+    "patch_size": (1, 1, 2),
+    "patch_threshold": 0.6,
+    "temperature": 0.5,
+    "scope": "batch",
+    "lesion_share": 0.0,
+    "augment": False,
+}
+ELSEWHERE = {"spacing", "overlap", "prior_weight", "mirror"}  # before and after training
+INSTEAD = {"epochs", "precision"}  # used where steps is 0; where there is CUDA
+
+
+@pytest.fixture(scope="module")
+def weights(examples: list[Path]) -> Callable[..., Tensor]:
+    """The weights after three steps with some settings changed, as one vector."""
+
+    def trained(**changes: object) -> Tensor:
+        settings = SETTINGS.override({"batch": 2, "steps": 3, **changes})
+        model, _ = train_network(examples, settings, ("flair",), seed=0, device=CPU)
+        return torch.cat([value.flatten() for value in model.network.state_dict().values()])
+
+    return trained
+
+
+def test_every_setting_of_training_has_an_effect(weights: Callable[..., Tensor]) -> None:
+    named = CHANGES.keys() | ELSEWHERE | INSTEAD
+    assert {field.name for field in dataclasses.fields(Settings)} == named, "say above where the setting takes effect"
+    usual = weights()
+    assert torch.equal(usual, weights())
+    assert [name for name, value in CHANGES.items() if torch.equal(usual, weights(**{name: value}))] == []

@@ -10,7 +10,7 @@ from typing import Any
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import IMAGE_SPACING, prepare
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import run_key, versions
 from cgckit.pipeline.segmentation import find_cohort
 from cgckit.pipeline.workspace import Workspace
@@ -42,6 +42,7 @@ def compute_priors(
     depends: dict[str, Any] = {
         "options": {"prior": prior_identity(source), "modalities": list(cohort.modalities)},
         "inputs": {subject.label: subject.fingerprint() for subject in cohort},
+        "prior_files": prior_files(source, cohort),
         "versions": versions(),
     }
     workspace = Workspace(Path(out), run_key(depends), overwrite)

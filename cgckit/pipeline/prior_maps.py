@@ -69,6 +69,17 @@ class CohortCases(Sequence[Case]):
         return (self[index] for index in range(len(self)))
 
 
+def prior_files(prior: Prior, cohort: Cohort) -> dict[str, str]:
+    """What a prior reads besides the images, as a hash for each subject's label; empty for most priors.
+
+    Raises:
+        BadInputError: a file that the prior needs is not there.
+        PluginError: the prior raised an error that is not cgckit's own.
+    """
+    with _blame(prior, "fingerprint"):
+        return {subject.label: prior.fingerprint(subject) for subject in cohort}
+
+
 class PriorMaps:
     """Computes the prior of each subject of a cohort, or takes it from `folder` if it was computed before.
 
@@ -91,7 +102,7 @@ class PriorMaps:
 
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
         """Return the map of one subject, whose `case` is given on the grid of `spacing` mm."""
-        path = self.folder / f"{subject.label}-{self._key(subject, case)}.safetensors"
+        path = self.folder / f"{subject.label}-{self._key(subject)}.safetensors"
         cached = _read(path)
         if cached is None:
             self._fit()
@@ -114,14 +125,14 @@ class PriorMaps:
         if prior.health.degenerate:
             logger.warning("%s: the prior is excluded from training: %s", subject.label, prior.health.degenerate)
 
-    def _key(self, subject: Subject, case: Case) -> str:
+    def _key(self, subject: Subject) -> str:
         parts: dict[str, object] = {
             "cgckit": __version__,
             "prior": prior_identity(self.prior),
             "modalities": self.cohort.modalities,
             "spacing": self.spacing,
             "inputs": self._cohort_print() if self.prior.requires_fit else subject.fingerprint(),
-            "files": self.prior.fingerprint(case),
+            "files": self.prior.fingerprint(subject),
             "subject": subject.label,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]

@@ -26,7 +26,7 @@ from cgckit.images.grid import to_native
 from cgckit.images.preparation import IMAGE_SPACING, prepare
 from cgckit.nets.loop import Checkpoint
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import find_cohort, write_refined
 from cgckit.pipeline.workspace import Workspace
@@ -156,6 +156,7 @@ class _Run:
                 "seed": seed,
             },
             "inputs": {subject.label: subject.fingerprint() for subject in cohort},
+            "prior_files": prior_files(prior, cohort),
             "versions": versions(),
         }
         self.workspace = Workspace(out, run_key(depends), overwrite)

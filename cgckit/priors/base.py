@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from cgckit.images.case import Case
+from cgckit.images.cohort import Subject
 
 
 class Prior(ABC):
@@ -40,8 +41,11 @@ class Prior(ABC):
     def predict(self, case: Case) -> Tensor:
         """Return the probability of lesion for one subject, [H, W, L] float32 in [0, 1], 0 outside the brain."""
 
-    def fingerprint(self, case: Case) -> str:
-        """Hash of what `predict` reads besides the case and the options: a cached map is used for equal hashes only."""
+    def fingerprint(self, subject: Subject) -> str:
+        """Hash of what `predict` reads for a subject besides its images and the options, as a file that it has.
+
+        It is asked for before any work: results are kept, and cached maps used, for equal hashes only.
+        """
         return ""
 
     def state(self) -> Mapping[str, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case
+from cgckit.images.cohort import Subject
 from cgckit.images.grid import resample
 from cgckit.images.volume import Volume
 from cgckit.priors.base import Prior
@@ -49,14 +50,14 @@ class ExternalPrior(Prior):
         if _PLACEHOLDER not in self.pattern:
             raise UsageError(f"prior mask:{self.pattern}: the pattern must hold {{subject}}, a file for each subject")
 
-    def find_file(self, case: Case) -> Path:
-        """Return the subject's file; the name in the input is tried first, then the label.
+    def find_file(self, label: str, source: str | None) -> Path:
+        """Return the file of the subject with that label; its name in the input, `source`, is tried first.
 
         Raises:
             BadInputError: if the pattern matches no file, or several.
         """
         tried = []
-        for name in dict.fromkeys(filter(None, (case.source, case.subject))):
+        for name in dict.fromkeys(filter(None, (source, label))):
             # A name is taken as it is, even if it holds what would be a wildcard in the pattern.
             pattern = str(Path(self.pattern).expanduser()).replace(_PLACEHOLDER, glob.escape(name))
             files = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
@@ -80,7 +81,7 @@ class ExternalPrior(Prior):
         """
         if case.grid is None or case.native is None:
             raise UsageError(f"prior mask: {case.subject} was made in memory and has no grid to compare a file with")
-        path = self.find_file(case)
+        path = self.find_file(case.subject, case.source)
         volume = Volume.load(path, allow_constant=True)
         if not volume.grid.matches(case.native):
             if volume.grid.shape != case.native.shape:
@@ -96,9 +97,9 @@ class ExternalPrior(Prior):
         moved = torch.from_numpy(resample(probability, volume.grid, case.grid).astype(np.float32))
         return moved.clamp(0, 1) * case.brain.cpu()
 
-    def fingerprint(self, case: Case) -> str:
+    def fingerprint(self, subject: Subject) -> str:
         """SHA-256 of the subject's file."""
-        path = self.find_file(case)
+        path = self.find_file(subject.label, subject.source)
         try:
             return hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:

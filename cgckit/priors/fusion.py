@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
+from cgckit.images.cohort import Subject
 from cgckit.priors.base import Prior
 
 
@@ -52,9 +53,9 @@ class FusionPrior(Prior):
         self.choice = "; ".join(member.choice for member in self.members if member.choice)
         return torch.stack(maps).mean(dim=0)
 
-    def fingerprint(self, case: Case) -> str:
+    def fingerprint(self, subject: Subject) -> str:
         """Hash of the members' own."""
-        prints = [member.fingerprint(case) for member in self.members]
+        prints = [member.fingerprint(subject) for member in self.members]
         return hashlib.sha256("\n".join(prints).encode()).hexdigest() if any(prints) else ""
 
     def state(self) -> Mapping[str, Tensor]:

@@ -245,9 +245,23 @@ def test_a_prior_file_of_another_grid_is_named(refine, write_cohort, tmp_path, s
 
 
 def test_a_prior_file_that_is_not_there_is_named(refine, write_cohort, tmp_path):
-    ending = refine(write_cohort(1), prior=f"mask:{tmp_path}/{{subject}}_lesion.nii.gz")
-    assert_one_line(ending, 3, "{subject}_lesion.nii.gz", "case1")
-    assert images_in(tmp_path / "out") == []
+    scans, references = write_cohort(2), tmp_path / "scans-references"
+    (references / "case2_seg.nii.gz").unlink()
+    ending = refine(scans, prior=f"mask:{references}/{{subject}}_seg.nii.gz")
+    assert_one_line(ending, 3, "{subject}_seg.nii.gz", "case2")
+    assert not (tmp_path / "out").exists()
+
+
+def test_prior_files_that_changed_make_another_run(refine, write_cohort, tmp_path):
+    scans, mask = write_cohort(1), tmp_path / "scans-references" / "case1_seg.nii.gz"
+    prior = f"mask:{mask.parent}/{{subject}}_seg.nii.gz"
+    assert refine(scans, prior=prior).code == 0
+    rewrite(mask, lambda array: np.roll(array, 1, 0))
+    assert_one_line(refine(scans, prior=prior), 2, "--overwrite")
+    assert refine(scans, "--overwrite", prior=prior).code == 0
+    probability = next((tmp_path / "out").glob("sub-case1/anat/*seg-mask_label-L_probseg.nii.gz"))
+    moved = np.asarray(nib.load(mask).dataobj) > 0
+    assert ((nib.load(probability).get_fdata() > 0.5) == moved).mean() > 0.99
 
 
 def test_an_output_that_cannot_be_written_is_named(refine, write_cohort, tmp_path):

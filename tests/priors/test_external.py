@@ -12,6 +12,7 @@ import torch
 
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case
+from cgckit.images.cohort import Subject
 from cgckit.images.grid import Grid, to_native
 from cgckit.priors.external import ExternalPrior
 from cgckit.testing import check_prior, simulated_cases
@@ -81,34 +82,37 @@ def test_nothing_is_left_outside_the_brain(tmp_path, case, mask):
 @pytest.mark.parametrize("name", ["Case_01", "Case01"])
 def test_files_are_found_by_source_name_or_by_label(tmp_path, case, mask, name):
     file = save(tmp_path / f"{name}.nii.gz", mask)
-    assert ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").find_file(case) == file
+    assert ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").find_file(case.subject, case.source) == file
 
 
 def test_the_source_name_comes_first(tmp_path, case, mask):
     save(tmp_path / "Case01.nii.gz", 0 * mask)
     file = save(tmp_path / "Case_01.nii.gz", mask)
-    assert ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").find_file(case) == file
+    assert ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").find_file(case.subject, case.source) == file
 
 
 def test_wildcards_and_several_placeholders(tmp_path, case, mask):
     file = save(tmp_path / "Case_01" / "anat" / "Case_01_v2_seg.nii.gz", mask)
     save(tmp_path / "Case_010" / "anat" / "Case_010_v2_seg.nii.gz", mask)
-    assert ExternalPrior(f"{tmp_path}/{{subject}}/*/{{subject}}_*_seg.nii.gz").find_file(case) == file
-    assert ExternalPrior(f"{tmp_path}/**/{{subject}}_v?_seg.nii.gz").find_file(case) == file
+    assert (
+        ExternalPrior(f"{tmp_path}/{{subject}}/*/{{subject}}_*_seg.nii.gz").find_file(case.subject, case.source) == file
+    )
+    assert ExternalPrior(f"{tmp_path}/**/{{subject}}_v?_seg.nii.gz").find_file(case.subject, case.source) == file
 
 
 def test_wildcards_in_a_subjects_name_are_letters(tmp_path, case, mask):
     save(tmp_path / "a1.nii.gz", mask)
     odd = dataclasses.replace(case, subject="a1x", source="a[1]")
     with pytest.raises(BadInputError, match=r"no file for subject a\[1\] or a1x"):
-        ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").find_file(odd)
+        ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").find_file(odd.subject, odd.source)
 
 
 def test_a_missing_file_names_subject_and_pattern(tmp_path, case):
     pattern = f"{tmp_path}/{{subject}}.nii.gz"
-    for call in (ExternalPrior(pattern).predict, ExternalPrior(pattern).fingerprint):
+    prior, subject = ExternalPrior(pattern), Subject(case.subject, case.source, {})
+    for call in (lambda: prior.predict(case), lambda: prior.fingerprint(subject)):
         with pytest.raises(BadInputError) as caught:
-            call(case)
+            call()
         assert "Case_01" in str(caught.value)
         assert pattern in str(caught.value)
 
@@ -151,7 +155,7 @@ def test_fingerprint_follows_the_content(tmp_path, case, mask):
     prints = []
     for array in (mask, 0 * mask, mask):
         save(tmp_path / "Case_01.nii", array)
-        prints.append(prior.fingerprint(case))
+        prints.append(prior.fingerprint(Subject(case.subject, case.source, {})))
     assert prints[0] == prints[2]
     assert prints[0] != prints[1]
 

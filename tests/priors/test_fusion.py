@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cgckit.errors import UsageError
+from cgckit.images.cohort import Subject
 from cgckit.priors.base import Prior
 from cgckit.priors.fusion import FusionPrior
 from cgckit.testing import check_prior, simulated_cases
@@ -23,7 +24,7 @@ class Constant(Prior):
         self.choice = f"constant {self.value:g}"
         return self.value * case.brain.float()
 
-    def fingerprint(self, case):
+    def fingerprint(self, subject):
         return self.print_
 
 
@@ -83,9 +84,9 @@ def test_fit_and_state_reach_the_right_member(cases):
     assert fresh.members[2].mean == 0.125
 
 
-def test_fingerprint_is_that_of_the_members(cases):
+def test_fingerprint_is_that_of_the_members():
     def fingerprint(*prints):
-        return FusionPrior(tuple(Constant(print_=text) for text in prints)).fingerprint(cases[0])
+        return FusionPrior(tuple(Constant(print_=text) for text in prints)).fingerprint(Subject("a", "a", {}))
 
     assert fingerprint("", "") == ""
     assert len({fingerprint("a", "b"), fingerprint("b", "a"), fingerprint("a", ""), fingerprint("", "")}) == 4

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cgckit import __version__
-from cgckit.cli import evaluate, info, phantom, predict, presets, prior, priors, refine
+from cgckit.cli import ablate, crossval, evaluate, info, phantom, predict, presets, prior, priors, refine
 from cgckit.cli.log import show_log
 from cgckit.errors import CgckitError
 
@@ -32,6 +32,8 @@ for command in (
     prior.prior,
     predict.predict,
     evaluate.evaluate,
+    crossval.crossval,
+    ablate.ablate,
     phantom.phantom,
     presets.presets,
     info.info,

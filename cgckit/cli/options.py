@@ -28,6 +28,11 @@ PriorOptions = Annotated[
     list[str] | None,
     typer.Option("--prior-option", metavar="KEY=VALUE", help="An option of the prior; may be repeated."),
 ]
+Preset = Annotated[str, typer.Option(help="auto, light or paper; see `cgckit presets`.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the preset; may be repeated."),
+]
 Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False)]
 Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]

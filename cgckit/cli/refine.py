@@ -14,11 +14,8 @@ def refine(
     out: options.Out,
     prior: options.Prior = "gmm",
     prior_option: options.PriorOptions = None,
-    preset: Annotated[str, typer.Option(help="auto, light or paper; see `cgckit presets`.")] = "auto",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the preset; may be repeated."),
-    ] = None,
+    preset: options.Preset = "auto",
+    set_: options.Set = None,
     modalities: options.Modalities = None,
     allow_missing: options.AllowMissing = False,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal masks on a CPU.")] = 0,

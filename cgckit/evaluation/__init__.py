@@ -1,6 +1,6 @@
 """Scoring masks against references: the only part of cgckit that reads a reference."""
 
 from cgckit.evaluation.compare import evaluate
-from cgckit.evaluation.result import EvaluationResult, Row, Summary
+from cgckit.evaluation.result import EvaluationResult, Row, Summary, summarise
 
-__all__ = ["EvaluationResult", "Row", "Summary", "evaluate"]
+__all__ = ["EvaluationResult", "Row", "Summary", "evaluate", "summarise"]

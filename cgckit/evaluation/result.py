@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -67,15 +67,7 @@ class EvaluationResult:
         scores = [row.scores for row in self.rows if row.map == map_]
         if not scores:
             raise KeyError(f"no map {map_!r}; there are: {', '.join(self.maps)}")
-        values = {metric: np.array([getattr(score, metric) for score in scores]) for metric in METRICS}
-        finite = {metric: column[np.isfinite(column)] for metric, column in values.items()}
-        return Summary(
-            map=map_,
-            subjects=len(scores),
-            mean={metric: float(column.mean()) if column.size else np.nan for metric, column in finite.items()},
-            sd={metric: float(column.std(ddof=1)) if column.size > 1 else np.nan for metric, column in finite.items()},
-            infinite={metric: len(scores) - column.size for metric, column in finite.items()},
-        )
+        return summarise(map_, scores)
 
     def to_json(self) -> dict[str, object]:
         """All of it as JSON; what is not finite is null, beside the number of infinite values."""
@@ -113,6 +105,19 @@ class EvaluationResult:
         rows = [{"subject": row.subject, "map": row.map, **_finite(asdict(row.scores))} for row in self.rows]
         files.write_table("evaluation.tsv", rows)
         files.write_json("evaluation.json", self.to_json())
+
+
+def summarise(map_: str, scores: Sequence[Scores]) -> Summary:
+    """Mean and spread of the scores of one map, one for each subject."""
+    values = {metric: np.array([getattr(score, metric) for score in scores]) for metric in METRICS}
+    finite = {metric: column[np.isfinite(column)] for metric, column in values.items()}
+    return Summary(
+        map=map_,
+        subjects=len(scores),
+        mean={metric: float(column.mean()) if column.size else np.nan for metric, column in finite.items()},
+        sd={metric: float(column.std(ddof=1)) if column.size > 1 else np.nan for metric, column in finite.items()},
+        infinite={metric: len(scores) - column.size for metric, column in finite.items()},
+    )
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -58,12 +58,20 @@ def draw_picture(rows: Sequence[PictureRow], path: str | Path, title: str = "") 
         ValueError: no row, or a mask that is not on its image's grid.
         BadInputError: the file cannot be written, or its ending is no format of pictures.
     """
+    save_figure(make_figure(rows, title), path)
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write any figure to a file, whose ending chooses the format.
+
+    Raises:
+        BadInputError: the file cannot be written, or its ending is no format of pictures.
+    """
     path = Path(path)
-    figure = make_figure(rows, title)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
-            FigureCanvasAgg(figure).print_figure(temporary, dpi=110, facecolor="black")
+            FigureCanvasAgg(figure).print_figure(temporary, dpi=110)
     except OSError as error:
         raise BadInputError(f"{path}: cannot be written ({error.strerror or error})") from error
     except ValueError as error:

@@ -12,7 +12,7 @@ import pytest
 import cgckit as package
 from cgckit.cgc.presets import PRESETS, Settings
 
-COMMANDS = ["refine", "prior", "predict", "evaluate", "phantom", "presets", "info", "priors"]
+COMMANDS = ["refine", "prior", "predict", "evaluate", "crossval", "ablate", "phantom", "presets", "info", "priors"]
 HEAVY = ["torch", "numpy", "monai", "nibabel", "scipy", "sklearn", "nilearn", "matplotlib"]
 
 
@@ -32,7 +32,7 @@ def test_the_help_of_each_command_has_an_example_of_it(cgckit, command):
     assert f"cgckit {command}" in examples
 
 
-@pytest.mark.parametrize("command", ["refine", "prior", "predict"])
+@pytest.mark.parametrize("command", ["refine", "prior", "predict", "crossval", "ablate"])
 def test_the_example_of_a_command_uses_options_that_it_has(cgckit, command):
     described, _, options = cgckit(command, "--help").out.partition("Options")
     used = set(re.findall(r"--[a-z-]+", described.partition("Example")[2]))

@@ -1,0 +1,61 @@
+"""`cgckit crossval`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgckit.cli import experiments, options
+
+
+def crossval(
+    cohort: experiments.Cohort,
+    out: options.Out,
+    references: experiments.References = None,
+    prior: options.Prior = "gmm",
+    prior_option: options.PriorOptions = None,
+    folds: Annotated[int, typer.Option(min=2, help="How many; at most one for each subject.")] = 5,
+    seeds: experiments.Seeds = "0",
+    label: experiments.Label = None,
+    preset: options.Preset = "auto",
+    set_: options.Set = None,
+    modalities: options.Modalities = None,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Cross-validate at subject level: train without labels on the other folds, score the held-out subjects.
+
+    Held-out subjects are refined as `cgckit refine` would with that model; `network alone` leaves their own prior out.
+    An interrupted command goes on when it is given again.
+
+    Examples:
+
+        cgckit crossval brats/ --folds 5 --prior gmm --out crossval/
+
+        cgckit crossval scans/ references/ --seeds 0,1 --out crossval/
+    """
+    from cgckit.cli.tables import show_table
+    from cgckit.experiments.commands import crossval as run
+    from cgckit.experiments.experiment import Experiment
+
+    experiment = Experiment.find(
+        cohort,
+        references or cohort,
+        prior,
+        out,
+        labels=label or (),
+        prior_options=prior_option or [],
+        preset=preset,
+        settings=options.parse_pairs("--set", set_),
+        modalities=options.split_modalities(modalities),
+        device=device,
+        folds=folds,
+        hold_out=True,
+        overwrite=overwrite,
+    )
+    rows = run(experiment, experiments.split_seeds(seeds), progress=not quiet)
+    show_table(experiments.by_subject(rows), title="Held-out subjects, one by one: Dice and ASSD [mm]")
+    experiments.show_rows(rows, experiments.count(rows))
+    print(f"{out / 'results.jsonl'}, {out / 'table.tsv'}")

@@ -1,0 +1,94 @@
+"""What `cgckit crossval` and `cgckit ablate` share: their options and their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cgckit.errors import UsageError
+
+if TYPE_CHECKING:
+    from cgckit.experiments.table import ArmRow
+
+Cohort = Annotated[
+    str, typer.Argument(help="Scans: a folder with one folder a subject, or a table (.tsv).", show_default=False)
+]
+References = Annotated[
+    str | None,
+    typer.Argument(
+        help="Reference masks: a folder, or a pattern with {subject}; by default they lie beside the scans.",
+        show_default=False,
+    ),
+]
+Label = Annotated[
+    list[int] | None,
+    typer.Option(help="A value of the references that is lesion; may be repeated. By default all above 0."),
+]
+Seeds = Annotated[str, typer.Option(metavar="A,B,...", help="Train every arm with each of these seeds.")]
+
+
+def split_seeds(text: str) -> list[int]:
+    """Read the value of `--seeds`; UsageError for what is no list of whole numbers."""
+    try:
+        seeds = list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers like 0,1, got {text!r}") from None
+    return seeds
+
+
+def show_rows(rows: Sequence[ArmRow], title: str) -> None:
+    """Print a table of arms; what used labels gets one of its own."""
+    from cgckit.cli.tables import show_table
+
+    bound = "Upper bound, no method: the same network trained on the references, scored on held-out subjects"
+    for labels, heading in ((False, title), (True, bound)):
+        lines = [_cells(row.cells()) for row in rows if row.uses_labels == labels]
+        if lines:
+            filled = [column for column in lines[0] if any(line[column] for line in lines)]
+            show_table([{column: line[column] for column in filled} for line in lines], title=heading)
+
+
+def count(rows: Sequence[ArmRow]) -> str:
+    """How many subjects a table is about, and what its p-values are."""
+    subjects = max(row.output.subjects for row in rows)
+    return f"mean ± SD over {subjects} subjects; p: Wilcoxon signed-rank of Dice, two-sided, n = {subjects}"
+
+
+def by_subject(rows: Sequence[ArmRow]) -> list[dict[str, str]]:
+    """Dice and ASSD of every arm, a row a subject."""
+    return [
+        {"subject": subject}
+        | {f"{row.arm} Dice": _number(row.subjects[subject].dice) for row in rows}
+        | {f"{row.arm} ASSD": _number(row.subjects[subject].assd, 2) for row in rows}
+        for subject in rows[0].subjects
+    ]
+
+
+def _cells(cells: Mapping[str, Any]) -> dict[str, str]:
+    infinite = f" ({cells['assd_infinite']}∞)" if cells["assd_infinite"] else ""
+    return {
+        "arm": cells["arm"],
+        "Dice": _spread(cells["dice"], cells["dice_sd"]),
+        "SD of seeds": _number(cells["dice_seed_sd"]),
+        "over prior (p)": _gain(cells["gain_prior"], cells["p_prior"]),
+        "over network (p)": _gain(cells["gain_network"], cells["p_network"]),
+        "network alone": _number(cells["dice_network_alone"]),
+        "sens.": _number(cells["sensitivity"]),
+        "ASSD [mm]": _spread(cells["assd_mm"], cells["assd_sd_mm"], 2) + infinite,
+        "paper: Dice": _number(cells["paper_dice"], 4),
+        "ASSD": _number(cells["paper_assd_mm"]),
+    }
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _spread(mean: float | None, sd: float | None, digits: int = 3) -> str:
+    return _number(mean, digits) + ("" if sd is None else f" ± {sd:.{digits}f}")
+
+
+def _gain(gain: float | None, p: float | None) -> str:
+    return "" if gain is None else f"{gain:+.3f}" + ("" if p is None else f" ({p:.2g})")

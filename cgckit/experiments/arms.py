@@ -1,0 +1,120 @@
+"""`Arm`: one row of an experiment's table, and the arms of the paper's ablations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from cgckit.errors import UsageError
+
+if TYPE_CHECKING:
+    from cgckit.cgc.presets import Settings
+
+PRIOR, NETWORK, BOTH, SUPERVISED = "prior", "network", "both", "supervised"
+
+_NO_CONTRAST: Mapping[str, object] = {"weight_coarse": 0.0, "weight_fine": 0.0}
+# Parts of the crop that the paper's patches are: 12x12x4, 6x6x4 and 3x3x4 of the 24x24x8 that its encoder gives.
+_PATCHES = {"patch-12x12x4": (2, 2, 2), "patch-6x6x4": (4, 4, 2), "patch-3x3x4": (8, 8, 2)}
+_TEMPERATURES = {f"temperature-{value:g}": value for value in (0.07, 0.1, 0.2, 0.3, 0.7, 0.9)}
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "paths": (PRIOR, NETWORK, "coarse", "fine", BOTH),
+    "patches": tuple(_PATCHES),
+    "temperatures": tuple(_TEMPERATURES),
+    SUPERVISED: (SUPERVISED,),
+}
+"""Names of the ablation's arms, by the part of the paper's tables that they belong to."""
+
+
+class Published(NamedTuple):
+    """What Yu, Zhao et al. report for an arm on BraTS: mean Dice, and mean ASSD in mm."""
+
+    dice: float
+    assd: float
+
+
+PUBLISHED: Mapping[str, Published] = {
+    PRIOR: Published(0.7585, 2.147),
+    NETWORK: Published(0.7929, 1.233),
+    "coarse": Published(0.8164, 1.339),
+    "fine": Published(0.8248, 1.251),
+    BOTH: Published(0.8405, 1.176),
+    "patch-12x12x4": Published(0.8392, 1.237),
+    "patch-6x6x4": Published(0.8405, 1.176),
+    "patch-3x3x4": Published(0.8388, 1.194),
+    "temperature-0.07": Published(0.8254, 1.474),
+    "temperature-0.1": Published(0.8375, 1.181),
+    "temperature-0.2": Published(0.8405, 1.176),
+    "temperature-0.3": Published(0.8392, 1.155),
+    "temperature-0.7": Published(0.8248, 1.267),
+    "temperature-0.9": Published(0.8211, 1.187),
+    SUPERVISED: Published(0.9134, 1.158),
+}
+"""The paper's Tables 1 (`supervised`), 2 and 3, with P from its Gaussian mixture."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is trained, on what, to be scored.
+
+    Attributes:
+        name: of the row.
+        target: what the network is trained on: "nothing", so that the prior itself is scored; the "prior"; or the
+            "references", which is an upper bound that uses labels.
+        changes: settings that differ from the experiment's.
+    """
+
+    name: str
+    target: Literal["nothing", "prior", "references"] = "prior"
+    changes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether labels reach its training."""
+        return self.target == "references"
+
+
+THE_PRIOR = Arm(PRIOR, "nothing")
+
+
+def ablation(settings: Settings) -> tuple[Arm, ...]:
+    """The arms of the paper's Tables 2 and 3 around `settings`, and the supervised bound of the same backbone.
+
+    `prior` is P itself; `network` the backbone trained on P, which is plain self-training; `coarse` and `fine` add
+    one of the two paths; `both` is `settings` as they stand. Patches are the paper's shares of the crop (its 6x6x4 is
+    a quarter by a quarter by a half of the encoder's grid), rounded to at least one voxel: smaller crops then have
+    about as many patches to contrast as the paper's.
+    """
+    content = [size // 8 for size in settings.crop]
+    sizes = {
+        name: tuple(max(1, round(voxels / part)) for voxels, part in zip(content, parts, strict=True))
+        for name, parts in _PATCHES.items()
+    }
+    return (
+        THE_PRIOR,
+        Arm(NETWORK, changes=_NO_CONTRAST),
+        Arm("coarse", changes={"weight_fine": 0.0}),
+        Arm("fine", changes={"weight_coarse": 0.0}),
+        Arm(BOTH),
+        *(Arm(name, changes={"patch_size": size}) for name, size in sizes.items()),
+        *(Arm(name, changes={"temperature": value}) for name, value in _TEMPERATURES.items()),
+        Arm(SUPERVISED, "references", _NO_CONTRAST),
+    )
+
+
+def choose_arms(arms: Sequence[Arm], names: Sequence[str] | None) -> tuple[Arm, ...]:
+    """Those of `arms` whose name or group is in `names`, or all if it is None.
+
+    The prior is always among them: it is what the others are compared with.
+
+    Raises:
+        UsageError: a name that is neither an arm's nor a group's.
+    """
+    if names is None:
+        return tuple(arms)
+    known = {**{arm.name: (arm.name,) for arm in arms}, **GROUPS}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"--arms: there is no {', '.join(unknown)}; choose from {', '.join(known)}")
+    wanted = {name for group in names for name in known[group]}
+    return tuple(arm for arm in arms if arm.name in wanted or arm == THE_PRIOR)

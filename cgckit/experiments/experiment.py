@@ -1,0 +1,247 @@
+"""`Experiment`: trains arms on a cohort and scores what they find, one unit of work after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from cgckit.cgc.crops import write_case
+from cgckit.cgc.inference import segment
+from cgckit.cgc.model_files import TrainedModel
+from cgckit.cgc.presets import Settings, choose_preset
+from cgckit.cgc.training import train_network
+from cgckit.errors import DegeneratePriorError
+from cgckit.experiments.arms import Arm
+from cgckit.experiments.folds import Fold, held_out, whole
+from cgckit.experiments.references import References
+from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
+from cgckit.images.case import Case
+from cgckit.images.cohort import Cohort, Subject
+from cgckit.images.grid import to_native
+from cgckit.images.preparation import IMAGE_SPACING, prepare
+from cgckit.metrics import score
+from cgckit.nets.loop import Checkpoint
+from cgckit.pipeline.console import log_file, progress_bars
+from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
+from cgckit.pipeline.segmentation import find_cohort
+from cgckit.priors.base import Prior
+from cgckit.priors.registry import prior_identity, resolve_prior
+
+
+class Experiment:
+    """A cohort with references, a prior, and the settings that arms change; outcomes go to `out/results.jsonl`.
+
+    A unit, which is one arm in one fold with one seed, is not done again once it is in that file. Priors are computed
+    once and shared by the arms; a prior that learns is fitted on the training subjects of each fold. References reach
+    the training of arms that say so (`Arm.uses_labels`) and of no other; those are always scored on held-out subjects.
+
+    Args:
+        cohort: the subjects.
+        references: of each of them.
+        prior: the source of the pseudo-labels.
+        settings: of the network and its training.
+        out: folder of `results.jsonl` and of `work/`, which may be removed when all is done.
+        folds: of cross-validation, see `held_out`.
+        hold_out: cross-validate the arms without labels too; else they are trained on all subjects and scored on the
+            same, as in `refine`.
+        device: to train on.
+        overwrite: replace another experiment's results.
+
+    Raises:
+        UsageError: `out` holds another experiment, or there are too few subjects for folds.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        references: References,
+        prior: Prior,
+        settings: Settings,
+        out: Path,
+        *,
+        folds: int = 5,
+        hold_out: bool = False,
+        device: torch.device,
+        overwrite: bool = False,
+    ) -> None:
+        self.cohort, self.references, self.prior, self.settings = cohort, references, prior, settings
+        self.out, self.device, self.folds, self.hold_out = out, device, folds, hold_out
+        depends: dict[str, Any] = {
+            "prior": prior_identity(prior),
+            "modalities": list(cohort.modalities),
+            "settings": settings.to_json(),
+            "protocol": {"folds": folds, "hold_out": hold_out},
+            "inputs": {subject.label: subject.fingerprint() for subject in cohort},
+            "references": references.fingerprint(),
+            "labels": list(references.labels),
+            "versions": versions(),
+        }
+        self.key = run_key(depends)
+        description = {"key": self.key, **depends, "machine": machine(device)}
+        self.results = Results(out / "results.jsonl", description, overwrite)
+        self.work = out / "work"
+
+    @classmethod
+    def find(
+        cls,
+        inputs: str | Path | Sequence[str | Path],
+        references: str | Path,
+        prior: str | Prior,
+        out: str | Path,
+        *,
+        labels: Sequence[int] = (),
+        prior_options: Sequence[str] = (),
+        preset: str = "auto",
+        settings: Mapping[str, object] | None = None,
+        modalities: Sequence[str] | None = None,
+        device: str = "auto",
+        folds: int = 5,
+        hold_out: bool = False,
+        overwrite: bool = False,
+    ) -> Experiment:
+        """Put an experiment together from what the command line takes; see `cgckit.refine` and `cgckit.evaluate`.
+
+        Raises:
+            UsageError: unknown prior, option, preset or setting, or `out` holds another experiment.
+            BadInputError: a file that cannot be used, a subject without reference, or an `out` that cannot be written.
+        """
+        source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
+        where = choose_device(device)
+        cohort = find_cohort(inputs, modalities, allow_missing=False)
+        _, chosen = choose_preset(preset, cohort_size=len(cohort), device=where)
+        return cls(
+            cohort,
+            References.find(cohort, references, labels),
+            source,
+            chosen.override(settings or {}),
+            Path(out),
+            folds=folds,
+            hold_out=hold_out,
+            device=where,
+            overwrite=overwrite,
+        )
+
+    def run(self, arms: Sequence[Arm], seeds: Sequence[int] = (0,), *, progress: bool = False) -> list[Outcome]:
+        """Do what is not in the results yet: each arm in each of its folds with each seed (the prior has none).
+
+        Returns:
+            All outcomes in the results, those of other calls included.
+        """
+        with log_file(self.out / "cgckit.log"), progress_bars(progress) as bars:
+            units = [
+                (arm, fold, seed)
+                for seed in seeds
+                for arm in arms
+                for fold in self._folds(arm)
+                if arm.target != "nothing" or seed == seeds[0]
+            ]
+            task = bars.add_task("experiment", total=len(units), note="")
+            for arm, fold, seed in units:
+                where = "" if fold.index is None else f", fold {fold.index + 1}"
+                bars.update(task, note=f"{arm.name}{where}, seed {seed}")
+                self._unit(arm, fold, seed, bars)
+                bars.advance(task)
+        return self.results.outcomes
+
+    def _folds(self, arm: Arm) -> list[Fold]:
+        crossed = arm.uses_labels or self.hold_out
+        return held_out(self.cohort, self.folds) if crossed else whole(self.cohort)
+
+    def _unit(self, arm: Arm, fold: Fold, seed: int, bars: Progress) -> None:
+        unit = self._digest(arm, fold, seed)
+        known = self.results.find(unit, arm.name)
+        if known is None:
+            self.results.add(self._compute(arm, fold, seed, unit, bars))
+        elif known.arm != arm.name:
+            self.results.add(dataclasses.replace(known, arm=arm.name))
+
+    def _digest(self, arm: Arm, fold: Fold, seed: int) -> str:
+        """The same for arms of equal settings, which are trained once."""
+        trained = arm.target != "nothing"
+        return run_key(
+            {
+                "experiment": self.key,
+                "target": arm.target,
+                "settings": self.settings.override(arm.changes).to_json() if trained else None,
+                "seed": seed if trained else None,
+                "train": [subject.label for subject in fold.train],
+                "test": [subject.label for subject in fold.test],
+            }
+        )
+
+    def _compute(self, arm: Arm, fold: Fold, seed: int, unit: str, bars: Progress) -> Outcome:
+        maps = PriorMaps(self.prior, Cohort(fold.train, self.cohort.modalities), self.work / "priors", IMAGE_SPACING)
+        settings = self.settings.override(arm.changes)
+        started = time.monotonic()
+        model, training = (
+            (None, {}) if arm.target == "nothing" else self._train(arm, settings, fold, seed, unit, maps, bars)
+        )
+        trained = time.monotonic()
+        scores = tuple(item for subject in fold.test for item in self._score(arm, model, maps, subject))
+        seconds = {"training": round(trained - started, 1), "scoring": round(time.monotonic() - trained, 1)}
+        changes = {name: settings.to_json()[name] for name in arm.changes}
+        return Outcome(arm.name, arm.uses_labels, fold.index, seed, unit, changes, training, seconds, scores)
+
+    def _train(
+        self, arm: Arm, settings: Settings, fold: Fold, seed: int, unit: str, maps: PriorMaps, bars: Progress
+    ) -> tuple[TrainedModel, dict[str, Any]]:
+        folder = self.work / "examples" / unit
+        examples = self._examples(arm, settings, fold, maps, folder)
+        task = bars.add_task("training", total=settings.total_steps(len(examples)), note="")
+        checkpoint = Checkpoint(self.work / "checkpoint.safetensors", key=unit)
+        model, training = train_network(
+            examples,
+            settings,
+            self.cohort.modalities,
+            seed=seed,
+            device=self.device,
+            checkpoint=checkpoint,
+            on_step=lambda index, scalars: bars.update(task, completed=index + 1, note=f"loss {scalars['loss']:.3f}"),
+        )
+        bars.remove_task(task)
+        checkpoint.path.unlink(missing_ok=True)
+        shutil.rmtree(folder)
+        return model, {"subjects": len(examples), **training}
+
+    def _examples(self, arm: Arm, settings: Settings, fold: Fold, maps: PriorMaps, folder: Path) -> list[Path]:
+        """Training examples of a fold; as in `refine`, subjects with a degenerate prior are left out."""
+        examples = []
+        for subject in fold.train:
+            case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
+            target = self.references.target(case) if arm.uses_labels else _usable(maps, subject, case)
+            if target is not None:
+                examples.append(folder / f"{subject.label}.safetensors")
+                write_case(examples[-1], case, target, settings)
+        if not examples:
+            raise DegeneratePriorError("no subject has a usable prior to train on; try another --prior or its options")
+        return examples
+
+    def _score(self, arm: Arm, model: TrainedModel | None, maps: PriorMaps, subject: Subject) -> Iterator[Scored]:
+        """Score the arm's output and, where it is mixed with the prior's, the network's own map."""
+        case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
+        reference, grid = self.references.read(case)
+        if model is None:
+            found = {OUTPUT: maps(subject, case).probability}
+        else:
+            evidence = None if arm.uses_labels else _usable(maps, subject, case)
+            found = {OUTPUT: segment(model, case, evidence)}
+            if evidence is not None and model.settings.prior_weight > 0:
+                found[NETWORK_ALONE] = segment(model, case)
+        for name, probability in found.items():
+            mask = to_native(probability.numpy(), case) >= 0.5
+            yield Scored(subject.source, name, score(mask, reference, grid.spacing))
+
+
+def _usable(maps: PriorMaps, subject: Subject, case: Case) -> Tensor | None:
+    """A subject's prior probability, [H, W, L] on the case's grid; None if its health excludes it."""
+    found = maps(subject, case)
+    return None if found.health.degenerate else found.probability

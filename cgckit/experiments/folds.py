@@ -1,0 +1,49 @@
+"""`Fold`: whom an arm is trained on and whom it is scored on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cgckit.errors import UsageError
+from cgckit.images.cohort import Cohort, Subject
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Subjects to train on and subjects to score; `index` is None where these are the same."""
+
+    index: int | None
+    train: tuple[Subject, ...]
+    test: tuple[Subject, ...]
+
+
+def whole(cohort: Cohort) -> list[Fold]:
+    """The one fold of `refine`: trained on all scans, without labels, and scored on the same."""
+    return [Fold(None, cohort.subjects, cohort.subjects)]
+
+
+def held_out(cohort: Cohort, count: int) -> list[Fold]:
+    """`count` folds at subject level, or one for each subject of a smaller cohort.
+
+    The partition is random and the same for every arm and seed, so that their scores are paired.
+
+    Raises:
+        UsageError: fewer than two folds, or than two subjects.
+    """
+    count = min(count, len(cohort))
+    if count < 2:
+        raise UsageError(f"--folds: cross-validation needs two folds and two subjects or more, not {count}")
+    parts = np.array_split(np.random.default_rng(0).permutation(len(cohort)), count)
+    folds = []
+    for index, part in enumerate(parts):
+        test = {int(i) for i in part}
+        folds.append(
+            Fold(
+                index,
+                train=tuple(subject for i, subject in enumerate(cohort) if i not in test),
+                test=tuple(subject for i, subject in enumerate(cohort) if i in test),
+            )
+        )
+    return folds

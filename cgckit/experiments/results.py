@@ -1,0 +1,140 @@
+"""`Results`: an experiment on disk, as JSON lines: what it was made of, then a line for each arm, fold and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgckit.atomic import atomic_write
+from cgckit.errors import BadInputError, UsageError
+from cgckit.metrics import Scores
+
+OUTPUT, NETWORK_ALONE = "output", "network alone"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one map of one subject: an arm's `output`, or what its `network alone` would give."""
+
+    subject: str
+    map: str
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One line: what an arm reached in one fold with one seed.
+
+    Attributes:
+        arm: its name.
+        uses_labels: whether labels reached its training.
+        fold: which fold was held out; None if it was trained on the subjects that it is scored on.
+        seed: of initialisation and sampling.
+        unit: digest of everything that the outcome depends on.
+        settings: of the network and its training.
+        training: number of subjects and steps, and how training ended.
+        seconds: of training and of inference with scoring.
+        scores: of each subject scored.
+    """
+
+    arm: str
+    uses_labels: bool
+    fold: int | None
+    seed: int
+    unit: str
+    settings: Mapping[str, Any]
+    training: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    scores: tuple[Scored, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; infinite distances are null."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain["scores"] = [
+            {"subject": item.subject, "map": item.map, **_finite(dataclasses.asdict(item.scores))}
+            for item in self.scores
+        ]
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Outcome:
+        """The inverse of `to_json`."""
+        scores = []
+        for item in plain["scores"]:
+            values = {name: math.inf if item[name] is None else float(item[name]) for name in _NAMES}
+            scores.append(Scored(item["subject"], item["map"], Scores(**values)))
+        return cls(**{**plain, "scores": tuple(scores)})
+
+
+class Results:
+    """The file `results.jsonl`: its first line describes the experiment, each other one is an `Outcome`.
+
+    The file is replaced as a whole when a line is added, so that a killed experiment leaves whole lines and goes on
+    after them.
+
+    Args:
+        path: the file.
+        description: what all lines share; "key" is the digest by which an experiment is taken up again.
+        overwrite: replace another experiment's file.
+
+    Raises:
+        UsageError: the file holds another experiment, and `overwrite` is false.
+        BadInputError: it cannot be written, or is no file of results.
+    """
+
+    def __init__(self, path: Path, description: Mapping[str, Any], overwrite: bool = False) -> None:
+        self.path = path
+        self.description = dict(description)
+        self.outcomes: list[Outcome] = []
+        if path.exists():
+            there, outcomes = read_results(path)
+            if there.get("key") == self.description["key"]:
+                self.description, self.outcomes = dict(there), outcomes
+            elif not overwrite:
+                raise UsageError(
+                    f"{path}: holds an experiment with other inputs, options or versions; "
+                    "choose another --out, or pass --overwrite"
+                )
+        self._write()
+
+    def find(self, unit: str, arm: str) -> Outcome | None:
+        """The outcome with that digest, this arm's rather than one with equal settings; None if there is none."""
+        equal = [outcome for outcome in self.outcomes if outcome.unit == unit]
+        return next((outcome for outcome in equal if outcome.arm == arm), next(iter(equal), None))
+
+    def add(self, outcome: Outcome) -> None:
+        """Add a line."""
+        self.outcomes.append(outcome)
+        self._write()
+
+    def _write(self) -> None:
+        lines = [self.description, *(outcome.to_json() for outcome in self.outcomes)]
+        with atomic_write(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def read_results(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
+    """Read what `Results` wrote: the description and the outcomes.
+
+    Raises:
+        BadInputError: no such file, or not one of results.
+    """
+    try:
+        first, *others = path.read_text(encoding="utf-8").splitlines()
+        return json.loads(first), [Outcome.from_json(json.loads(line)) for line in others]
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInputError(f"{path}: not a file of results ({error})") from error
+
+
+_NAMES = tuple(field.name for field in dataclasses.fields(Scores))
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

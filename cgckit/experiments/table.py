@@ -1,0 +1,146 @@
+"""An experiment's table, from its outcomes alone: means, spreads, paired tests and the paper's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from cgckit.evaluation.result import METRICS, Summary, summarise
+from cgckit.experiments.arms import NETWORK, PRIOR, PUBLISHED, Published
+from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome
+from cgckit.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean gain in Dice over another arm on the same subjects, and the p of a two-sided Wilcoxon signed-rank test.
+
+    `p` is NaN where the test cannot be made: fewer than two subjects, or no difference in any.
+    """
+
+    gain: float
+    p: float
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One row: an arm's scores over subjects, each subject's being its mean over the seeds.
+
+    Attributes:
+        arm: its name.
+        uses_labels: whether labels reached its training.
+        seeds: how many.
+        subjects: the scores by subject.
+        output: mean and deviation over the subjects of the arm's result.
+        network_alone: the same for the network's own map, where the result is mixed with the prior's.
+        seed_sd: deviation, over the seeds, of the mean Dice; NaN for one seed.
+        versus: comparison with other arms (`prior`, `network`), by name.
+        published: the paper's figures on BraTS, if it has them.
+    """
+
+    arm: str
+    uses_labels: bool
+    seeds: int
+    subjects: Mapping[str, Scores]
+    output: Summary
+    network_alone: Summary | None
+    seed_sd: float
+    versus: Mapping[str, Comparison]
+    published: Published | None
+
+    def cells(self) -> dict[str, Any]:
+        """The row as a line of a table; what does not exist is None."""
+        mean, sd = self.output.mean, self.output.sd
+        comparisons = {
+            f"{what}_{name}": getattr(self.versus[name], what) if name in self.versus else None
+            for name in (PRIOR, NETWORK)
+            for what in ("gain", "p")
+        }
+        cells = {
+            "arm": self.arm,
+            "labels": "yes" if self.uses_labels else "no",
+            "subjects": self.output.subjects,
+            "seeds": self.seeds,
+            "dice": mean["dice"],
+            "dice_sd": sd["dice"],
+            "dice_seed_sd": self.seed_sd,
+            **comparisons,
+            "dice_network_alone": self.network_alone.mean["dice"] if self.network_alone else None,
+            "sensitivity": mean["sensitivity"],
+            "sensitivity_sd": sd["sensitivity"],
+            "assd_mm": mean["assd"],
+            "assd_sd_mm": sd["assd"],
+            "assd_infinite": self.output.infinite["assd"],
+            "paper_dice": self.published.dice if self.published else None,
+            "paper_assd_mm": self.published.assd if self.published else None,
+        }
+        return {name: _plain(value) for name, value in cells.items()}
+
+
+def tabulate(outcomes: Sequence[Outcome]) -> list[ArmRow]:
+    """A row for each arm, in the paper's order; others follow in the order in which they were done."""
+    known = list(PUBLISHED)
+    names = dict.fromkeys(outcome.arm for outcome in outcomes)
+    ordered = sorted(names, key=lambda name: known.index(name) if name in known else len(known))
+    by_arm = {name: [outcome for outcome in outcomes if outcome.arm == name] for name in ordered}
+    scores = {name: subject_scores(found, OUTPUT) for name, found in by_arm.items()}
+    rows = []
+    for name, found in by_arm.items():
+        alone = subject_scores(found, NETWORK_ALONE)
+        free = not found[0].uses_labels and name != PRIOR
+        others = [other for other in (PRIOR, NETWORK) if free and other in by_arm and other != name]
+        rows.append(
+            ArmRow(
+                arm=name,
+                uses_labels=found[0].uses_labels,
+                seeds=len({outcome.seed for outcome in found}),
+                subjects=scores[name],
+                output=summarise(OUTPUT, list(scores[name].values())),
+                network_alone=summarise(NETWORK_ALONE, list(alone.values())) if alone else None,
+                seed_sd=_seed_sd(found),
+                versus={other: compare(scores[name], scores[other]) for other in others},
+                published=PUBLISHED.get(name),
+            )
+        )
+    return rows
+
+
+def subject_scores(outcomes: Sequence[Outcome], map_: str) -> dict[str, Scores]:
+    """One arm's scores of a map by subject, averaged over seeds; infinite if infinite with any seed."""
+    found: dict[str, list[Scores]] = {}
+    for outcome in outcomes:
+        for item in outcome.scores:
+            if item.map == map_:
+                found.setdefault(item.subject, []).append(item.scores)
+    return {
+        subject: Scores(**{metric: fmean(getattr(score, metric) for score in scores) for metric in METRICS})
+        for subject, scores in sorted(found.items())
+    }
+
+
+def compare(one: Mapping[str, Scores], other: Mapping[str, Scores]) -> Comparison:
+    """Compare Dice on the subjects that both have."""
+    gains = np.array([one[subject].dice - other[subject].dice for subject in one if subject in other])
+    testable = gains.size > 1 and bool(gains.any())
+    p = float(wilcoxon(gains).pvalue) if testable else float("nan")
+    return Comparison(float(gains.mean()) if gains.size else float("nan"), p)
+
+
+def _seed_sd(outcomes: Sequence[Outcome]) -> float:
+    seeds: dict[int, list[float]] = {}
+    for outcome in outcomes:
+        dice = [item.scores.dice for item in outcome.scores if item.map == OUTPUT]
+        seeds.setdefault(outcome.seed, []).extend(dice)
+    means = [fmean(values) for values in seeds.values()]
+    return stdev(means) if len(means) > 1 else float("nan")
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 4) if np.isfinite(value) else None

@@ -1,0 +1,219 @@
+"""Cross-validation and ablation on small simulated heads: protocol, resumption, labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+import cgckit
+from cgckit.cgc.crops import CropSampler
+from cgckit.errors import BadInputError, UsageError
+from cgckit.experiments import experiment as module
+from cgckit.experiments.commands import ablate, crossval
+from cgckit.experiments.experiment import Experiment
+from cgckit.experiments.folds import held_out
+from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, read_results
+from cgckit.images.case import Case
+from cgckit.images.cohort import Cohort, Subject
+from cgckit.priors.base import Prior
+
+QUICK = {"spacing": 4.0, "crop": (16, 16, 16), "widths": (4, 4, 4, 4), "projection": 4, "batch": 1, "steps": 3}
+WriteCohort = Callable[..., Path]
+
+
+class BrightFlair(Prior):
+    """Everything that is far above the median in FLAIR."""
+
+    def predict(self, case: Case) -> Tensor:
+        return ((case.channel("flair") > 2.5) & case.brain).float()
+
+
+class Learned(BrightFlair):
+    """Remembers whom it was fitted on."""
+
+    requires_fit = True
+
+    def __init__(self) -> None:
+        self.fitted: list[list[str]] = []
+
+    def fit(self, cases: Sequence[Case]) -> Learned:
+        self.fitted.append([case.subject for case in cases])
+        return self
+
+
+class Everywhere(Prior):
+    """A prior that has nothing to do with the lesions."""
+
+    def predict(self, case: Case) -> Tensor:
+        inside = case.brain.float()
+        inside[inside.shape[0] // 2 :] = 0
+        return inside
+
+
+def start(scans: Path, out: Path, prior: Prior | None = None, **options: object) -> Experiment:
+    settings = {**QUICK, **options.pop("settings", {})}  # type: ignore[dict-item]
+    references = scans.with_name(f"{scans.name}-references")
+    return Experiment.find(scans, references, prior or BrightFlair(), out, settings=settings, device="cpu", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The subjects of each training, in order."""
+    calls: list[list[str]] = []
+    original = module.train_network
+
+    def record(examples, *arguments, **options):  # type: ignore[no-untyped-def]
+        calls.append([path.stem for path in examples])
+        return original(examples, *arguments, **options)
+
+    monkeypatch.setattr(module, "train_network", record)
+    return calls
+
+
+@pytest.mark.parametrize(("subjects", "count"), [(6, 5), (7, 3), (4, 9)])
+def test_folds_hold_out_every_subject_once(subjects: int, count: int) -> None:
+    cohort = Cohort(tuple(Subject(f"s{i}", f"s{i}", {}) for i in range(subjects)), ("flair",))
+    folds = held_out(cohort, count)
+    assert len(folds) == min(count, subjects)
+    assert sorted(subject.label for fold in folds for subject in fold.test) == [f"s{i}" for i in range(subjects)]
+    for fold in folds:
+        assert sorted(subject.label for subject in fold.train + fold.test) == [f"s{i}" for i in range(subjects)]
+        assert not set(fold.train) & set(fold.test)
+
+
+def test_one_subject_cannot_be_cross_validated(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="two subjects"):
+        crossval(start(write_cohort(1), tmp_path / "out", hold_out=True))
+
+
+def test_cross_validation_trains_and_fits_on_others_than_it_scores(
+    write_cohort: WriteCohort, tmp_path: Path, trained_on: list[list[str]]
+) -> None:
+    prior = Learned()
+    rows = crossval(start(write_cohort(3), tmp_path / "out", prior, folds=2, hold_out=True), seeds=[0, 1])
+    _, outcomes = read_results(tmp_path / "out" / "results.jsonl")
+    refined = [outcome for outcome in outcomes if outcome.arm == "refined"]
+    assert [(outcome.seed, outcome.fold) for outcome in refined] == [(s, f) for s in (0, 1) for f in (0, 1)]
+    for outcome, seen in zip(refined, trained_on, strict=True):
+        scored = {item.subject for item in outcome.scores}
+        assert scored | set(seen) == {"case1", "case2", "case3"}
+        assert not scored & set(seen)
+        assert {item.map for item in outcome.scores} == {OUTPUT, NETWORK_ALONE}
+    assert prior.fitted == trained_on[:2], "fitted once for each fold, then kept"
+    assert [(row.arm, row.output.subjects, row.seeds) for row in rows] == [("prior", 3, 1), ("refined", 3, 2)]
+
+
+def test_the_ablation_scores_what_refine_would_write(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans = write_cohort(2)
+    ablate(start(scans, tmp_path / "out", settings={"steps": 20}), ["both"])
+    cgckit.refine(scans, BrightFlair(), tmp_path / "refined", settings={**QUICK, "steps": 20}, device="cpu")
+    scores = cgckit.evaluate(tmp_path / "refined", tmp_path / "scans-references")
+    expected = {(row.subject, row.map): row.scores.dice for row in scores.rows}
+    _, outcomes = read_results(tmp_path / "out" / "results.jsonl")
+    found = {
+        (item.subject, "prior" if outcome.arm == "prior" else "refined"): item.scores.dice
+        for outcome in outcomes
+        for item in outcome.scores
+        if item.map == OUTPUT
+    }
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_references_reach_the_supervised_arm_and_no_other(
+    write_cohort: WriteCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each training, the volume of what is to be learned is the prior's, or that of the references."""
+    taught: list[dict[str, float]] = []
+    original = module.train_network
+
+    def record(examples, settings, *arguments, **options):  # type: ignore[no-untyped-def]
+        targets = {path.stem: load_file(path)["prior"].float().sum() for path in examples}
+        taught.append({name: float(total) * settings.spacing**3 / 1000 for name, total in targets.items()})
+        return original(examples, settings, *arguments, **options)
+
+    monkeypatch.setattr(module, "train_network", record)
+    rows = ablate(start(write_cohort(2), tmp_path / "out", Everywhere()), ["both", "supervised"])
+    prior, references = (
+        {name: getattr(scores, volume) for name, scores in rows[0].subjects.items()}
+        for volume in ("volume_ml", "reference_ml")
+    )
+    without_labels, *folds = taught
+    assert without_labels == pytest.approx(prior, rel=0.05)
+    assert [list(fold) for fold in folds] in ([["case1"], ["case2"]], [["case2"], ["case1"]])
+    assert {**folds[0], **folds[1]} == pytest.approx(references, rel=0.05)
+    assert all(prior[name] > 5 * references[name] for name in prior)
+    assert {row.arm: row.uses_labels for row in rows} == {"prior": False, "both": False, "supervised": True}
+    supervised = [outcome for outcome in read_results(tmp_path / "out" / "results.jsonl")[1] if outcome.uses_labels]
+    assert {outcome.scores[0].subject for outcome in supervised} == {"case1", "case2"}
+    assert all(item.map == OUTPUT for outcome in supervised for item in outcome.scores)
+    assert (tmp_path / "out" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_ablation_goes_on_to_the_same_results_and_takes_further_arms(
+    write_cohort: WriteCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: list[list[str]]
+) -> None:
+    scans = write_cohort(2)
+    arms = ["network", "temperature-0.2", "both"]
+    ablate(start(scans, tmp_path / "whole"), arms)
+    assert len(trained_on) == 2, "arms of equal settings are trained once"
+
+    class KilledError(Exception):
+        pass
+
+    original, drawn = CropSampler.__call__, 0
+
+    def die(self: CropSampler, index: int) -> object:
+        nonlocal drawn
+        drawn += 1
+        if drawn == 5:  # in the second arm's training
+            raise KilledError
+        return original(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CropSampler, "__call__", die)
+        with pytest.raises(KilledError):
+            ablate(start(scans, tmp_path / "out"), arms)
+    assert [outcome.arm for outcome in read_results(tmp_path / "out" / "results.jsonl")[1]] == ["prior", "network"]
+    trained_on.clear()
+    ablate(start(scans, tmp_path / "out"), arms)
+    assert len(trained_on) == 1
+    assert scores_in(tmp_path / "out") == scores_in(tmp_path / "whole")
+    assert (tmp_path / "out" / "table.tsv").read_text() == (tmp_path / "whole" / "table.tsv").read_text()
+
+    trained_on.clear()
+    rows = ablate(start(scans, tmp_path / "out"), ["coarse"])
+    assert len(trained_on) == 1
+    assert [row.arm for row in rows] == ["prior", "network", "coarse", "both", "temperature-0.2"]
+    with pytest.raises(UsageError, match="--overwrite"):
+        start(scans, tmp_path / "out", settings={"steps": 4})
+    assert start(scans, tmp_path / "out", settings={"steps": 4}, overwrite=True).results.outcomes == []
+
+
+def scores_in(out: Path) -> list[object]:
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()[1:]]
+    return [[line["arm"], line["unit"], line["scores"], line["training"]] for line in lines]
+
+
+def test_a_subject_without_reference_and_one_on_another_grid_are_named(
+    write_cohort: WriteCohort, tmp_path: Path
+) -> None:
+    scans = write_cohort(2)
+    reference = tmp_path / "scans-references" / "case2_seg.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((5, 5, 5), np.uint8), np.eye(4)), reference)
+    with pytest.raises(BadInputError, match=r"case2_seg.*grid"):
+        ablate(start(scans, tmp_path / "out"), [])
+    reference.unlink()
+    with pytest.raises(BadInputError, match="no reference of case2"):
+        start(scans, tmp_path / "other")
+
+
+def test_an_unknown_arm_is_named(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--arms: there is no corse"):
+        ablate(start(write_cohort(1), tmp_path / "out"), ["corse"])

@@ -1,0 +1,138 @@
+"""The arms of the ablation, and the table that is made of outcomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cgckit.cgc.presets import PRESETS
+from cgckit.errors import BadInputError
+from cgckit.experiments.arms import GROUPS, PUBLISHED, ablation, choose_arms
+from cgckit.experiments.plots import make_figure
+from cgckit.experiments.results import OUTPUT, Outcome, Results, Scored, read_results
+from cgckit.experiments.table import tabulate
+from cgckit.metrics import Scores
+
+
+def outcome(
+    arm: str, dice: Sequence[float], seed: int = 0, assd: Sequence[float] = (), labels: bool = False
+) -> Outcome:
+    distances = assd or [1.0] * len(dice)
+    scores = tuple(
+        Scored(f"case{index}", OUTPUT, Scores(value, 0.5, 0.5, distance, 2.0, 1.0, 3.0, 4.0))
+        for index, (value, distance) in enumerate(zip(dice, distances, strict=True))
+    )
+    return Outcome(arm, labels, None, seed, f"{arm}-{seed}", {}, {}, {}, scores)
+
+
+def test_the_paper_preset_gives_the_papers_patches_and_each_path_is_switched_by_itself() -> None:
+    paper = PRESETS["paper"]
+    arms = {arm.name: paper.override(arm.changes) for arm in ablation(paper)}
+    assert {name: arms[name].patch_size for name in GROUPS["patches"]} == {
+        "patch-12x12x4": (12, 12, 4),
+        "patch-6x6x4": (6, 6, 4),
+        "patch-3x3x4": (3, 3, 4),
+    }
+    weights = {name: (arms[name].weight_coarse, arms[name].weight_fine) for name in GROUPS["paths"][1:]}
+    assert weights == {"network": (0, 0), "coarse": (1, 0), "fine": (0, 1), "both": (1, 1)}
+    assert arms["both"] == arms["patch-6x6x4"] == arms["temperature-0.2"] == paper
+    assert arms["temperature-0.07"].temperature == 0.07
+    assert set(arms) == set(PUBLISHED) == {name for group in GROUPS.values() for name in group}
+    assert [arm.name for arm in ablation(paper) if arm.uses_labels] == ["supervised"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_can_be_ablated(preset: str) -> None:
+    for arm in ablation(PRESETS[preset]):
+        PRESETS[preset].override(arm.changes)
+
+
+def test_arms_are_chosen_by_name_and_group_and_the_prior_always() -> None:
+    arms = ablation(PRESETS["light"])
+    assert [arm.name for arm in choose_arms(arms, ["supervised", "patches", "fine"])] == [
+        "prior",
+        "fine",
+        *GROUPS["patches"],
+        "supervised",
+    ]
+
+
+def test_rows_have_means_spreads_and_paired_tests() -> None:
+    prior = [0.5, 0.6, 0.7, 0.8, 0.4]
+    gains = [0.01, 0.02, 0.03, 0.04, 0.05]
+    better = [a + b for a, b in zip(prior, gains, strict=True)]
+    worse = [a - 0.1 for a in prior]
+    rows = tabulate(
+        [
+            outcome("mine", better),
+            outcome("both", better),
+            outcome("both", worse, seed=1),
+            outcome("prior", prior, assd=[1, 2, 3, math.inf, math.inf]),
+            outcome("supervised", better, labels=True),
+        ]
+    )
+    assert [row.arm for row in rows] == ["prior", "both", "supervised", "mine"]
+    by_name = {row.arm: row for row in rows}
+    first = by_name["prior"]
+    assert first.output.mean["dice"] == pytest.approx(0.6)
+    assert first.output.sd["dice"] == pytest.approx(math.sqrt(0.1 / 4))
+    assert (first.output.mean["assd"], first.output.infinite["assd"]) == (2, 2)
+    # Five gains of one sign: of 2^5 equally likely signs two are as extreme.
+    assert by_name["mine"].versus["prior"].gain == pytest.approx(0.03)
+    assert by_name["mine"].versus["prior"].p == pytest.approx(2 / 32)
+    # Two seeds: subjects are averaged first; the seeds' means are .63 and .5.
+    both = by_name["both"]
+    assert both.subjects["case0"].dice == pytest.approx((0.51 + 0.4) / 2)
+    assert both.output.mean["dice"] == pytest.approx(0.565)
+    assert both.seed_sd == pytest.approx(0.13 / math.sqrt(2))
+    assert both.cells()["paper_dice"] == 0.8405
+    assert by_name["supervised"].versus == {}
+
+
+def test_equal_arms_and_one_subject_have_no_p() -> None:
+    rows = tabulate([outcome("prior", [0.5, 0.6]), outcome("both", [0.5, 0.6]), outcome("mine", [0.7])])
+    assert [row.cells()["p_prior"] for row in rows] == [None, None, None]
+    assert rows[2].cells()["gain_prior"] == pytest.approx(0.2)
+    assert rows[2].cells()["dice_sd"] is None
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    results = Results(path, {"key": "a"})
+    added = [outcome("prior", [0.25, 0.5], assd=[1.5, math.inf]), outcome("both", [0.75, 1.0])]
+    for item in added:
+        results.add(item)
+    assert read_results(path) == ({"key": "a"}, added)
+    assert "Infinity" not in path.read_text()
+    assert json.loads(path.read_text().splitlines()[1])["scores"][1]["assd"] is None
+    again = Results(path, {"key": "a"})
+    assert again.find("both-0", "both") == added[1]
+    assert again.find("both-0", "temperature-0.2") == added[1], "an arm of equal settings has this outcome"
+    assert again.find("other", "both") is None
+
+
+@pytest.mark.parametrize("text", ["", "{}\n{}\n", "no json"])
+def test_what_is_no_file_of_results_is_bad_input(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(text)
+    with pytest.raises(BadInputError, match=r"results\.jsonl"):
+        read_results(path)
+
+
+def test_the_figure_shows_each_arm_the_paper_and_the_bound() -> None:
+    arms = [arm.name for arm in ablation(PRESETS["light"])]
+    outcomes = [outcome(name, [0.5, 0.7], labels=name == "supervised") for name in arms]
+    outcomes[0] = dataclasses.replace(outcomes[0], scores=outcome("prior", [0.0, 0.7], assd=[math.inf, 3.0]).scores)
+    figure = make_figure(tabulate(outcomes))
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["What each path adds", "Patch size", "Temperature"]
+    first = next(axis for axis in figure.axes if axis.get_title() == titles[0])
+    lines = {line.get_label(): list(line.get_ydata()) for line in first.get_lines()}
+    assert lines["mean"] == pytest.approx([0.35, 0.6, 0.6, 0.6, 0.6])
+    assert lines["paper, BraTS"] == [PUBLISHED[name].dice for name in GROUPS["paths"]]
+    assert lines["supervised bound"] == pytest.approx([0.6, 0.6])

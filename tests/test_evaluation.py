@@ -110,6 +110,24 @@ def test_several_priors_are_scored_under_their_names(results: Path, references: 
     assert evaluate(results, references).maps == ("prior gmm", "prior otherone", "refined")
 
 
+def test_several_predictions_are_scored_and_drawn_side_by_side(results: Path, references: Path, tmp_path: Path) -> None:
+    save(tmp_path / "other" / "sub_1.nii.gz", cube(2))
+    save(tmp_path / "other" / "sub_10.nii.gz", cube(4))
+    result = evaluate([results, tmp_path / "other"], references)
+    assert dice(result) == {
+        **{(subject, f"out: {map_}"): value for (subject, map_), value in EXPECTED.items()},
+        ("sub_1", "other: mask"): dice_of_cubes(2, 3),
+        ("sub_10", "other: mask"): 1.0,
+    }
+    assert result.maps == ("out: prior", "out: refined", "other: mask")
+    # A picture has one row for each subject, so its maps must follow each other.
+    assert [row.subject for row in result.rows] == ["sub_1"] * 3 + ["sub_10"] * 3
+    draw_evaluation(result, tmp_path / "both.png")
+    assert (tmp_path / "both.png").stat().st_size > 1000
+    with pytest.raises(BadInputError, match="once"):
+        evaluate([results, results], references)
+
+
 def test_one_mask_is_compared_with_one_file(tmp_path: Path) -> None:
     mask, reference = save(tmp_path / "a.nii.gz", cube(3)), save(tmp_path / "b.nii.gz", cube(4))
     result = evaluate(mask, reference)

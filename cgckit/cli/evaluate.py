@@ -28,10 +28,10 @@ _COLUMNS = {
 
 def evaluate(
     prediction: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            metavar="PREDICTION",
-            help="Output folder of cgckit, a mask, a folder of masks or a pattern with {subject}.",
+            metavar="PREDICTION...",
+            help="Output folder of cgckit, mask, folder of masks or pattern with {subject}; several are compared.",
             show_default=False,
         ),
     ],
@@ -59,6 +59,8 @@ def evaluate(
     Examples:
 
         cgckit evaluate refined/ references/ --out scores/ --picture scores/picture.png
+
+        cgckit evaluate gmm/ mumford-shah/ references/ --picture both.png
 
         cgckit evaluate 'masks/{subject}.nii.gz' 'brats/{subject}/{subject}_seg.nii.gz' --label 1 --label 4
     """

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cgckit.errors import BadInputError
-from cgckit.evaluation.pairing import Predicted, find_predictions, find_reference
+from cgckit.evaluation.pairing import Predicted, find_reference, side_by_side
 from cgckit.evaluation.result import EvaluationResult, Row
 from cgckit.images.volume import Volume
 from cgckit.metrics import score
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    prediction: str | Path,
+    prediction: str | Path | Sequence[str | Path],
     reference: str | Path,
     *,
     labels: Sequence[int] = (),
@@ -35,11 +35,10 @@ def evaluate(
 
     Args:
         prediction: an output folder of `refine`, `prior` or `predict`, whose prior and refined maps are
-        scored; or a mask
-            file, a folder of masks, or a pattern such as `masks/{subject}_mask.nii.gz`.
-        reference: a file, for one subject; a folder of files with the subjects' names in theirs; a folder
-        with a folder
-            for each subject that holds a segmentation (`seg.nii.gz`, `*_seg.nii.gz`); or a pattern with
+            scored; or a mask file, a folder of masks, or a pattern such as `masks/{subject}_mask.nii.gz`. Several of
+            them are scored side by side, each map under the name of what it came from: `gmm: refined`.
+        reference: a file, for one subject; a folder of files with the subjects' names in theirs; a folder with a
+            folder for each subject that holds a segmentation (`seg.nii.gz`, `*_seg.nii.gz`); or a pattern with
             `{subject}`. Subjects of an output folder are found by their names in the run's input.
         labels: which values of the reference are lesion; by default all above 0.
         allow_missing: leave out subjects without reference, which is an error otherwise.
@@ -52,7 +51,7 @@ def evaluate(
         >>> result = evaluate("refined/", "references/")  # doctest: +SKIP
         >>> result.summary("refined").mean["dice"]  # doctest: +SKIP
     """
-    predictions = find_predictions(prediction)
+    predictions = side_by_side([prediction] if isinstance(prediction, str | Path) else prediction)
     pairs = [
         (predicted, found)
         for predicted in predictions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cgckit.derivatives import Derivatives
@@ -55,6 +55,30 @@ def find_predictions(prediction: str | Path) -> list[Predicted]:
     if twice is not None:
         raise BadInputError(f"{prediction}: several masks of {twice}; give a pattern with {_PLACE}")
     return found
+
+
+def side_by_side(predictions: Sequence[str | Path]) -> list[Predicted]:
+    """Find the masks of one or several predictions, and put together what they say of each subject.
+
+    Of several, maps are named by where they came from: the last part of its path, or all of it where two end alike.
+
+    Raises:
+        BadInputError: as `find_predictions`; or two of them are the same.
+    """
+    if len(predictions) == 1:
+        return find_predictions(predictions[0])
+    names = [Path(prediction).name for prediction in predictions]
+    if len(set(names)) < len(names):
+        names = [str(prediction) for prediction in predictions]
+    if len(set(names)) < len(names):
+        raise BadInputError(f"{', '.join(names)}: give each prediction once")
+    together: dict[str, Predicted] = {}
+    for name, prediction in zip(names, predictions, strict=True):
+        for found in find_predictions(prediction):
+            known = together.get(found.subject, Predicted(found.subject, found.label, {}))
+            maps = {f"{name}: {map_}": file for map_, file in found.maps.items()}
+            together[found.subject] = replace(known, maps={**known.maps, **maps})
+    return list(together.values())
 
 
 def find_reference(reference: str | Path, predicted: Predicted, *, alone: bool) -> Path | None:

@@ -77,6 +77,7 @@ def _cells(cells: Mapping[str, Any]) -> dict[str, str]:
         "network alone": _number(cells["dice_network_alone"]),
         "sens.": _number(cells["sensitivity"]),
         "ASSD [mm]": _spread(cells["assd_mm"], cells["assd_sd_mm"], 2) + infinite,
+        "fine share": _number(cells["fine_share"], 2),
         "paper: Dice": _number(cells["paper_dice"], 4),
         "ASSD": _number(cells["paper_assd_mm"]),
     }

@@ -86,7 +86,9 @@ class Experiment:
             "versions": versions(),
         }
         self.key = run_key(depends)
-        description = {"key": self.key, **depends, "machine": machine(device)}
+        # Results are made to be shown: without the command, which names folders of whoever ran it.
+        where = {name: value for name, value in machine(device).items() if name != "command"}
+        description = {"key": self.key, **depends, "machine": where}
         self.results = Results(out / "results.jsonl", description, overwrite)
         self.work = out / "work"
 

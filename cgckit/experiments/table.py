@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -39,6 +40,7 @@ class ArmRow:
         output: mean and deviation over the subjects of the arm's result.
         network_alone: the same for the network's own map, where the result is mixed with the prior's.
         seed_sd: deviation, over the seeds, of the mean Dice; NaN for one seed.
+        fine_share: share of the training crops in which the fine-grained path had a pair to contrast; NaN without it.
         versus: comparison with other arms (`prior`, `network`), by name.
         published: the paper's figures on BraTS, if it has them.
     """
@@ -50,6 +52,7 @@ class ArmRow:
     output: Summary
     network_alone: Summary | None
     seed_sd: float
+    fine_share: float
     versus: Mapping[str, Comparison]
     published: Published | None
 
@@ -76,6 +79,7 @@ class ArmRow:
             "assd_mm": mean["assd"],
             "assd_sd_mm": sd["assd"],
             "assd_infinite": self.output.infinite["assd"],
+            "fine_share": self.fine_share,
             "paper_dice": self.published.dice if self.published else None,
             "paper_assd_mm": self.published.assd if self.published else None,
         }
@@ -103,6 +107,7 @@ def tabulate(outcomes: Sequence[Outcome]) -> list[ArmRow]:
                 output=summarise(OUTPUT, list(scores[name].values())),
                 network_alone=summarise(NETWORK_ALONE, list(alone.values())) if alone else None,
                 seed_sd=_seed_sd(found),
+                fine_share=fmean(outcome.training.get("fine_share", math.nan) for outcome in found),
                 versus={other: compare(scores[name], scores[other]) for other in others},
                 published=PUBLISHED.get(name),
             )
@@ -127,8 +132,8 @@ def compare(one: Mapping[str, Scores], other: Mapping[str, Scores]) -> Compariso
     """Compare Dice on the subjects that both have."""
     gains = np.array([one[subject].dice - other[subject].dice for subject in one if subject in other])
     testable = gains.size > 1 and bool(gains.any())
-    p = float(wilcoxon(gains).pvalue) if testable else float("nan")
-    return Comparison(float(gains.mean()) if gains.size else float("nan"), p)
+    p = float(wilcoxon(gains).pvalue) if testable else math.nan
+    return Comparison(float(gains.mean()) if gains.size else math.nan, p)
 
 
 def _seed_sd(outcomes: Sequence[Outcome]) -> float:
@@ -137,7 +142,7 @@ def _seed_sd(outcomes: Sequence[Outcome]) -> float:
         dice = [item.scores.dice for item in outcome.scores if item.map == OUTPUT]
         seeds.setdefault(outcome.seed, []).extend(dice)
     means = [fmean(values) for values in seeds.values()]
-    return stdev(means) if len(means) > 1 else float("nan")
+    return stdev(means) if len(means) > 1 else math.nan
 
 
 def _plain(value: Any) -> Any:

@@ -154,6 +154,7 @@ def test_references_reach_the_supervised_arm_and_no_other(
     assert {outcome.scores[0].subject for outcome in supervised} == {"case1", "case2"}
     assert all(item.map == OUTPUT for outcome in supervised for item in outcome.scores)
     assert (tmp_path / "out" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path) not in (tmp_path / "out" / "results.jsonl").read_text(), "results are made to be shown"
 
 
 def test_an_interrupted_ablation_goes_on_to_the_same_results_and_takes_further_arms(

@@ -1,0 +1,93 @@
+"""cgckit against what a user would pick instead: the prior as it stands, and a network trained on it without contrast.
+
+`pipeline-NAME.jsonl` holds what was measured (`cgckit.experiments.results`: one line for each arm, fold and seed), and
+`pipeline-NAME.md` the table of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from cgckit.experiments.commands import ablate
+from cgckit.experiments.experiment import Experiment
+from cgckit.experiments.results import read_results
+from cgckit.experiments.table import tabulate
+from cgckit.phantom import write_cohort
+
+ARMS = "paths,supervised"
+COLUMNS = {
+    "arm": "arm",
+    "labels": "labels",
+    "Dice": "dice",
+    "SD": "dice_sd",
+    "SD of seeds": "dice_seed_sd",
+    "over prior": "gain_prior",
+    "p": "p_prior",
+    "over network": "gain_network",
+    "p ": "p_network",
+    "network alone": "dice_network_alone",
+    "sens.": "sensitivity",
+    "ASSD [mm]": "assd_mm",
+    "infinite": "assd_infinite",
+    "fine share": "fine_share",
+    "paper Dice": "paper_dice",
+    "paper ASSD": "paper_assd_mm",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="phantom", help="of the files of results (default phantom)")
+    parser.add_argument("--cohort", type=Path, help="scans; by default six simulated subjects")
+    parser.add_argument("--references", type=Path, help="reference masks; by default beside the scans")
+    parser.add_argument("--prior", default="gmm")
+    parser.add_argument("--arms", default=ARMS, help=f"as in `cgckit ablate` (default {ARMS})")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting")
+    parser.add_argument("--work", type=Path, default=Path("benchmarks-work"), help="folder for what is not kept")
+
+
+def measure(arguments: argparse.Namespace, results: Path) -> None:
+    """Run the arms, or those that are missing, and keep what they reached."""
+    cohort, references = arguments.cohort, arguments.references or arguments.cohort
+    if cohort is None:
+        cohort = write_cohort(arguments.work / "phantom", subjects=6)
+        references = cohort.with_name("references")
+    out = arguments.work / arguments.name
+    kept = results / f"pipeline-{arguments.name}.jsonl"
+    settings = dict(pair.split("=", 1) for pair in arguments.set)
+    experiment = Experiment.find(
+        cohort, references, arguments.prior, out, settings=settings, folds=arguments.folds, overwrite=True
+    )
+    ablate(experiment, arguments.arms.split(","), [int(seed) for seed in arguments.seeds.split(",")], progress=True)
+    results.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(experiment.results.path, kept)
+
+
+def write(results: Path) -> None:
+    """Write the table of every file of results."""
+    for path in sorted(results.glob("pipeline-*.jsonl")):
+        description, outcomes = read_results(path)
+        rows = [row.cells() for row in tabulate(outcomes)]
+        columns = [name for name, key in COLUMNS.items() if any(row[key] is not None for row in rows)]
+        lines = [columns, ["---"] * len(columns), *([_cell(row[COLUMNS[name]]) for name in columns] for row in rows)]
+        table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        path.with_suffix(".md").write_text(f"{_heading(description, rows)}\n\n{table}")
+
+
+def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    protocol, prior = description["protocol"], description["prior"]["name"]
+    folds, count = min(protocol["folds"], rows[0]["subjects"]), rows[0]["subjects"]
+    scored = "held-out subjects" if protocol["hold_out"] else "the subjects trained on, without labels"
+    return (
+        f"{count} subjects, {', '.join(description['modalities'])}; prior {prior}, "
+        f"{description['settings']['steps']} steps. Scored on {scored}; `supervised` on held-out ones ({folds} folds). "
+        "p: Wilcoxon signed-rank of Dice over the subjects, two-sided."
+    )
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

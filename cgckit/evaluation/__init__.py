@@ -1,4 +1,4 @@
-"""Scoring masks against references: the only part of cgckit that reads a reference."""
+"""Scoring masks against references, which `experiments` builds on; nothing else reads a reference."""
 
 from cgckit.evaluation.compare import evaluate
 from cgckit.evaluation.result import EvaluationResult, Row, Summary, summarise

@@ -17,8 +17,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(READY): $(VENV)/bin/python $(SOURCES)
+	@echo "Installing into $(VENV); the first time takes some minutes."
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "torch>=2.10,<2.14" "setuptools>=77" "pybind11>=2.13" ninja wheel
+	$(BIN)/python -m pip install --quiet "torch>=2.10,<2.14" "setuptools>=77" "pybind11>=2.13" ninja numpy wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev]"
 	@touch $@
 
@@ -27,6 +28,8 @@ demo: $(READY)
 	$(BIN)/cgckit phantom demo/phantom --subjects 6 --seed 0
 	$(BIN)/cgckit refine demo/phantom/images --prior mumford-shah --out demo/refined
 	$(BIN)/cgckit evaluate demo/refined demo/phantom/references --out demo/scores --picture demo/refined.png
+	$(BIN)/cgckit report demo/refined
+	@echo "Look at demo/refined.png, and open demo/refined/report.html in a browser."
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -24,7 +24,7 @@ from cgckit.images.volume import Volume, grid_of, open_nifti
 _BIDS_VERSION = "1.10.0"
 _TABLES = ("dataset_description.json", "participants.tsv", "run.json", "summary.tsv")
 
-__all__ = ["Derivatives", "atomic_write", "write_like"]
+__all__ = ["Derivatives", "atomic_write", "image_of", "write_like"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Derivatives:
         """Path of the probability that a prior gave a subject; its name keeps letters and digits only."""
         plain = re.sub(r"[^A-Za-z0-9]", "", prior)
         return self._anat(label, f"seg-{plain}_label-L_probseg.nii.gz")
+
+    def prior_probabilities(self, label: str) -> list[Path]:
+        """The files that hold what priors gave a subject, whatever the priors' names."""
+        return sorted(self._anat(label, "").parent.glob("*_space-orig_seg-*_label-L_probseg.nii.gz"))
 
     def brain_mask(self, label: str) -> Path:
         """Path of the brain mask of a subject."""
@@ -144,6 +148,19 @@ class Derivatives:
             raise BadInputError(f"{table}: the columns participant_id and source are expected")
         return {row[0].removeprefix("sub-"): row[1] for row in rows[1:]}
 
+    def read_table(self, name: str) -> list[dict[str, str]]:
+        """Read what `write_table` wrote: a dictionary of cells by column for each row.
+
+        Raises:
+            BadInputError: if there is no such table.
+        """
+        path = self.root / name
+        try:
+            columns, *rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+            return [dict(zip(columns, row, strict=True)) for row in rows]
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"{path}: cannot be read; {self.root} holds no finished results of cgckit") from error
+
     def read_json(self, name: str) -> Any:
         """Read what `write_json` wrote; None if there is no such file.
 
@@ -177,7 +194,7 @@ class Derivatives:
         write_like(path, array, header, source)
         self.write_json(
             str(path.relative_to(self.root)).removesuffix(".nii.gz") + ".json",
-            {**sidecar, "SpatialReference": "orig", "Sources": [str(source)]},
+            {**sidecar, "SpatialReference": "orig", "Sources": [str(source.absolute())]},
         )
         return path
 
@@ -186,6 +203,19 @@ class Derivatives:
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         return path
+
+
+def image_of(written: Path) -> Path:
+    """The scan on whose grid a run wrote a map, as the map's sidecar says.
+
+    Raises:
+        BadInputError: the map has no such sidecar.
+    """
+    sidecar = written.with_name(re.sub(r"\.nii(\.gz)?$", "", written.name) + ".json")
+    try:
+        return Path(json.loads(sidecar.read_text(encoding="utf-8"))["Sources"][0])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise BadInputError(f"{written}: no sidecar beside it names its scan; is it a result of cgckit?") from error
 
 
 def write_like(path: Path, array: npt.NDArray[Any], header: nib.Nifti1Header, source: Path) -> None:

@@ -20,7 +20,7 @@ _COLUMNS = {
     "prec.": ("precision", 3),
     "ASSD": ("assd", 2),
     "HD95": ("hd95", 1),
-    "les. F1": ("lesion_f1", 2),
+    "F1": ("lesion_f1", 2),
     "ml": ("volume_ml", 1),
     "ref. ml": ("reference_ml", 1),
 }
@@ -79,28 +79,30 @@ def evaluate(
 
 def _show(result: EvaluationResult) -> None:
     from dataclasses import asdict
+    from itertools import groupby
 
-    from rich.console import Console
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=f"{len({row.subject for row in result.rows})} subjects against their reference")
-    table.title_justify = "left"
-    table.add_column("subject", overflow="fold")
-    table.add_column("map")
+    from cgckit.cli.tables import standard_output
+
+    title = f"{len({row.subject for row in result.rows})} subjects against their reference"
+    # Ten columns have to fit in a terminal of 80: no frame, one space between them.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("subject", overflow="fold", min_width=8)
+    table.add_column("map", no_wrap=True)
     for column in _COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
-    for index, row in enumerate(result.rows):
-        last = index + 1 == len(result.rows) or result.rows[index + 1].subject != row.subject
-        table.add_row(row.subject, row.map, *_cells(asdict(row.scores)), end_section=last)
+    for subject, rows in groupby(result.rows, key=lambda row: row.subject):
+        for index, row in enumerate(rows):
+            table.add_row("" if index else subject, row.map, *_cells(asdict(row.scores)))
+    table.add_section()
     for summary in map(result.summary, result.maps):
         table.add_row("mean", summary.map, *_cells(summary.mean, summary.infinite), style="bold")
-        table.add_row("SD", summary.map, *_cells(summary.sd), end_section=True)
-    table.caption = "ASSD (pooled) and HD95 in mm; (n∞): infinite, left out of the mean"
+        table.add_row("SD", "", *_cells(summary.sd))
+    table.caption = "ASSD (pooled) and HD95 in mm; F1 by lesion; (n∞): infinite, left out of the mean"
     table.caption_justify = "left"
-    console = Console()
-    # What does not go to a terminal has no width to fit in.
-    console = console if console.is_terminal else Console(width=140)
-    console.print(table)
+    standard_output().print(table)
 
 
 def _cells(values: Mapping[str, float], infinite: Mapping[str, int] | None = None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cgckit import __version__
-from cgckit.cli import ablate, crossval, evaluate, info, phantom, predict, presets, prior, priors, refine
+from cgckit.cli import ablate, crossval, evaluate, info, phantom, predict, presets, prior, priors, refine, report
 from cgckit.cli.log import show_log
 from cgckit.errors import CgckitError
 
@@ -31,6 +31,7 @@ for command in (
     refine.refine,
     prior.prior,
     predict.predict,
+    report.report,
     evaluate.evaluate,
     crossval.crossval,
     ablate.ablate,

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+
+def standard_output() -> Console:
+    """Where results go; what is not read in a terminal has no width to fit in."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=140)
 
 
 def show_table(rows: Sequence[Mapping[str, str]], title: str) -> None:
@@ -18,7 +25,7 @@ def show_table(rows: Sequence[Mapping[str, str]], title: str) -> None:
     for row in rows:
         # As it stands: a cell's brackets, as in a unit, are not markup.
         table.add_row(*map(Text, row.values()))
-    Console().print(table)
+    standard_output().print(table)
 
 
 def _is_number(text: str) -> bool:

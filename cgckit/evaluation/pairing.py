@@ -122,8 +122,7 @@ def _of_results(results: Derivatives) -> list[Predicted]:
     """The maps in an output folder of `refine`, `prior` or `predict`, named through its participants.tsv."""
     found = []
     for label, source in results.subjects().items():
-        anat = results.refined_mask(label).parent
-        priors = sorted(anat.glob("*_space-orig_seg-*_label-L_probseg.nii.gz"))
+        priors = results.prior_probabilities(label)
         maps = {PRIOR: priors[0]} if len(priors) == 1 else {f"{PRIOR} {_seg_entity(file)}": file for file in priors}
         if results.refined_mask(label).exists():
             maps[REFINED] = results.refined_mask(label)

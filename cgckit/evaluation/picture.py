@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from cgckit.errors import UsageError
+from cgckit.derivatives import image_of
 from cgckit.evaluation.compare import read_reference
 from cgckit.evaluation.result import EvaluationResult
 from cgckit.images.volume import Volume
@@ -24,27 +22,16 @@ def draw_evaluation(result: EvaluationResult, path: str | Path, labels: Sequence
         labels: as in `evaluate`.
 
     Raises:
-        UsageError: if the masks have no sidecar that names their image, as masks from elsewhere.
-        BadInputError: if an image is gone or the file cannot be written.
+        BadInputError: if the masks have no sidecar that names their image, as masks from elsewhere; if an image is
+            gone or the file cannot be written.
     """
     rows = []
     for subject, scored in groupby(result.rows, key=lambda row: row.subject):
         found = list(scored)
-        image = Volume.load(_source_image(found[0].prediction))
+        image = Volume.load(image_of(found[0].prediction))
         masks = {row.map: Volume.load(row.prediction, allow_constant=True).array >= 0.5 for row in found}
         masks["reference"] = read_reference(found[0].reference, labels)[0]
         notes = {row.map: f"{row.scores.dice:.2f}" for row in found}
         rows.append(PictureRow(subject, image, masks, notes))
     means = ", ".join(f"{name} {result.summary(name).mean['dice']:.3f}" for name in result.maps)
     draw_picture(rows, path, title=f"Dice with the reference, mean: {means}")
-
-
-def _source_image(mask: Path) -> Path:
-    """The image that a map was computed from, as its sidecar says."""
-    sidecar = mask.with_name(re.sub(r"\.nii(\.gz)?$", "", mask.name) + ".json")
-    try:
-        return Path(json.loads(sidecar.read_text(encoding="utf-8"))["Sources"][0])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UsageError(
-            f"--picture: {mask} has no sidecar that names its image; only results of cgckit can be drawn"
-        ) from error

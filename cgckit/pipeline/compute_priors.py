@@ -60,7 +60,14 @@ def compute_priors(
         for subject in cohort:
             bars.update(task, note=subject.label)
             report = workspace.once("priors", subject.label, partial(compute, subject))
-            rows.append({"participant_id": f"sub-{subject.label}", "source": subject.source, **report})
+            rows.append(
+                {
+                    "participant_id": f"sub-{subject.label}",
+                    "source": subject.source,
+                    **report,
+                    "remarks": "; ".join(report["remarks"]),
+                }
+            )
             bars.advance(task)
         workspace.out.write_table("summary.tsv", rows)
     name = prior_name(source)

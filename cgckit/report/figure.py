@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,14 +14,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from cgckit.atomic import atomic_write
 from cgckit.errors import BadInputError
 from cgckit.images.volume import Volume
+from cgckit.report.view import COLOURS, AxialView, Mask
 
-Mask = npt.NDArray[np.bool_]
-
-# Told apart by people who do not see red and green alike, and bright enough on grey.
-_COLOURS = ("#ffb000", "#26c6ff", "#ff4f9a", "#7ee081", "#c59bff")
 _PANEL_INCHES = 2.0
 _HEADING_INCHES = 0.55
-_MARGIN_VOXELS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,60 +98,19 @@ def make_figure(rows: Sequence[PictureRow], title: str = "") -> Figure:
 
 
 def _draw_row(axes: Sequence[Axes], row: PictureRow, columns: Sequence[str]) -> None:
-    image, masks = _slice(row)
-    low, high = np.percentile(image[image != 0], (1, 99.7)) if image.any() else (0.0, 1.0)
-    aspect = _aspect(row.image)
+    view = AxialView(row.image)
+    level = _level(row, view)
     for axis, name in zip(axes, ["", *columns], strict=True):
-        axis.set_axis_off()
-        axis.set_facecolor("black")
-        axis.imshow(image.T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=aspect)
+        view.show(axis, level)
         note = row.notes.get(name, "")
         axis.set_title(f"{name} {note}".strip() if name else row.subject, color="white", fontsize=8, pad=3)
-        if name in masks:
-            colour = _COLOURS[columns.index(name) % len(_COLOURS)]
-            _overlay(axis, masks[name], colour, aspect)
-    for side, text in ((0.02, "L"), (0.98, "R")):
-        axes[0].text(side, 0.5, text, color="0.75", fontsize=7, ha="center", va="center", transform=axes[0].transAxes)
+        if name in row.masks:
+            view.outline(axis, row.masks[name], level, COLOURS[columns.index(name) % len(COLOURS)], veil=0.28)
+    view.mark_sides(axes[0])
 
 
-def _overlay(axis: Axes, mask: Mask, colour: str, aspect: float) -> None:
-    """A thin contour, and a veil that leaves the image readable."""
-    if not mask.any():
-        return
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    veil = np.zeros((*mask.T.shape, 4))
-    veil[mask.T] = (red, green, blue, 0.28)
-    axis.imshow(veil, origin="lower", aspect=aspect, interpolation="nearest")
-    axis.contour(mask.T.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)
-
-
-def _slice(row: PictureRow) -> tuple[npt.NDArray[np.float32], dict[str, Mask]]:
-    """The chosen axial slice of image and masks, axes to the right and to the front, cut to the head."""
-    image = _canonical(row.image.array, row.image)
-    masks = {}
-    for name, mask in row.masks.items():
-        if mask.shape != row.image.grid.shape:
-            raise ValueError(f"{row.subject}: mask {name} is not on the grid of {row.image.path}")
-        masks[name] = _canonical(mask, row.image)
-    areas = [mask.sum(axis=(0, 1)) for mask in masks.values() if mask.any()]
-    level = int(areas[-1].argmax()) if areas else image.shape[2] // 2
-    # One frame for the whole head, so that rows are of one scale whatever slice they show.
-    head = (image != image.flat[0]).any(axis=2)
-    frame = []
-    for axis in (0, 1):
-        there = np.flatnonzero(head.any(axis=1 - axis))
-        first, last = (there[0], there[-1]) if there.size else (0, image.shape[axis] - 1)
-        frame.append(slice(max(0, int(first) - _MARGIN_VOXELS), int(last) + _MARGIN_VOXELS + 1))
-    cut = (frame[0], frame[1], level)
-    return image[cut], {name: mask[cut] for name, mask in masks.items()}
-
-
-def _canonical(array: npt.NDArray[Any], volume: Volume) -> npt.NDArray[Any]:
-    """Permute and flip to axes closest to right, front, top."""
-    turned: npt.NDArray[Any] = nib.apply_orientation(array, nib.io_orientation(volume.grid.affine))
-    return turned
-
-
-def _aspect(volume: Volume) -> float:
-    spacing = volume.grid.canonical().spacing
-    return spacing[1] / spacing[0]
+def _level(row: PictureRow, view: AxialView) -> int:
+    """The slice where the last mask that is not empty is largest; the middle one if all are."""
+    areas = [view.areas(mask) for mask in row.masks.values()]
+    found = [area for area in areas if area.any()]
+    return int(found[-1].argmax()) if found else view.depth // 2

@@ -12,7 +12,8 @@ import pytest
 import cgckit as package
 from cgckit.cgc.presets import PRESETS, Settings
 
-COMMANDS = ["refine", "prior", "predict", "evaluate", "crossval", "ablate", "phantom", "presets", "info", "priors"]
+COMMANDS = ["refine", "prior", "predict", "report", "evaluate", "crossval", "ablate", "phantom"]
+COMMANDS += ["presets", "info", "priors"]
 HEAVY = ["torch", "numpy", "monai", "nibabel", "scipy", "sklearn", "nilearn", "matplotlib"]
 
 

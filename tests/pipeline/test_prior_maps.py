@@ -93,6 +93,13 @@ def test_a_prior_that_learned_from_another_cohort_learns_anew(cohort: Cohort, tm
     assert (fewer.seen, fewer.asked) == (["case1"], 1)
 
 
+def test_maps_of_another_grid_are_others(cohort: Cohort, tmp_path: Path) -> None:
+    for spacing in (4.0, 5.0):
+        case = prepare(cohort[0], cohort.modalities, spacing)
+        found = PriorMaps(Learned(), cohort, tmp_path, spacing)(cohort[0], case).probability
+        assert found.shape == case.brain.shape
+
+
 def test_a_damaged_map_is_computed_again(cohort: Cohort, tmp_path: Path) -> None:
     expected = maps_of(Learned(), cohort, tmp_path)
     for path in tmp_path.glob("case*"):

@@ -165,6 +165,9 @@ def test_an_interrupted_run_goes_on_to_the_same_masks(
         patch.setattr(owner, name, die_at_last)
         with pytest.raises(KilledError):
             run(scans, tmp_path / "out")
+    if stage != "priors":
+        with pytest.raises(UsageError, match="--overwrite"):  # what was trained is worth keeping
+            run(scans, tmp_path / "out", seed=1)
     prior = BrightFlair()
     result = run(scans, tmp_path / "out", prior=prior)
     assert masks(result) == masks(expected)
@@ -195,7 +198,11 @@ def test_another_run_in_the_folder_is_refused_unless_overwritten(
     raw.write_bytes(b"the user's own")
     run(fewer, out, overwrite=True, settings={**QUICK, "steps": 1})
     assert not Derivatives(out).refined_mask("case2").exists()
+    assert {path.stem for path in (out / "work" / "run" / "refined").iterdir()} == {"case1"}
     assert raw.read_bytes() == b"the user's own", "only what a run wrote may be removed"
+    with pytest.raises(DegeneratePriorError):
+        run(fewer, out, overwrite=True, prior=Nothing())
+    assert not (out / "model").exists(), "a model beside the prior maps of another run"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 from cgckit.errors import BadInputError
 from cgckit.images.volume import Volume
-from cgckit.report.figure import _COLOURS, PictureRow, _slice, draw_picture, make_figure
+from cgckit.report.figure import PictureRow, draw_picture, make_figure
+from cgckit.report.view import COLOURS, AxialView, spread_levels
 
 SHAPE = (30, 36, 20)
 
@@ -49,11 +50,12 @@ def shown_where(picture: np.ndarray, colour: str) -> np.ndarray:
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SLA"])
 def test_right_and_front_are_the_same_whatever_the_file(tmp_path: Path, axes: str) -> None:
     image, mask = head()
-    masks = {"refined": turned(tmp_path, mask, axes)}
-    shown, cut = _slice(PictureRow("a", volume(tmp_path, image, axes), masks))
-    expected, expected_cut = _slice(PictureRow("a", volume(tmp_path, image), {"refined": mask}))
-    np.testing.assert_array_equal(shown, expected)
-    np.testing.assert_array_equal(cut["refined"], expected_cut["refined"])
+    view, plain = AxialView(volume(tmp_path, image, axes)), AxialView(volume(tmp_path, image))
+    shown = view.slice(13)
+    np.testing.assert_array_equal(shown, plain.slice(13))
+    np.testing.assert_array_equal(view.slice_of(turned(tmp_path, mask, axes), 13), plain.slice_of(mask, 13))
+    assert plain.slice_of(mask, 13).sum() == 16
+    np.testing.assert_array_equal(view.areas(turned(tmp_path, mask, axes)), plain.areas(mask))
     bright = np.argwhere(shown == 200).mean(axis=0)
     assert (bright > np.argwhere(shown > 0).mean(axis=0)).all()  # right, front
 
@@ -70,13 +72,21 @@ def test_slice_is_where_the_last_mask_that_is_not_empty_is_largest(tmp_path: Pat
         ({"prior": other, "reference": nothing}, 5),
         ({"prior": nothing}, SHAPE[2] // 2),
     ):
-        shown, _ = _slice(PictureRow("a", scan, masks))
-        assert shown.max() == 200 + level
+        drawn = make_figure([PictureRow("a", scan, masks)]).axes[0].images[0].get_array()
+        assert drawn.max() == 200 + level
+
+
+def test_several_slices_share_a_mask_evenly() -> None:
+    areas = [0, 0, 4, 4, 4, 0, 4, 0]
+    assert spread_levels(areas, 4) == [2, 3, 4, 6]
+    assert spread_levels(areas, 2) == [2, 4]
+    assert spread_levels([0, 0, 7, 0], 3) == [2], "a slice is shown once"
+    assert spread_levels([0] * 9, 3) == [1, 4, 7], "without a mask, the whole depth"
 
 
 def test_head_fills_the_panel(tmp_path: Path) -> None:
-    image, mask = head()
-    shown, _ = _slice(PictureRow("a", volume(tmp_path, image), {"refined": mask}))
+    image, _ = head()
+    shown = AxialView(volume(tmp_path, image)).slice(13)
     assert shown.shape[0] < SHAPE[0]
     assert (shown > 0).sum() == (image[:, :, 13] > 0).sum()
 
@@ -87,14 +97,14 @@ def test_each_mask_is_drawn_in_its_own_column_at_the_right_front(tmp_path: Path)
     draw_picture([row, row], tmp_path / "p.png", title="two rows")
     picture = matplotlib.image.imread(tmp_path / "p.png")
     height, width = picture.shape[:2]
-    for column, colour in enumerate(_COLOURS[:2], start=1):
+    for column, colour in enumerate(COLOURS[:2], start=1):
         place = shown_where(picture, colour)
         assert len(place) > 20
         third = (place[:, 1] / width * 3).astype(int)
         assert set(third) == {column}
         # To the right in its panel.
         assert (place[:, 1] / width * 3 - column).mean() > 0.5
-    rows = shown_where(picture, _COLOURS[0])[:, 0] / height
+    rows = shown_where(picture, COLOURS[0])[:, 0] / height
     assert rows.min() < 0.5 < rows.max()
     assert np.median(rows[rows < 0.5]) < 0.3  # to the front, at the top
 
@@ -118,7 +128,7 @@ def test_rows_may_lack_a_mask(tmp_path: Path) -> None:
     rows = [PictureRow("a", scan, {"prior": mask, "refined": mask}), PictureRow("b", scan, {"prior": mask})]
     draw_picture(rows, tmp_path / "new" / "p.png")
     picture = matplotlib.image.imread(tmp_path / "new" / "p.png")
-    assert (shown_where(picture, _COLOURS[1])[:, 0] < picture.shape[0] / 2).all()
+    assert (shown_where(picture, COLOURS[1])[:, 0] < picture.shape[0] / 2).all()
 
 
 def test_voxels_that_are_no_cubes_are_not_squeezed(tmp_path: Path) -> None:
@@ -127,7 +137,7 @@ def test_voxels_that_are_no_cubes_are_not_squeezed(tmp_path: Path) -> None:
     for spacing in ((1.0, 1.0, 1.0), (1.0, 2.0, 1.0)):
         row = PictureRow("a", volume(tmp_path, image, spacing=spacing), {"refined": mask})
         draw_picture([row], tmp_path / "p.png")
-        place = shown_where(matplotlib.image.imread(tmp_path / "p.png"), _COLOURS[0])
+        place = shown_where(matplotlib.image.imread(tmp_path / "p.png"), COLOURS[0])
         down, across = np.ptp(place, axis=0)
         extents.append(down / across)
     assert extents[1] == pytest.approx(2 * extents[0], rel=0.25)  # a pixel more or less

@@ -1,0 +1,113 @@
+"""How an image is looked at: axial slices, as seen from above, cut to the head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+
+from cgckit.images.volume import Volume
+
+Mask = npt.NDArray[np.bool_]
+
+COLOURS = ("#ffb000", "#26c6ff", "#ff4f9a", "#7ee081", "#c59bff")
+"""Of masks: told apart by people who do not see red and green alike, and bright enough on grey."""
+
+_MARGIN_VOXELS = 4
+
+
+class AxialView:
+    """An image in axial slices: front at the top, the subject's left at the left, whatever the file's orientation.
+
+    Args:
+        image: what is looked at.
+
+    Attributes:
+        depth: number of slices.
+    """
+
+    def __init__(self, image: Volume) -> None:
+        self._volume = image
+        self._array = self._canonical(image.array)
+        self.depth = self._array.shape[2]
+        spacing = image.grid.canonical().spacing
+        self._aspect = spacing[1] / spacing[0]
+        # One frame and one grey scale for the whole head, whatever slices are shown.
+        head = (self._array != self._array.flat[0]).any(axis=2)
+        self._rows, self._columns = _extent(head, 0), _extent(head, 1)
+
+    def slice(self, level: int) -> npt.NDArray[np.float32]:
+        """The image in slice `level`, [right, front], cut to the head."""
+        cut: npt.NDArray[np.float32] = self._array[self._rows, self._columns, level]
+        return cut
+
+    def areas(self, mask: Mask) -> npt.NDArray[np.int_]:
+        """Voxels of a mask in each slice.
+
+        Raises:
+            ValueError: the mask is not on the image's grid.
+        """
+        areas: npt.NDArray[np.int_] = self._canonical(mask).sum(axis=(0, 1))
+        return areas
+
+    def slice_of(self, mask: Mask, level: int) -> Mask:
+        """A mask [H, W, L] on the image's grid as `slice` shows the image."""
+        cut: Mask = self._canonical(mask)[self._rows, self._columns, level]
+        return cut
+
+    def show(self, axis: Axes, level: int) -> None:
+        """Draw a slice in grey on black."""
+        image = self.slice(level)
+        low, high = np.percentile(image[image != 0], (1, 99.7)) if image.any() else (0.0, 1.0)
+        axis.set_axis_off()
+        axis.set_facecolor("black")
+        axis.imshow(image.T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=self._aspect)
+
+    def outline(self, axis: Axes, mask: Mask, level: int, colour: str, width: float = 0.9, veil: float = 0.0) -> None:
+        """Draw the contour of a mask in a slice, and a veil of that opacity, which leaves the image readable."""
+        cut = self.slice_of(mask, level)
+        if not cut.any():
+            return
+        if veil:
+            red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+            cover = np.zeros((*cut.T.shape, 4))
+            cover[cut.T] = (red, green, blue, veil)
+            axis.imshow(cover, origin="lower", aspect=self._aspect, interpolation="nearest")
+        axis.contour(cut.T.astype(float), levels=[0.5], colors=[colour], linewidths=width)
+
+    def mark_sides(self, axis: Axes) -> None:
+        """Write L and R at the sides of a panel."""
+        for side, text in ((0.02, "L"), (0.98, "R")):
+            axis.text(side, 0.5, text, color="0.75", fontsize=7, ha="center", va="center", transform=axis.transAxes)
+
+    def _canonical(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Permute and flip to axes closest to right, front, top."""
+        if array.shape != self._volume.grid.shape:
+            raise ValueError(f"an array of shape {array.shape} is not on the grid of {self._volume.path}")
+        turned: npt.NDArray[Any] = nib.apply_orientation(array, nib.io_orientation(self._volume.grid.affine))
+        return turned
+
+
+def spread_levels(areas: Sequence[int] | npt.NDArray[np.int_], count: int) -> list[int]:
+    """Choose `count` slices that share the voxels of a mask evenly, or the depth if it has none; ascending, distinct.
+
+    Args:
+        areas: voxels in each slice.
+        count: how many to choose; fewer are if the mask lies in fewer.
+    """
+    weight = np.asarray(areas, dtype=np.float64)
+    if not weight.any():
+        weight = np.ones_like(weight)
+    shares = (np.arange(count) + 0.5) / count
+    chosen = np.searchsorted(np.cumsum(weight) / weight.sum(), shares)
+    return sorted({int(level) for level in chosen})
+
+
+def _extent(head: Mask, axis: int) -> slice:
+    there = np.flatnonzero(head.any(axis=1 - axis))
+    first, last = (there[0], there[-1]) if there.size else (0, head.shape[axis] - 1)
+    return slice(max(0, int(first) - _MARGIN_VOXELS), int(last) + _MARGIN_VOXELS + 1)

@@ -74,14 +74,14 @@ class Cohort(Sequence[Subject]):
     @classmethod
     def find(
         cls,
-        inputs: Sequence[str | Path],
+        inputs: str | Path | Sequence[str | Path],
         modalities: Sequence[str] | None = None,
         allow_missing: bool = False,
     ) -> Cohort:
         """Find subjects and modalities; no image is read.
 
         Args:
-            inputs: any of
+            inputs: one or more of
                 - NIfTI files: the modality is read from the name, files with the same rest of the name are
                   one subject (files without a rest, as `flair.nii.gz`, belong to their folder). If no name
                   holds a modality, each file is a subject with one channel, `image`.
@@ -100,7 +100,7 @@ class Cohort(Sequence[Subject]):
         """
         found: list[Found] = []
         files: list[Path] = []
-        for path in map(Path, inputs):
+        for path in map(Path, [inputs] if isinstance(inputs, str | Path) else inputs):
             if not path.exists():
                 raise BadInputError(f"{path}: no such file or folder")
             if path.is_dir():

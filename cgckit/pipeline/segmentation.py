@@ -37,11 +37,7 @@ def find_cohort(
     inputs: Cohort | str | Path | Sequence[str | Path], modalities: Sequence[str] | None, allow_missing: bool
 ) -> Cohort:
     """Take a cohort as it is, and find one in anything else; either way its headers are checked."""
-    if isinstance(inputs, Cohort):
-        cohort = inputs
-    else:
-        paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-        cohort = Cohort.find(paths, modalities, allow_missing)
+    cohort = inputs if isinstance(inputs, Cohort) else Cohort.find(inputs, modalities, allow_missing)
     check_headers(cohort)
     return cohort
 

@@ -34,6 +34,11 @@ def test_a_folder_with_plain_names_in_a_folder_for_each_subject(tmp_path):
     assert cohort[1].files["t1ce"] == tmp_path / "P_2" / "t1ce.nii.gz"
 
 
+def test_one_folder_may_be_given_by_itself(tmp_path):
+    make(tmp_path, "P_1/flair.nii.gz")
+    assert found(Cohort.find(str(tmp_path))) == found(Cohort.find(tmp_path)) == {"P_1": {"flair": "flair.nii.gz"}}
+
+
 @pytest.mark.parametrize(
     ("stem", "endings"),
     [

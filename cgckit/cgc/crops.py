@@ -20,21 +20,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cgckit.atomic import atomic_write
+from cgckit.cgc.margin import trusted
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 from cgckit.nets.loop import step_seed
 
+_KEYS = ("image", "prior", "brain", "trusted")
 _CENTRES = 20_000
 """Voxels of each kind that are kept as possible crop centres: enough to be a fair sample of any lesion."""
 
 
 class Crops(NamedTuple):
-    """A batch: `image` [B, C, h, w, l] float32, `prior` [B, h, w, l] float32, `brain` [B, h, w, l] bool."""
+    """A batch: `image` [B, C, h, w, l] float32, `prior` [B, h, w, l] float32, `trusted` [B, h, w, l] bool."""
 
     image: Tensor
     prior: Tensor
-    brain: Tensor
+    trusted: Tensor
 
 
 def write_case(path: Path, case: Case, target: Tensor, settings: Settings) -> None:
@@ -48,10 +50,15 @@ def write_case(path: Path, case: Case, target: Tensor, settings: Settings) -> No
     """
     coarse = resample_case(case, settings.spacing)
     averaged = transfer(target, case, coarse) * coarse.brain
-    write_example(path, coarse.image, averaged, coarse.brain, settings.crop)
+    kept = trusted(
+        averaged, coarse.brain, coarse.spacing, inner=settings.untrusted_inner, outer=settings.untrusted_outer
+    )
+    write_example(path, coarse.image, averaged, coarse.brain, kept, settings.crop)
 
 
-def write_example(path: Path, image: Tensor, prior: Tensor, brain: Tensor, minimum: tuple[int, int, int]) -> None:
+def write_example(
+    path: Path, image: Tensor, prior: Tensor, brain: Tensor, trusted: Tensor, minimum: tuple[int, int, int]
+) -> None:
     """Write one subject for training, padded with zeros to at least `minimum` voxels.
 
     A cohort of thousands does not fit memory; crops are read from memory-mapped files instead. Images are kept in
@@ -62,15 +69,17 @@ def write_example(path: Path, image: Tensor, prior: Tensor, brain: Tensor, minim
         image: [C, H, W, L] on the network's working grid.
         prior: [H, W, L] probability.
         brain: [H, W, L] bool.
+        trusted: [H, W, L] bool, the voxels of the brain that are trained on.
         minimum: the crop that must fit.
     """
     padding: list[int] = []
     for size, least in zip(reversed(brain.shape), reversed(minimum), strict=True):
         missing = max(0, least - size)
         padding += [missing // 2, missing - missing // 2]
-    image, prior, brain = (F.pad(x, padding) for x in (image, prior, brain))
+    image, prior, brain, trusted = (F.pad(x, padding) for x in (image, prior, brain, trusted))
     generator = np.random.default_rng(0)
-    tensors = {"image": image.half(), "prior": prior.half(), "brain": brain.to(torch.uint8)}
+    tensors = {"image": image.half(), "prior": prior.half()}
+    tensors |= {"brain": brain.to(torch.uint8), "trusted": trusted.to(torch.uint8)}
     for name, where in {"lesion": prior >= 0.5, "inside": brain}.items():
         voxels = where.flatten().nonzero().flatten().numpy()
         if len(voxels) > _CENTRES:
@@ -99,8 +108,8 @@ class CropSampler:
         """Return batch `index`."""
         state = np.random.RandomState(step_seed(self.seed, index) % 2**32)
         drawn = [self._crop(self._subject(index * self.batch + b), state) for b in range(self.batch)]
-        image, prior, brain = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-        return Crops(image, prior, brain)
+        image, prior, kept = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+        return Crops(image, prior, kept)
 
     def _subject(self, turn: int) -> Path:
         round_, position = divmod(turn, len(self.paths))
@@ -126,13 +135,14 @@ class CropSampler:
                 "image": file.get_slice("image")[:, h, w, d].float(),
                 "prior": file.get_slice("prior")[h, w, d].float()[None],
                 "brain": brain[h, w, d].bool()[None],
+                "trusted": file.get_slice("trusted")[h, w, d].bool()[None],
             }
         if self.augment:
             data = augmentation(data["image"].shape[0]).set_random_state(state=state)(data)
         # Plain tensors: MONAI's, which carry meta-data, slow every operation of the network down.
-        image, prior, inside = (convert_to_tensor(data[name], track_meta=False) for name in ("image", "prior", "brain"))
+        image, prior, inside, kept = (convert_to_tensor(data[name], track_meta=False) for name in _KEYS)
         # Noise and shifts must not paint the background, which is zero at inference too.
-        return image * inside, prior[0], inside[0]
+        return image * inside, prior[0], kept[0]
 
 
 def augmentation(channels: int) -> Compose:
@@ -140,7 +150,7 @@ def augmentation(channels: int) -> Compose:
     several = channels > 1
     return Compose(
         [
-            RandFlipd(keys=("image", "prior", "brain"), prob=0.5, spatial_axis=0),
+            RandFlipd(keys=_KEYS, prob=0.5, spatial_axis=0),
             RandScaleIntensityd(keys="image", factors=0.15, prob=0.5, channel_wise=several),
             RandShiftIntensityd(keys="image", offsets=0.2, prob=0.5, channel_wise=several),
             RandGaussianNoised(keys="image", prob=0.5, std=0.15),

@@ -6,29 +6,28 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 
+from cgckit.cgc.margin import spatial_evidence
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 
-_CERTAINTY = 0.98
-"""Where a prior's probability is cut before it becomes log-odds: its certainty must not outvote any evidence."""
-
 
 def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
     """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
 
-    The network works on its own, coarser grid; its log-odds are interpolated to the case's.
-    With a `prior` [H, W, L], the result's log-odds are the mean of the network's and the prior's, weighted by the
-    setting `prior_weight`: the network has seen all modalities and the whole cohort, the prior this image at full
-    resolution, and where they disagree the more certain one decides.
+    The network works on its own grid; its log-odds are interpolated to the case's. With a `prior` [H, W, L] they are
+    added to what the prior says of each place (`cgckit.cgc.margin.spatial_evidence`): the network, which has seen all
+    modalities and the whole cohort, decides where the edge of a lesion lies; to add a lesion far from the prior's, or
+    to empty its interior, it must be the more certain one.
     """
     coarse = resample_case(case, model.settings.spacing)
     logits = infer(model, coarse.image)
     if coarse is not case:
         logits = transfer(logits, coarse, case)
-    if prior is not None:
-        logits = torch.lerp(logits, prior.clamp(1 - _CERTAINTY, _CERTAINTY).logit(), model.settings.prior_weight)
+    if prior is not None and model.settings.prior_weight > 0:
+        weight, reach = model.settings.prior_weight, model.settings.prior_reach
+        logits = logits + spatial_evidence(prior, case.spacing, weight=weight, reach=reach)
     return logits.sigmoid() * case.brain
 
 

@@ -17,9 +17,10 @@ from cgckit.contrast import count_positives, patch_contrastive_loss
 class Objective:
     """`L = L_bce + weight_coarse * L_bce^cg + weight_fine * L_cl^fg`.
 
-    `L_bce` compares the segmentation with the prior `P` inside the brain; `L_bce^cg` the coarse head with `P`
-    averaged onto the encoder's grid; `L_cl^fg` is the patchwise supervised contrast of the projected content.
-    The patches' classes come from the averaged `P`, not from the coarse head, which is only supervised.
+    `L_bce` compares the segmentation with the prior `P` on the trusted voxels (`cgckit.cgc.margin`); `L_bce^cg` the
+    coarse head with `P` averaged over the trusted voxels of each cell of the encoder's grid; `L_cl^fg` is the patchwise
+    supervised contrast of the projected content. The patches' classes come from the averaged `P`, not from the coarse
+    head, which is only supervised; cells that are neither lesion nor mostly trusted leave the contrast.
     Eq. 8 writes the third term `L_bce^fg`; Eq. 6, which defines it, is the contrastive loss.
     """
 
@@ -31,27 +32,33 @@ class Objective:
     scope: str = "image"
     implementation: str = "auto"
 
-    def __call__(self, output: CGCOutput, prior: Tensor, brain: Tensor) -> dict[str, Tensor]:
-        """Compare the network's `output` with `prior` [B, H, W, L] inside `brain` [B, H, W, L].
+    def __call__(self, output: CGCOutput, prior: Tensor, trusted: Tensor) -> dict[str, Tensor]:
+        """Compare the network's `output` with `prior` [B, H, W, L] on the `trusted` voxels [B, H, W, L].
 
         Returns:
-            The total "loss" and each term, weighted terms unweighted; "lesion_mean", the mean output inside the
-            brain; "positives", the mean number of positive patches n a crop; "fine_share", the share of crops with
-            n >= 2, where the fine-grained path is at work. Switched-off paths give no entry.
+            The total "loss" and each term, weighted terms unweighted; "lesion_mean", the mean output on the
+            trusted voxels; "positives", the mean number of positive patches n a crop; "fine_share", the share of
+            crops with n >= 2, where the fine-grained path is at work. Switched-off paths give no entry.
         """
-        inside = brain.to(prior.dtype)
-        volume = inside.sum().clamp(min=1)
+        weight = trusted.to(prior.dtype)
+        volume = weight.sum().clamp(min=1)
         logits = output.lesion.squeeze(1)
         voxelwise = F.binary_cross_entropy_with_logits(logits, prior, reduction="none")
-        terms = {"segmentation": (voxelwise * inside).sum() / volume}
+        terms = {"segmentation": (voxelwise * weight).sum() / volume}
         total = terms["segmentation"]
-        prior_coarse = F.avg_pool3d(prior.unsqueeze(1), DOWN_SAMPLING)
+        share = F.avg_pool3d(weight, DOWN_SAMPLING)  # [B, H/8, W/8, L/8], trusted part of each cell
         if self.weight_coarse > 0:
-            terms["coarse"] = F.binary_cross_entropy_with_logits(output.coarse, prior_coarse)
+            mean = F.avg_pool3d(prior * weight, DOWN_SAMPLING) / share.clamp(min=1 / DOWN_SAMPLING**3)
+            cellwise = F.binary_cross_entropy_with_logits(output.coarse.squeeze(1), mean, reduction="none")
+            terms["coarse"] = (cellwise * share).sum() * DOWN_SAMPLING**3 / volume
             total = total + self.weight_coarse * terms["coarse"]
         if self.weight_fine > 0:
-            patches: dict[str, Any] = {"patch_size": self.patch_size, "threshold": self.patch_threshold}
-            labels = prior_coarse.squeeze(1)
+            labels = F.avg_pool3d(prior, DOWN_SAMPLING)
+            patches: dict[str, Any] = {
+                "patch_size": self.patch_size,
+                "threshold": self.patch_threshold,
+                "mask": (share >= 0.5) | (labels >= self.patch_threshold),
+            }
             terms["fine"] = patch_contrastive_loss(
                 output.embedding,
                 labels,
@@ -65,5 +72,5 @@ class Objective:
             terms["positives"] = positives.float().mean()
             terms["fine_share"] = (positives >= 2).float().mean()
         with torch.no_grad():
-            terms["lesion_mean"] = (logits.sigmoid() * inside).sum() / volume
+            terms["lesion_mean"] = (logits.sigmoid() * weight).sum() / volume
         return {"loss": total, **terms}

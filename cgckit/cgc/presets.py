@@ -46,15 +46,18 @@ class Settings:
     patch_threshold: float = _setting(0.1, "mean prior probability from which a patch is positive")
     temperature: float = _setting(0.2, "temperature of the patchwise contrast")
     scope: Literal["image", "batch"] = _setting("image", "whose patches are contrasted: one crop's or the batch's")
-    lesion_share: float = _setting(0.7, "share of crops that are centred on a voxel of the prior's lesion")
+    untrusted_inner: float = _setting(1.0, "lesion voxels this near the prior's edge are not trained on [mm]")
+    untrusted_outer: float = _setting(5.0, "other voxels this near the prior's edge are not trained on [mm]")
+    lesion_share: float = _setting(0.5, "share of crops that are centred on a voxel of the prior's lesion")
     augment: bool = _setting(True, "mirror, rescale and add noise to the crops")
     precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "auto: bfloat16 where CUDA has it")
     overlap: float = _setting(0.25, "overlap of neighbouring windows at inference")
-    prior_weight: float = _setting(0.5, "weight of the prior's own log-odds in the refined map; 0: the network alone")
+    prior_weight: float = _setting(3.0, "log-odds that the prior adds far from its edge; 0: the network alone")
+    prior_reach: float = _setting(20.0, "distance from its edge at which the prior adds them in full [mm]")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
 
     def __post_init__(self) -> None:
-        positive = ("spacing", "batch", "learning_rate", "projection", "temperature")
+        positive = ("spacing", "batch", "learning_rate", "projection", "temperature", "prior_reach")
         problems = [f"{name} must be a number above 0" for name in positive if not 0 < getattr(self, name) < math.inf]
         if any(size < 16 or size % 8 for size in self.crop):
             problems.append(f"crop must be multiples of 8 from 16 on, got {self.crop}")
@@ -66,9 +69,10 @@ class Settings:
             problems.append(f"widths must be positive, got {self.widths}")
         if self.steps < 0 or self.epochs < 0 or self.steps + self.epochs == 0:
             problems.append("one of steps and epochs must be above 0")
-        if not all(0 <= weight < math.inf for weight in (self.weight_coarse, self.weight_fine)):
-            problems.append("weights must not be negative")
-        for name in ("patch_threshold", "lesion_share", "prior_weight"):
+        for name in ("weight_coarse", "weight_fine", "prior_weight", "untrusted_inner", "untrusted_outer"):
+            if not 0 <= getattr(self, name) < math.inf:
+                problems.append(f"{name} must not be negative")
+        for name in ("patch_threshold", "lesion_share"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} must lie in [0, 1]")
         if not 0 <= self.overlap < 1:
@@ -149,6 +153,8 @@ PRESETS: dict[str, Settings] = {
         widths=(32, 64, 128, 256),
         projection=128,
         patch_size=(6, 6, 4),
+        untrusted_inner=0.0,
+        untrusted_outer=0.0,
         prior_weight=0.0,
     ),
 }

@@ -67,10 +67,10 @@ def train_network(
     bfloat16 = device.type == "cuda" and settings.precision != "float32" and torch.cuda.is_bf16_supported()
 
     def step(model: nn.Module, index: int) -> dict[str, Tensor]:
-        image, prior, brain = (tensor.to(device, non_blocking=True) for tensor in sample(index))
+        image, prior, trusted = (tensor.to(device, non_blocking=True) for tensor in sample(index))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             output = model(image.contiguous(memory_format=torch.channels_last_3d))
-        return objective(CGCOutput(*(tensor.float() for tensor in output)), prior, brain)
+        return objective(CGCOutput(*(tensor.float() for tensor in output)), prior, trusted)
 
     def report(index: int, scalars: dict[str, float]) -> None:
         if on_step is not None:

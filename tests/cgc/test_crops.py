@@ -30,7 +30,7 @@ def examples(tmp_path: Path) -> list[Path]:
         prior[4:8, 4:8, 4:8] = 1.0
         image = torch.full((2, 24, 28, 20), float(number)) * brain
         paths.append(tmp_path / f"{number}.safetensors")
-        write_example(paths[-1], image, prior, brain, CROP)
+        write_example(paths[-1], image, prior, brain, brain, CROP)
     return paths
 
 
@@ -40,10 +40,10 @@ def sampler(examples: list[Path], **changes: object) -> CropSampler:
 
 
 def test_a_batch_has_the_promised_shapes(examples: list[Path]) -> None:
-    image, prior, brain = sampler(examples, augment=True)(0)
+    image, prior, trusted = sampler(examples, augment=True)(0)
     assert image.shape == (2, 2, *CROP)
-    assert prior.shape == brain.shape == (2, *CROP)
-    assert (image.dtype, prior.dtype, brain.dtype) == (torch.float32, torch.float32, torch.bool)
+    assert prior.shape == trusted.shape == (2, *CROP)
+    assert (image.dtype, prior.dtype, trusted.dtype) == (torch.float32, torch.float32, torch.bool)
 
 
 def test_batches_depend_on_seed_and_index_alone(examples: list[Path]) -> None:
@@ -88,12 +88,12 @@ def test_modalities_change_their_contrast_one_by_one(examples: list[Path]) -> No
     assert max(differences) > 0.2  # noise alone, in half of the crops, stays below: its deviation is at most 0.15
 
 
-def test_augmentation_moves_image_prior_and_brain_together(tmp_path: Path) -> None:
+def test_augmentation_moves_image_prior_and_trusted_voxels_together(tmp_path: Path) -> None:
     prior = (torch.rand(16, 16, 16) > 0.7).float()
     brain = torch.ones(16, 16, 16, dtype=torch.bool)
     brain[:3] = False
     path = tmp_path / "one.safetensors"
-    write_example(path, (prior * 100 * brain)[None], prior * brain, brain, CROP)
+    write_example(path, (prior * 100 * brain)[None], prior * brain, brain, brain, CROP)
     draw = CropSampler([path], CROP, 1, 0.5, True, 0)
     mirrored = 0
     for index in range(8):
@@ -126,7 +126,7 @@ def test_a_case_is_averaged_onto_the_networks_grid_inside_the_brain(tmp_path: Pa
 def test_subjects_smaller_than_a_crop_are_padded(tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     brain = torch.ones(5, 16, 30, dtype=torch.bool)
-    write_example(path, torch.ones(1, 5, 16, 30), torch.ones(5, 16, 30), brain, CROP)
+    write_example(path, torch.ones(1, 5, 16, 30), torch.ones(5, 16, 30), brain, brain, CROP)
     written = load_file(path)
     assert written["brain"].shape == (16, 16, 30)
     assert written["brain"].sum() == brain.sum()
@@ -136,7 +136,7 @@ def test_subjects_smaller_than_a_crop_are_padded(tmp_path: Path) -> None:
 def test_a_prior_without_a_confident_voxel_still_gives_crops(tmp_path: Path) -> None:
     path = tmp_path / "faint.safetensors"
     brain = torch.ones(16, 16, 16, dtype=torch.bool)
-    write_example(path, torch.ones(1, 16, 16, 16), torch.full((16, 16, 16), 0.3), brain, CROP)
+    write_example(path, torch.ones(1, 16, 16, 16), torch.full((16, 16, 16), 0.3), brain, brain, CROP)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # one at each crop would fill the log
         prior = CropSampler([path], CROP, 1, 0.7, False, 0)(0).prior

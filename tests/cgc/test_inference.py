@@ -91,11 +91,13 @@ def test_probability_lies_on_the_cases_grid_and_is_zero_outside_the_brain(spacin
 
 def test_the_prior_decides_where_the_network_is_less_certain() -> None:
     case = make_case(np.full((16, 16, 16), 0.5))  # the network's log-odds are 1
-    prior = torch.full(case.brain.shape, 0.5)
-    prior[:4], prior[4:8] = 0.1, 0.4
-    found = segment(model(FirstChannel(), spacing=1.0), case, prior) >= 0.5
-    assert not found[:4].any()
-    assert found[4:].all()
+    prior = torch.zeros(case.brain.shape)
+    prior[8:] = 1.0
+    found = segment(model(FirstChannel(), spacing=1.0, prior_weight=4.0, prior_reach=8.0), case, prior) >= 0.5
+    assert found[8:].all()
+    # The prior speaks against lesion with 4/8 for each mm: up to 2 mm from its edge the network still wins.
+    assert found[6:8].all()
+    assert not found[:6].any()
 
 
 def test_a_prior_of_no_weight_changes_nothing() -> None:

@@ -42,7 +42,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         prior[4 + 4 * index : 20 + 4 * index, 8:24, 8:24] = 1.0
         image = (3 * prior + 0.5 * torch.randn(32, 32, 32))[None]
         paths.append(folder / f"{index}.safetensors")
-        write_example(paths[-1], image, prior, torch.ones(32, 32, 32, dtype=torch.bool), SETTINGS.crop)
+        everywhere = torch.ones(32, 32, 32, dtype=torch.bool)
+        write_example(paths[-1], image, prior, everywhere, everywhere, SETTINGS.crop)
     return paths
 
 
@@ -127,7 +128,8 @@ CHANGES: dict[str, object] = {
     "lesion_share": 0.0,
     "augment": False,
 }
-ELSEWHERE = {"spacing", "overlap", "prior_weight", "mirror"}  # before and after training
+# Before and after training.
+ELSEWHERE = {"spacing", "untrusted_inner", "untrusted_outer", "overlap", "prior_weight", "prior_reach", "mirror"}
 INSTEAD = {"epochs", "precision"}  # used where steps is 0; where there is CUDA
 
 

@@ -236,7 +236,7 @@ def test_a_model_that_was_removed_is_trained_again(
 def test_a_degenerate_prior_is_left_out_of_training_and_of_the_result(
     write_cohort: WriteCohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = {**QUICK, "prior_weight": 1.0, "steps": 0, "epochs": 3}
+    settings = {**QUICK, "prior_weight": 1e3, "prior_reach": 1.0, "steps": 0, "epochs": 3}
     with caplog.at_level(logging.WARNING, logger="cgckit"):
         result = run(write_cohort(2), tmp_path / "out", prior=Nothing(empty=1), settings=settings)
     empty, found = result.subjects
@@ -244,7 +244,7 @@ def test_a_degenerate_prior_is_left_out_of_training_and_of_the_result(
     assert "case1: the prior is excluded from training" in caplog.text
     assert not found.degenerate
     assert result.training["steps"] == 3, "one subject is left, seen once an epoch"
-    # A prior of full weight is the result, but an empty one would leave nothing: there the network decides.
+    # A prior of overwhelming weight is the result, but an empty one would leave nothing: there the network decides.
     assert (found.prior_ml, found.changed_ml, found.dice_prior_refined) == (found.refined_ml, 0, 1)
     assert found.prior_ml > 0
     assert (empty.prior_ml, empty.dice_prior_refined) == (0, 0)

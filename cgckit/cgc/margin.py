@@ -1,0 +1,80 @@
+"""How far the edge of a prior's lesion is trusted: what training leaves out, and what refinement may move.
+
+A prior is most often wrong near its own edge: a threshold too high leaves the rim of a lesion out, one too low takes
+in the tissue around it, and blur moves it either way. Training on those voxels teaches the network the prior's
+mistakes. They are left out instead, so that the network learns lesion from the prior's interior and normal tissue
+from afar, and puts the edge where the images change from one into the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+Spacing = tuple[float, float, float]
+
+_NOWHERE = 1e6
+"""Distance to a lesion, in mm, where there is none."""
+
+
+def signed_distance(prior: Tensor, spacing: Spacing) -> Tensor:
+    """Distance to the edge of the prior's lesion in mm, [H, W, L] float32: positive inside, negative outside.
+
+    Args:
+        prior: [H, W, L] probability; lesion is 0.5 or more.
+        spacing: voxel edge lengths in mm.
+    """
+    lesion = prior.numpy() >= 0.5
+    if not lesion.any():
+        return torch.full(prior.shape, -_NOWHERE)
+    if lesion.all():
+        return torch.full(prior.shape, _NOWHERE)
+    inside = ndimage.distance_transform_edt(lesion, sampling=spacing)
+    outside = ndimage.distance_transform_edt(~lesion, sampling=spacing)
+    return torch.from_numpy((inside - outside).astype(np.float32))
+
+
+def trusted(prior: Tensor, brain: Tensor, spacing: Spacing, *, inner: float, outer: float) -> Tensor:
+    """Voxels of the brain that are trained on, [H, W, L] bool: away from the edge of the prior's lesion.
+
+    Args:
+        prior: [H, W, L] probability.
+        brain: [H, W, L] bool.
+        spacing: voxel edge lengths in mm.
+        inner: voxels of the lesion up to this deep in it are left out [mm]; 0 trusts all of it. A component that is
+            nowhere deeper keeps its deepest voxels: a small lesion is still an example of lesion.
+        outer: voxels up to this far from the lesion are left out [mm]; 0 trusts them all.
+    """
+    distance = signed_distance(prior, spacing)
+    kept = (distance > inner) | (distance < -outer) | _cores(distance, spacing, inner)
+    return kept & brain
+
+
+def _cores(distance: Tensor, spacing: Spacing, inner: float) -> Tensor:
+    """The deepest voxels of each component that has none deeper than `inner` mm, [H, W, L] bool."""
+    depth = distance.numpy()
+    components, count = ndimage.label(depth > 0)
+    if count == 0:
+        return torch.zeros(distance.shape, dtype=torch.bool)
+    deepest = np.concatenate([[np.inf], ndimage.maximum(depth, components, np.arange(1, count + 1))])
+    shallow = deepest <= inner
+    return torch.from_numpy(shallow[components] & (depth > deepest[components] - min(spacing) / 2))
+
+
+def spatial_evidence(prior: Tensor, spacing: Spacing, *, weight: float, reach: float) -> Tensor:
+    """What the prior says of each place, as log-odds of lesion that vanish at its edge, [H, W, L] float32.
+
+        weight * clip(signed distance / reach, -1, 1)
+
+    Near its edge the prior leaves the decision to the network; deep inside, or far away, it takes strong evidence to
+    overrule it.
+
+    Args:
+        prior: [H, W, L] probability.
+        spacing: voxel edge lengths in mm.
+        weight: log-odds at `reach` mm from the edge and beyond.
+        reach: distance in mm over which they grow.
+    """
+    return weight * (signed_distance(prior, spacing) / reach).clamp(-1, 1)

@@ -1,0 +1,54 @@
+"""The margin of a prior: which voxels are trained on, and what its place says."""
+
+from __future__ import annotations
+
+import torch
+
+from cgckit.cgc.margin import signed_distance, spatial_evidence, trusted
+
+SPACING = (1.0, 1.0, 1.0)
+
+
+def slab() -> torch.Tensor:
+    """Lesion in the first 10 of 30 planes."""
+    prior = torch.zeros(30, 4, 4)
+    prior[:10] = 0.5
+    return prior
+
+
+def test_distance_is_in_mm_positive_inside_and_negative_outside() -> None:
+    distance = signed_distance(slab(), (2.0, 1.0, 1.0))[:, 0, 0]
+    assert distance[[0, 9, 10, 29]].tolist() == [20, 2, -2, -40]
+
+
+def test_distance_to_a_lesion_that_is_nowhere_or_everywhere() -> None:
+    assert (signed_distance(torch.zeros(3, 3, 3), SPACING) < -1000).all()
+    assert (signed_distance(torch.ones(3, 3, 3), SPACING) > 1000).all()
+
+
+def test_voxels_near_the_edge_are_not_trusted_on_either_side() -> None:
+    brain = torch.ones(30, 4, 4, dtype=torch.bool)
+    brain[25:] = False
+    kept = trusted(slab(), brain, SPACING, inner=2.0, outer=5.0)[:, 0, 0]
+    assert kept.nonzero().flatten().tolist() == [*range(8), *range(15, 25)]
+
+
+def test_without_margins_the_whole_brain_is_trusted() -> None:
+    brain = torch.rand(30, 4, 4) > 0.5
+    assert torch.equal(trusted(slab(), brain, SPACING, inner=0.0, outer=0.0), brain)
+
+
+def test_a_lesion_thinner_than_the_inner_margin_keeps_its_core() -> None:
+    prior = torch.zeros(40, 9, 9)
+    prior[2:12] = 1.0
+    prior[30:33, 3:6, 3:6] = 1.0
+    prior[36, 4, 4] = 1.0
+    kept = trusted(prior, torch.ones(40, 9, 9, dtype=torch.bool), SPACING, inner=3.0, outer=1.0)
+    assert kept[30:33, 3:6, 3:6].nonzero().tolist() == [[1, 1, 1]]
+    assert kept[36, 4, 4]
+    assert not kept[2].any(), "a component that is deep enough keeps no more than its interior"
+
+
+def test_evidence_grows_with_the_distance_up_to_its_weight() -> None:
+    evidence = spatial_evidence(slab(), SPACING, weight=4.0, reach=8.0)[:, 0, 0]
+    assert evidence[[0, 6, 9, 10, 13, 17, 29]].tolist() == [4.0, 2.0, 0.5, -0.5, -2.0, -4.0, -4.0]

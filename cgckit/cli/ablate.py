@@ -34,11 +34,14 @@ def ablate(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure what each part of the method adds: the ablations of Yu, Zhao et al. on a cohort with references.
+    """Measure what each part of the method adds: the paper's ablations on a cohort with references.
 
-    Arms: `prior`, `network` (trained on the prior, no contrast), `coarse`, `fine`, `both`; three patch sizes; six
-    temperatures; and `supervised`, the same network trained on the references. Only that one uses labels. An
-    interrupted ablation goes on when the command is given again, and takes further arms and seeds.
+    Arms: prior, network (trained on the prior, no contrast), coarse, fine, both;
+    three patch sizes; six temperatures; and supervised, the same network trained
+    on the references, which is the only one that uses labels.
+
+    An interrupted ablation goes on when the command is given again, and takes
+    further arms and seeds.
 
     Examples:
 
@@ -49,6 +52,7 @@ def ablate(
     from cgckit.experiments.commands import ablate as run
     from cgckit.experiments.experiment import Experiment
 
+    chosen = experiments.split_seeds(seeds)
     experiment = Experiment.find(
         cohort,
         references or cohort,
@@ -65,7 +69,7 @@ def ablate(
         overwrite=overwrite,
     )
     names = None if arms is None else [name.strip() for name in arms.split(",")]
-    rows = run(experiment, names, experiments.split_seeds(seeds), progress=not quiet)
+    rows = run(experiment, names, chosen, progress=not quiet)
     scored = "held-out subjects" if hold_out else "the subjects trained on, without labels"
     experiments.show_rows(rows, f"{experiments.count(rows)}; scored on {scored}")
     print(f"{out / 'results.jsonl'}, {out / 'table.tsv'}, {out / 'ablation.png'}")

@@ -27,8 +27,9 @@ def crossval(
 ) -> None:
     """Cross-validate at subject level: train without labels on the other folds, score the held-out subjects.
 
-    Held-out subjects are refined as `cgckit refine` would with that model; `network alone` leaves their own prior out.
-    An interrupted command goes on when it is given again.
+    Held-out subjects are refined as `cgckit refine` would with that model;
+    "network alone" leaves their own prior out. An interrupted command goes on
+    when it is given again.
 
     Examples:
 
@@ -40,6 +41,7 @@ def crossval(
     from cgckit.experiments.commands import crossval as run
     from cgckit.experiments.experiment import Experiment
 
+    chosen = experiments.split_seeds(seeds)
     experiment = Experiment.find(
         cohort,
         references or cohort,
@@ -55,7 +57,7 @@ def crossval(
         hold_out=True,
         overwrite=overwrite,
     )
-    rows = run(experiment, experiments.split_seeds(seeds), progress=not quiet)
+    rows = run(experiment, chosen, progress=not quiet)
     show_table(experiments.by_subject(rows), title="Held-out subjects, one by one: Dice and ASSD [mm]")
     experiments.show_rows(rows, experiments.count(rows))
     print(f"{out / 'results.jsonl'}, {out / 'table.tsv'}")

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from cgckit.experiments.table import ArmRow
 
 Cohort = Annotated[
-    str, typer.Argument(help="Scans: a folder with one folder a subject, or a table (.tsv).", show_default=False)
+    str,
+    typer.Argument(
+        metavar="COHORT", help="Scans: a folder with one folder a subject, or a table (.tsv).", show_default=False
+    ),
 ]
 References = Annotated[
     str | None,
     typer.Argument(
+        metavar="REFERENCES",
         help="Reference masks: a folder, or a pattern with {subject}; by default they lie beside the scans.",
         show_default=False,
     ),

@@ -18,6 +18,7 @@ from cgckit.cgc.inference import segment
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
+from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError
 from cgckit.experiments.arms import Arm
 from cgckit.experiments.folds import Fold, held_out, whole
@@ -89,7 +90,7 @@ class Experiment:
         # Results are made to be shown: without the command, which names folders of whoever ran it.
         where = {name: value for name, value in machine(device).items() if name != "command"}
         description = {"key": self.key, **depends, "machine": where}
-        self.results = Results(out / "results.jsonl", description, overwrite)
+        self.results = Results(Derivatives.create(out).root / "results.jsonl", description, overwrite)
         self.work = out / "work"
 
     @classmethod

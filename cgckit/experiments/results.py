@@ -74,8 +74,8 @@ class Outcome:
 class Results:
     """The file `results.jsonl`: its first line describes the experiment, each other one is an `Outcome`.
 
-    The file is replaced as a whole when a line is added, so that a killed experiment leaves whole lines and goes on
-    after them.
+    It is written with the first outcome, and replaced as a whole with each other, so that a killed experiment leaves
+    whole lines and goes on after them.
 
     Args:
         path: the file.
@@ -84,7 +84,7 @@ class Results:
 
     Raises:
         UsageError: the file holds another experiment, and `overwrite` is false.
-        BadInputError: it cannot be written, or is no file of results.
+        BadInputError: it is no file of results.
     """
 
     def __init__(self, path: Path, description: Mapping[str, Any], overwrite: bool = False) -> None:
@@ -100,7 +100,6 @@ class Results:
                     f"{path}: holds an experiment with other inputs, options or versions; "
                     "choose another --out, or pass --overwrite"
                 )
-        self._write()
 
     def find(self, unit: str, arm: str) -> Outcome | None:
         """The outcome with that digest, this arm's rather than one with equal settings; None if there is none."""
@@ -108,11 +107,8 @@ class Results:
         return next((outcome for outcome in equal if outcome.arm == arm), next(iter(equal), None))
 
     def add(self, outcome: Outcome) -> None:
-        """Add a line."""
+        """Add a line, and the description if it is the first."""
         self.outcomes.append(outcome)
-        self._write()
-
-    def _write(self) -> None:
         lines = [self.description, *(outcome.to_json() for outcome in self.outcomes)]
         with atomic_write(self.path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

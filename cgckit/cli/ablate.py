@@ -36,9 +36,10 @@ def ablate(
 ) -> None:
     """Measure what each part of the method adds: the paper's ablations on a cohort with references.
 
-    Arms: prior, network (trained on the prior, no contrast), coarse, fine, both;
-    three patch sizes; six temperatures; and supervised, the same network trained
-    on the references, which is the only one that uses labels.
+    Arms: prior; plain (self-training: a network that copies the prior); network
+    (the preset without contrast), coarse, fine, both; three patch sizes; six
+    temperatures; and supervised, the same network trained on the references,
+    which is the only one that uses labels.
 
     An interrupted ablation goes on when the command is given again, and takes
     further arms and seeds.

@@ -11,15 +11,16 @@ from cgckit.errors import UsageError
 if TYPE_CHECKING:
     from cgckit.cgc.presets import Settings
 
-PRIOR, NETWORK, BOTH, SUPERVISED = "prior", "network", "both", "supervised"
+PRIOR, PLAIN, NETWORK, BOTH, SUPERVISED = "prior", "plain", "network", "both", "supervised"
 
 _NO_CONTRAST: Mapping[str, object] = {"weight_coarse": 0.0, "weight_fine": 0.0}
+_EVERY_VOXEL: Mapping[str, object] = {"untrusted_inner": 0.0, "untrusted_outer": 0.0, "prior_weight": 0.0}
 # Parts of the crop that the paper's patches are: 12x12x4, 6x6x4 and 3x3x4 of the 24x24x8 that its encoder gives.
 _PATCHES = {"patch-12x12x4": (2, 2, 2), "patch-6x6x4": (4, 4, 2), "patch-3x3x4": (8, 8, 2)}
 _TEMPERATURES = {f"temperature-{value:g}": value for value in (0.07, 0.1, 0.2, 0.3, 0.7, 0.9)}
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "paths": (PRIOR, NETWORK, "coarse", "fine", BOTH),
+    "paths": (PRIOR, PLAIN, NETWORK, "coarse", "fine", BOTH),
     "patches": tuple(_PATCHES),
     "temperatures": tuple(_TEMPERATURES),
     SUPERVISED: (SUPERVISED,),
@@ -36,6 +37,7 @@ class Published(NamedTuple):
 
 PUBLISHED: Mapping[str, Published] = {
     PRIOR: Published(0.7585, 2.147),
+    PLAIN: Published(0.7929, 1.233),
     NETWORK: Published(0.7929, 1.233),
     "coarse": Published(0.8164, 1.339),
     "fine": Published(0.8248, 1.251),
@@ -81,10 +83,11 @@ THE_PRIOR = Arm(PRIOR, "nothing")
 def ablation(settings: Settings) -> tuple[Arm, ...]:
     """The arms of the paper's Tables 2 and 3 around `settings`, and the supervised bound of the same backbone.
 
-    `prior` is P itself; `network` the backbone trained on P, which is plain self-training; `coarse` and `fine` add
-    one of the two paths; `both` is `settings` as they stand. Patches are the paper's shares of the crop (its 6x6x4 is
-    a quarter by a quarter by a half of the encoder's grid), rounded to at least one voxel: smaller crops then have
-    about as many patches to contrast as the paper's.
+    `prior` is P itself. `plain` is plain self-training, the paper's backbone + P: trained on every voxel of P, and the
+    network alone gives the result. `network` is `settings` without the two paths, which with the paper's preset is the
+    same; `coarse` and `fine` add one of the paths; `both` is `settings` as they stand. Patches are the paper's shares
+    of the crop (its 6x6x4 is a quarter by a quarter by a half of the encoder's grid), rounded to at least one voxel:
+    smaller crops then have about as many patches to contrast as the paper's.
     """
     content = [size // 8 for size in settings.crop]
     sizes = {
@@ -93,13 +96,14 @@ def ablation(settings: Settings) -> tuple[Arm, ...]:
     }
     return (
         THE_PRIOR,
+        Arm(PLAIN, changes={**_NO_CONTRAST, **_EVERY_VOXEL}),
         Arm(NETWORK, changes=_NO_CONTRAST),
         Arm("coarse", changes={"weight_fine": 0.0}),
         Arm("fine", changes={"weight_coarse": 0.0}),
         Arm(BOTH),
         *(Arm(name, changes={"patch_size": size}) for name, size in sizes.items()),
         *(Arm(name, changes={"temperature": value}) for name, value in _TEMPERATURES.items()),
-        Arm(SUPERVISED, "references", _NO_CONTRAST),
+        Arm(SUPERVISED, "references", {**_NO_CONTRAST, **_EVERY_VOXEL}),
     )
 
 

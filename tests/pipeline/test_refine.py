@@ -125,6 +125,10 @@ def test_refine_finds_the_lesions_and_writes_every_output(whole: tuple[Path, cgc
     assert len(rows) == 2
     assert {"prior_ml", "refined_ml", "changed_ml", "fraction", "choice"} <= set(header.split("\t"))
     assert "FLAIR > 2.5" in (out / "cgckit.log").read_text()
+    assert [path.name for path in (out / "work" / "run").iterdir() if path.is_file()] == [], (
+        "the checkpoint is done with"
+    )
+    assert not (out / "work" / "run" / "examples").exists()
     assert not list(out.rglob(".partial-*"))
 
 

@@ -13,7 +13,7 @@ from typing import overload
 
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.modalities import canonical_modality, in_canonical_order, is_nifti
-from cgckit.images.readers import Found, read_files, read_folder, read_table
+from cgckit.images.readers import Found, is_dicom, read_files, read_folder, read_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +109,8 @@ class Cohort(Sequence[Subject]):
                 found += read_table(path)
             elif is_nifti(path.name):
                 files.append(path)
+            elif is_dicom(path):
+                raise BadInputError(f"{path}: a DICOM file; convert it to NIfTI, as with dcm2niix")
             else:
                 raise BadInputError(f"{path}: not a NIfTI image (.nii, .nii.gz), a table (.tsv) or a folder")
         found += read_files(files)

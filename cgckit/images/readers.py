@@ -84,11 +84,25 @@ def read_folder(folder: Path) -> list[Found]:
     """Find the subjects in a folder: its own images if it has some, else those of its sub-folders."""
     found = list(_walk(folder))
     if not found:
+        dicom = next((path for path in folder.rglob("*") if is_dicom(path)), None)
+        if dicom is not None:
+            raise BadInputError(f"{folder}: no NIfTI image, but DICOM ({dicom.name}); convert it, as with dcm2niix")
         raise BadInputError(
             f"{folder}: no image found; expected a folder for each subject with files such as "
             "*_flair.nii.gz or t1.nii.gz"
         )
     return found
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: by its ending, or by the letters that stand after its preamble."""
+    if path.suffix.lower() in (".dcm", ".ima"):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _walk(folder: Path) -> Iterator[Found]:

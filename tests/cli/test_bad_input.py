@@ -212,6 +212,17 @@ def test_a_missing_file_is_named(cgckit, refine, write_cohort, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_dicom_is_told_from_other_files(refine, tmp_path):
+    folder = tmp_path / "study" / "series"
+    folder.mkdir(parents=True)
+    (folder / "README").write_text("no image")
+    assert_one_line(refine(folder.parent), 3, str(folder.parent), "no image found")
+    (folder / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(20))
+    for given in (folder.parent, folder / "IM0001"):
+        assert_one_line(refine(given), 3, str(given), "DICOM", "dcm2niix")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_subject_that_lacks_a_modality_is_named(refine, write_cohort, tmp_path):
     scans = write_cohort(2)
     (scans / "case2" / "case2_t1.nii.gz").unlink()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class Kind(str, Enum):
+    """What `--modality` takes."""
+
+    MRI = "mri"
+    CT = "ct"
+
+
 def phantom(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to; a phantom begun there is completed.")],
     subjects: Annotated[int, typer.Option(min=1, help="How many subjects.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another cohort.")] = 0,
+    modality: Annotated[
+        Kind, typer.Option(help="mri: FLAIR and T1 of stripped brains; ct: heads with bleeding.")
+    ] = Kind.MRI,
 ) -> None:
-    """Simulate FLAIR and T1 with known lesions on real anatomy.
+    """Simulate scans with known lesions on real anatomy: FLAIR and T1, or CT of the head.
 
     Images go to OUT/images, reference masks to OUT/references, what was simulated to OUT/participants.tsv.
 
@@ -27,5 +38,6 @@ def phantom(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Simulating", total=subjects)
-        images = write_cohort(out, subjects, seed, progress=lambda _: bar.advance(task))
-    typer.echo(f"{images}: {subjects} subjects, FLAIR and T1; references in {out / 'references'}")
+        images = write_cohort(out, subjects, seed, lambda _: bar.advance(task), "ct" if modality is Kind.CT else "mri")
+    what = "CT of the head" if modality is Kind.CT else "FLAIR and T1"
+    typer.echo(f"{images}: {subjects} subjects, {what}; references in {out / 'references'}")

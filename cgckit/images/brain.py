@@ -12,6 +12,8 @@ from sklearn.cluster import KMeans
 
 from cgckit.errors import BadInputError
 from cgckit.images.grid import Grid, resample
+from cgckit.images.morphology import dilate, erode, largest_component, millilitres, solid
+from cgckit.images.skull import find_inside_of_skull, is_head_in_hounsfield_units
 from cgckit.images.volume import Volume
 
 BoolArray = npt.NDArray[np.bool_]
@@ -23,7 +25,7 @@ _SMALLEST_BRAIN_ML = 300.0
 _HEAD_SPACING = 2.0
 _SENSITIVITY_MM = 30.0
 # Modalities in the order in which a whole head is best told apart from its brain.
-_HEAD_ORDER = ("ct", "t1", "flair", "t1ce", "t2")
+_HEAD_ORDER = ("t1", "flair", "t1ce", "t2")
 
 
 def read_brain_mask(path: Path, grid: Grid) -> BoolArray:
@@ -46,17 +48,22 @@ def find_brain(volumes: Mapping[str, Volume]) -> BoolArray:
 
     Images whose surroundings have one value, as after skull-stripping, show the brain as everything else: the
     union over such images, its largest component, holes filled. If that is larger than a brain can be, or no
-    image is like that, the image is of a whole head and `find_brain_in_head` is used.
+    image is like that, the image is of a whole head: `cgckit.images.skull` looks into CT, `find_brain_in_head`
+    into MRI.
 
     Raises:
         BadInputError: if no brain is found.
     """
     grid = next(iter(volumes.values())).grid
-    foregrounds = [mask for mask in (_foreground(volume.array) for volume in volumes.values()) if mask is not None]
+    heads = {name for name, volume in volumes.items() if is_head_in_hounsfield_units(volume)}
+    candidates = (_foreground(volume.array) for name, volume in volumes.items() if name not in heads)
+    foregrounds = [mask for mask in candidates if mask is not None]
     if foregrounds:
-        brain = _solid(np.logical_or.reduce(foregrounds))
-        if _millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
+        brain = solid(np.logical_or.reduce(foregrounds))
+        if millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
             return brain
+    if heads:
+        return find_inside_of_skull(volumes[min(heads)])
     rank = {modality: number for number, modality in enumerate(_HEAD_ORDER)}
     modality = min(volumes, key=lambda name: rank.get(name, len(rank)))
     return find_brain_in_head(volumes[modality])
@@ -65,8 +72,8 @@ def find_brain(volumes: Mapping[str, Volume]) -> BoolArray:
 def find_brain_in_head(volume: Volume) -> BoolArray:
     """Find the brain in an image of a whole head by clustering and morphology, [H, W, L].
 
-    On a 2 mm grid, voxels of tissue (the brighter two of three clusters of the head; -10 to 90 HU in CT) are
-    eroded until the largest component comes loose from scalp and neck; it is then grown back and closed.
+    On a 2 mm grid, voxels of tissue (the brighter two of three clusters of the head) are eroded until the
+    largest component comes loose from scalp and neck; it is then grown back and closed.
     It is coarse, several mm off at the brain stem, the eyes and the sagittal sinus, and fails where the skull
     is not darker than brain and scalp; with such images, give masks of a brain extractor.
 
@@ -78,12 +85,12 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
     head = resample(volume.array, volume.grid, grid)
     tissue = _tissue(head, grid)
     for radius in (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0):
-        core = _central_component(_erode(tissue, radius, grid.spacing))
+        core = largest_component(erode(tissue, radius, grid.spacing))
         if core is None:
             break
-        brain = _dilate(core, radius + 1, grid.spacing) & tissue
-        brain = _solid(_erode(_dilate(brain, 8, grid.spacing), 8, grid.spacing))
-        if not _SMALLEST_BRAIN_ML <= _millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
+        brain = dilate(core, radius + 1, grid.spacing) & tissue
+        brain = solid(erode(dilate(brain, 8, grid.spacing), 8, grid.spacing))
+        if not _SMALLEST_BRAIN_ML <= millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
             continue
         native: BoolArray = resample(brain, grid, volume.grid) >= 0.5
         return native
@@ -103,10 +110,6 @@ def _foreground(array: npt.NDArray[np.float32]) -> BoolArray | None:
 
 def _tissue(head: FloatArray, grid: Grid) -> BoolArray:
     """Tell soft tissue from air, bone and fluid by intensity."""
-    if head.min() < -500 and head.max() > 300:  # Hounsfield units
-        smooth = ndimage.gaussian_filter(head, 0.5)
-        hounsfield: BoolArray = (smooth > -10) & (smooth < 90)
-        return hounsfield
     smooth = ndimage.gaussian_filter(np.minimum(head, np.percentile(head, 99)), 0.7)
     inside = smooth > _split(smooth.ravel(), 2)[0]
     # The mean of the surroundings stands for the coil's sensitivity; without it one end of the brain may be dark.
@@ -126,42 +129,3 @@ def _split(values: npt.NDArray[np.float32], clusters: int) -> npt.NDArray[np.flo
     means = np.sort(means.astype(np.float64))
     thresholds: npt.NDArray[np.float64] = (means[1:] + means[:-1]) / 2
     return thresholds
-
-
-def _central_component(mask: BoolArray) -> BoolArray | None:
-    """Return the component with most voxels, or None if the mask is empty."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return None
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    result: BoolArray = labels == sizes.argmax()
-    return result
-
-
-def _solid(mask: BoolArray) -> BoolArray:
-    """Return the largest component with its holes filled."""
-    component = _central_component(mask)
-    if component is None:
-        return mask
-    box = ndimage.find_objects(component.astype(np.uint8))[0]
-    padded = np.pad(component[box], 1)
-    outside, _ = ndimage.label(~padded)
-    component[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
-    return component
-
-
-def _erode(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
-    """Erode by a ball of `radius` mm; beyond the image counts as mask, so a cut brain stays."""
-    result: BoolArray = ndimage.distance_transform_edt(mask, sampling=spacing) > radius
-    return result
-
-
-def _dilate(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
-    """Dilate by a ball of `radius` mm."""
-    result: BoolArray = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
-    return result
-
-
-def _millilitres(mask: BoolArray, grid: Grid) -> float:
-    return float(np.count_nonzero(mask) * abs(np.linalg.det(grid.affine[:3, :3])) / 1000)

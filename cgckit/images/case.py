@@ -18,7 +18,7 @@ class Case:
     Attributes:
         subject: label of the subject, alphanumeric as in BIDS.
         image: [C, H, W, L] float32; each channel is `(x - median) / (1.4826 MAD)` in the brain,
-            clipped; 0 outside.
+            clipped, CT `(HU - 40) / 10`, clipped; 0 outside.
         brain: [H, W, L] bool.
         modalities: name of each channel, for instance `("flair", "t1")`.
         spacing: voxel edge lengths in mm.

@@ -21,6 +21,8 @@ _MODALITY = {alias: modality for modality, aliases in _ALIASES.items() for alias
 _ORDER = {modality: rank for rank, modality in enumerate(_ALIASES)}
 
 _SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+# The subjects of the CQ500 collection, all of them CT.
+_CQ500 = re.compile(r"CQ500[-_ ]?CT[-_ ]?\d+", re.IGNORECASE)
 _MASK = re.compile(
     r"(.*(mask|seg|segm|segmentation|truth)s?|(label|lesion|annotation|consensus|tumou?r|roi)s?|gt|ot|wmh)\d*"
 )
@@ -36,9 +38,12 @@ def split_name(name: str) -> tuple[str, str | None]:
 
     The rightmost word, or two words, that name a modality count: `p1_t2_flair.nii.gz` gives
     `("p1", "flair")`, `flair.nii.gz` gives `("", "flair")`, `scan.nii.gz` gives `("scan", None)`. In BIDS
-    names a contrast agent (`ce-gadolinium`) turns T1w into `t1ce`.
+    names a contrast agent (`ce-gadolinium`) turns T1w into `t1ce`. `CQ500CT12` names a subject, and CT.
     """
     stem = _SUFFIX.sub("", name)
+    if match := _CQ500.match(stem):
+        rest, modality = split_name(stem[match.end() :])
+        return match.group() + ("_" + rest if rest else ""), modality or "ct"
     words = list(re.finditer(r"[A-Za-z0-9]+", stem))
     for last in range(len(words) - 1, -1, -1):
         for first in (last - 1, last):  # two words before one: T1_ce is not T1

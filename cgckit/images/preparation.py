@@ -15,6 +15,7 @@ from cgckit.images.brain import find_brain, read_brain_mask
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.grid import Grid, resample
+from cgckit.images.hounsfield import from_hounsfield, is_hounsfield
 from cgckit.images.volume import Volume
 
 IMAGE_SPACING = 1.0
@@ -36,8 +37,9 @@ def prepare(subject: Subject, modalities: Sequence[str], spacing: float = IMAGE_
 
     The axes of the files' grid are permuted and flipped to run closest to R, A, S (an oblique grid stays
     oblique); the images are cropped to the brain and a margin of 4 mm, resampled to `spacing` mm, and
-    normalised inside the brain to `(x - median) / (1.4826 MAD)`, clipped to [-5, 10]. An axis whose spacing
-    is within 1 % of `spacing` is not interpolated. The brain mask is the subject's own file, or found in the
+    normalised inside the brain to `(x - median) / (1.4826 MAD)`, clipped to [-5, 10]; CT in Hounsfield units
+    to `(HU - 40) / 10`, which puts the window of 0 to 80 HU on [-4, 4]. An axis whose spacing is within 1 % of
+    `spacing` is not interpolated. The brain mask is the subject's own file, or found in the
     images.
 
     Args:
@@ -78,7 +80,7 @@ def prepare(subject: Subject, modalities: Sequence[str], spacing: float = IMAGE_
         if name in volumes:
             volume = volumes.pop(name)  # let go of each image once it is used
             sampled = _resample_inside(volume.array[box], brain[box], cropped, grid, coverage)
-            image[channel, inside] = _normalise(sampled[inside], volume)
+            image[channel, inside] = _normalise(sampled[inside], name, volume)
     return Case(
         subject=subject.label,
         image=torch.from_numpy(image),
@@ -145,9 +147,11 @@ def _resample_inside(
     return result
 
 
-def _normalise(values: FloatArray, volume: Volume) -> FloatArray:
-    """Return `(x - median) / (1.4826 MAD)` of the voxels inside the brain, clipped."""
+def _normalise(values: FloatArray, modality: str, volume: Volume) -> FloatArray:
+    """Return `(x - median) / (1.4826 MAD)` of the voxels inside the brain, clipped; CT keeps its own scale."""
     median = np.median(values)
+    if modality == "ct" and is_hounsfield(median):
+        return from_hounsfield(values).clip(*_CLIP)
     scale = _MAD_TO_STD * np.median(np.abs(values - median))
     if scale == 0:  # more than half of the voxels have one value, as in coarsely quantised images
         scale = values.std()

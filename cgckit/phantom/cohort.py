@@ -5,9 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -17,20 +16,28 @@ from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.grid import Grid
-from cgckit.phantom.subject import PhantomSubject, simulate_subject, subject_label
+from cgckit.phantom.subject import PhantomSubject, simulate_ct_subject, simulate_subject, subject_label
 
 GENERATOR_VERSION = 1
 """Raised by any change of what the generator draws for a given seed."""
 
+Modality = Literal["mri", "ct"]
+
 _DESCRIPTION = "phantom.json"
 
 
-def write_cohort(out: str | Path, subjects: int, seed: int = 0, progress: Callable[[str], None] | None = None) -> Path:
+def write_cohort(
+    out: str | Path,
+    subjects: int,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    modality: Modality = "mri",
+) -> Path:
     """Simulate subjects and write them as NIfTI; what an earlier call with the same seed finished is kept.
 
     ::
 
-        out/images/sub-001/sub-001_flair.nii.gz, sub-001_t1.nii.gz: what a scanner would give
+        out/images/sub-001/sub-001_flair.nii.gz, sub-001_t1.nii.gz (or sub-001_ct.nii.gz): what a scanner would give
         out/references/sub-001_seg.nii.gz: where the lesions are; apart from `images`, so that it cannot be
             picked up by accident
         out/parameters/sub-001.json, out/participants.tsv: what was simulated
@@ -41,6 +48,7 @@ def write_cohort(out: str | Path, subjects: int, seed: int = 0, progress: Callab
         subjects: how many; subject k does not depend on it.
         seed: another seed gives another cohort.
         progress: called with the label of each subject as it is finished.
+        modality: "mri" for FLAIR and T1 of skull-stripped brains, "ct" for heads with bleeding.
 
     Returns:
         The folder of images.
@@ -52,13 +60,14 @@ def write_cohort(out: str | Path, subjects: int, seed: int = 0, progress: Callab
     if subjects < 1 or seed < 0:
         raise UsageError(f"--subjects {subjects}, --seed {seed}: at least one subject and a seed of 0 or more")
     out = Path(out)
-    _claim(out, seed)
+    _claim(out, seed, modality)
     rows = []
     for index in range(subjects):
         label = subject_label(index)
         record = out / "parameters" / f"{label}.json"
         if not record.exists():
-            _write_subject(out, simulate_subject(seed, index))
+            simulate = simulate_ct_subject if modality == "ct" else simulate_subject
+            _write_subject(out, simulate(seed, index))
         parameters = json.loads(record.read_text(encoding="utf-8"))
         rows.append({"participant_id": label, **parameters["summary"]})
         if progress is not None:
@@ -67,9 +76,11 @@ def write_cohort(out: str | Path, subjects: int, seed: int = 0, progress: Callab
     return out / "images"
 
 
-def _claim(out: Path, seed: int) -> None:
+def _claim(out: Path, seed: int, modality: Modality) -> None:
     """Mark a new folder as this cohort's, or check that it is."""
     wanted = {"Generator": "cgckit phantom", "Version": GENERATOR_VERSION, "Seed": seed}
+    if modality != "mri":
+        wanted["Modality"] = modality
     if out.exists() and not out.is_dir():
         raise BadInputError(f"{out}: is a file; give a folder")
     if out.is_dir() and any(out.iterdir()):
@@ -85,23 +96,12 @@ def _claim(out: Path, seed: int) -> None:
 
 
 def _write_subject(out: Path, subject: PhantomSubject) -> None:
-    images = out / "images" / subject.label
-    _write_image(images / f"{subject.label}_flair.nii.gz", subject.flair, subject.grid)
-    _write_image(images / f"{subject.label}_t1.nii.gz", subject.t1, subject.grid)
+    for modality, image in subject.images.items():
+        _write_image(out / "images" / subject.label / f"{subject.label}_{modality}.nii.gz", image, subject.grid)
     reference = subject.lesion.astype(np.uint8)
     _write_image(out / "references" / f"{subject.label}_seg.nii.gz", reference, subject.grid)
-    summary = {
-        "lesion_ml": round(float(subject.lesion.sum() * np.prod(subject.grid.spacing) / 1000), 3),
-        "lesions": subject.components,
-        "contrast": round(subject.disease.contrast, 3),
-        "dark_core": max(subject.disease.core) > 0,
-        "noise": round(subject.imaging.noise, 4),
-    }
     # Written last: it says that the subject is complete.
-    Derivatives(out).write_json(
-        f"parameters/{subject.label}.json",
-        {"summary": summary, "disease": asdict(subject.disease), "imaging": asdict(subject.imaging)},
-    )
+    Derivatives(out).write_json(f"parameters/{subject.label}.json", {"summary": subject.summary, **subject.plans})
 
 
 def _write_image(path: Path, array: npt.NDArray[Any], grid: Grid) -> None:

@@ -143,3 +143,25 @@ def test_a_mask_on_another_grid_is_refused(mask_file):
     shifted[0, 3] += 5
     with pytest.raises(BadInputError, match=r"mask\.nii\.gz.*grid"):
         read_brain_mask(mask_file(ellipsoid(), shifted), GRID)
+
+
+def test_scalp_does_not_join_through_a_hole_in_the_skull():
+    array = head(CT, air=-1000)
+    hole = array[34:37, 30:33, 50:]
+    hole[hole > 500] = 40  # 9 mm wide
+    mask = find_brain({"ct": volume(array)})
+    assert mask[ellipsoid()].mean() > 0.99
+    assert not (mask & ~ellipsoid(grow=11 + SPACING)).any()
+
+
+def test_calcification_is_part_of_the_brain_and_bone_is_not():
+    array = head(CT, air=-1000)
+    array[30:32, 50:52, 30:32] = 250
+    mask = find_brain({"ct": volume(array)})
+    assert mask[30:32, 50:52, 30:32].all()
+    assert not (mask & (array > 500)).any()
+
+
+def test_a_stripped_image_decides_over_ct_of_the_whole_head():
+    mask = find_brain({"ct": volume(head(CT, air=-1000)), "flair": volume(stripped())})
+    np.testing.assert_array_equal(mask, ellipsoid())

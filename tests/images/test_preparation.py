@@ -301,3 +301,14 @@ def test_find_and_prepare_work_on_a_written_cohort(write_cohort):
         case = prepare(subject, cohort.modalities, 4.0)
         assert case.subject == subject.label
         assert case.image.shape[0] == 2
+
+
+@pytest.mark.parametrize(("gain", "stays"), [(1.0, True), (3.0, False)])
+def test_ct_keeps_hounsfield_units_unless_it_was_rescaled_for_display(tmp_path, gain, stays):
+    array = np.zeros((20, 22, 18))
+    array[3:-3, 3:-3, 3:-3] = gain * np.random.default_rng(0).normal(33, 4, (14, 16, 12))
+    array[8:10, 8:10, 8:10] = gain * 400
+    case = prepare(subject_of(ct=save(tmp_path / "ct.nii.gz", array, np.diag([1.0, 1, 1, 1]))), ["ct"])
+    values = case.image[0].numpy()[case.brain.numpy()]
+    assert np.median(values) == pytest.approx(-0.7 if stays else 0.0, abs=0.05)
+    assert values.max() == 10  # as in the other modalities

@@ -209,7 +209,7 @@ def test_decoys_are_bright_on_flair_but_not_dark_on_t1(anatomy: Anatomy, healthy
 
 
 def test_background_is_zero_and_brain_is_not(subject: PhantomSubject) -> None:
-    for image in (subject.flair, subject.t1):
+    for image in subject.images.values():
         assert image.dtype == np.int16
         assert not image[~subject.brain].any()
         assert image[subject.brain].min() >= 1
@@ -217,15 +217,23 @@ def test_background_is_zero_and_brain_is_not(subject: PhantomSubject) -> None:
 
 def test_subject_is_the_same_every_time_and_unlike_its_neighbours(subject: PhantomSubject) -> None:
     again = simulate_subject(seed=3, index=1)
-    assert again.disease == subject.disease
-    assert again.imaging == subject.imaging
-    for name in ("flair", "t1", "lesion", "brain"):
+    assert (again.plans, again.summary) == (subject.plans, subject.summary)
+    for name in ("flair", "t1"):
+        np.testing.assert_array_equal(again.images[name], subject.images[name])
+    for name in ("lesion", "brain"):
         np.testing.assert_array_equal(getattr(again, name), getattr(subject, name))
     plans = [plan_lesions(np.random.default_rng(0), *place) for place in ((3, 1), (3, 2), (4, 1))]
     assert len({plan.volume_ml for plan in plans}) == 3
 
 
 # Files
+
+
+def simulate_ct(seed: int, index: int) -> PhantomSubject:
+    """A stand-in for the simulation of CT."""
+    image = np.random.default_rng([seed, index]).integers(-1000, 1000, (6, 7, 8), dtype=np.int16)
+    grid = Grid((6, 7, 8), np.diag([0.5, 0.5, 5.0, 1.0]))
+    return PhantomSubject(subject_label(index), {"ct": image}, image > 900, image > -2000, grid, {"lesion_ml": 1.0}, {})
 
 
 @pytest.fixture
@@ -240,9 +248,13 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         lesion = np.zeros((6, 7, 8), dtype=bool)
         lesion[1:3, 2:4, 1:3] = True
         grid = Grid((6, 7, 8), np.diag([1.0, 1.0, 1.0, 1.0]))
-        return PhantomSubject(subject_label(index), flair, t1, lesion, flair > 0, grid, PLAN, plan_imaging(rng))
+        summary = {"lesion_ml": 0.008, "lesions": 1}
+        plans = {"disease": dataclasses.asdict(PLAN)}
+        images = {"flair": flair, "t1": t1}
+        return PhantomSubject(subject_label(index), images, lesion, flair > 0, grid, summary, plans)
 
     monkeypatch.setattr(cohort_module, "simulate_subject", simulate)
+    monkeypatch.setattr(cohort_module, "simulate_ct_subject", simulate_ct)
     return calls
 
 
@@ -317,6 +329,15 @@ def test_phantom_of_another_seed_or_generator_is_not_touched(
     assert contents(out) == before
 
 
+def test_ct_and_mri_do_not_share_a_folder(tmp_path: Path, simulated: list[int]) -> None:
+    images = write_cohort(tmp_path / "out", subjects=2, modality="ct")
+    assert Cohort.find([images]).modalities == ("ct",)
+    before = contents(tmp_path / "out")
+    with pytest.raises(BadInputError, match="another phantom"):
+        write_cohort(tmp_path / "out", subjects=2)
+    assert contents(tmp_path / "out") == before
+
+
 def test_folder_with_something_else_is_not_touched(tmp_path: Path, simulated: list[int]) -> None:
     (tmp_path / "thesis.txt").write_text("do not lose")
     with pytest.raises(BadInputError, match="not empty"):
@@ -341,3 +362,6 @@ def test_command_writes_the_cohort_and_says_where(tmp_path: Path, simulated: lis
     assert str(tmp_path / "out" / "images") in result.stdout.replace("\n", "")
     assert json.loads((tmp_path / "out" / "phantom.json").read_text())["Seed"] == 9
     assert simulated == [0, 1]
+    result = CliRunner().invoke(app, [str(tmp_path / "ct"), "--subjects", "1", "--modality", "ct"])
+    assert result.exit_code == 0
+    assert [path.name for path in (tmp_path / "ct" / "images").rglob("*.nii.gz")] == ["sub-001_ct.nii.gz"]

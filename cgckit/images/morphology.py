@@ -1,0 +1,51 @@
+"""Morphology of masks in mm, for finding brains."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from cgckit.images.grid import Grid
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def largest_component(mask: BoolArray) -> BoolArray | None:
+    """Return the component with most voxels, or None if the mask is empty."""
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return None
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    result: BoolArray = labels == sizes.argmax()
+    return result
+
+
+def solid(mask: BoolArray) -> BoolArray:
+    """Return the largest component with its holes filled."""
+    component = largest_component(mask)
+    if component is None:
+        return mask
+    box = ndimage.find_objects(component.astype(np.uint8))[0]
+    padded = np.pad(component[box], 1)
+    outside, _ = ndimage.label(~padded)
+    component[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return component
+
+
+def erode(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
+    """Erode by a ball of `radius` mm; beyond the image counts as mask, so a cut brain stays."""
+    result: BoolArray = ndimage.distance_transform_edt(mask, sampling=spacing) > radius
+    return result
+
+
+def dilate(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
+    """Dilate by a ball of `radius` mm."""
+    result: BoolArray = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
+    return result
+
+
+def millilitres(mask: BoolArray, grid: Grid) -> float:
+    """Volume of a mask in ml."""
+    return float(np.count_nonzero(mask) * abs(np.linalg.det(grid.affine[:3, :3])) / 1000)

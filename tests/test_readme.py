@@ -1,0 +1,71 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+import cgckit
+from cgckit.cli.main import app
+from cgckit.priors.registry import resolve_prior
+from cgckit.testing import check_prior
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PROGRAMS = [text for language, text in BLOCKS if language == "python"]
+LINES = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+INLINE = re.findall(r"`(cgckit [a-z][^`]*)`", README)
+COMMANDS = [line for line in [*LINES, *INLINE] if line.startswith("cgckit ")]
+
+QUICK = {"spacing": 4.0, "crop": (16, 16, 16), "widths": (4, 4, 4, 4), "projection": 4, "batch": 1, "steps": 1}
+
+
+def test_the_plugin_keeps_the_contract(tmp_path: Path) -> None:
+    (program,) = (text for text in PROGRAMS if "(Prior)" in text)
+    assert len(program.strip().splitlines()) <= 25
+    path = tmp_path / "left_right.py"
+    path.write_text(program, encoding="utf-8")
+    check_prior(lambda: resolve_prior(f"{path}:LeftRight", ["threshold=2"]))
+
+
+def test_the_python_example_runs(
+    write_cohort: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (program,) = (text for text in PROGRAMS if "cgckit.refine(" in text)
+    scans = write_cohort(2)
+    for name, folder in {"images": scans, "references": tmp_path / "scans-references"}.items():
+        given = f'"demo/phantom/{name}"'
+        assert given in program
+        program = program.replace(given, repr(str(folder)))
+    monkeypatch.setattr(cgckit, "refine", functools.partial(cgckit.refine, settings=QUICK, device="cpu"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {})
+    *subjects, means = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in subjects] == ["case1", "case2"]
+    assert all(0 < float(mean) <= 1 for mean in means.split())
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_have_the_options_that_are_shown(line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)[1:]
+    group = typer.main.get_command(app)
+    # Raises for a command or option that does not exist, and asks nothing of the files.
+    group.get_command(None, name).make_context(name, arguments, resilient_parsing=True)  # type: ignore[attr-defined]
+
+
+def test_files_and_targets_that_are_named_exist() -> None:
+    root = Path(__file__).parents[1]
+    for name in re.findall(r"`((?:[a-z]+/)*[A-Z]{4,}\.[a-z]+|CITATION\.cff|plugins/[a-z-]*)`", README):
+        assert (root / name).exists(), name
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"\bmake ([a-z]+)\b", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -8,13 +8,16 @@ from cgckit.contrast.functional import (
 from cgckit.contrast.losses import PatchContrastiveLoss
 from cgckit.contrast.ops import build_information, fused_available
 from cgckit.contrast.patches import PatchGrid
+from cgckit.contrast.supervised import SupervisedContrastiveLoss, supervised_contrastive
 
 __all__ = [
     "PatchContrastiveLoss",
     "PatchGrid",
+    "SupervisedContrastiveLoss",
     "build_information",
     "count_positives",
     "fused_available",
     "patch_contrastive_loss",
     "resolve_implementation",
+    "supervised_contrastive",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cgckit.contrast import blockwise, ops, patches, reference
-from cgckit.contrast.patches import PatchGrid
+from cgckit.contrast.patches import PatchGrid, PatchStatistics
 
 Implementation = Literal["fused", "blockwise", "reference"]
 
@@ -47,11 +47,12 @@ def patch_contrastive_loss(
     does not change if a patch is scaled, so it does not bound the norm of the features: normalise them first.
 
     Args:
-        features: feature map [B, C, H, W, L], L = 1 for 2-D maps. float32 and float64 are computed as they
-            are, float16 and bfloat16 in float32.
+        features: feature map [B, C, H, W, L] or [B, C, H, W]; for the latter the axis L and its entry of what
+            follows are left out everywhere. float32 and float64 are computed as they are, float16 and bfloat16
+            in float32; autocast changes nothing.
         probability: lesion probability [B, H, W, L] on the grid of `features`; it receives no gradient.
-        patch_size: edges (ph, pw, pl) in voxels of the map, or one integer for all three. Voxels past the
-            last whole patch are not used.
+        patch_size: edges (ph, pw, pl) in voxels of the map, or one integer for all. Voxels past the last whole
+            patch are not used.
         stride: distance between patches, default `patch_size`; below it patches overlap.
         temperature: tau > 0; a tensor with one element receives a gradient (its sign is not checked then).
         threshold: smallest mean probability of a positive patch, in [0, 1].
@@ -64,7 +65,8 @@ def patch_contrastive_loss(
             (`resolve_implementation` tells).
 
     Returns:
-        The loss, a scalar unless `reduction` is "none"; connected to the graph of `features` in every case.
+        The loss, a scalar unless `reduction` is "none", in float64 for float64 features, else in float32;
+        connected to the graph of `features` in every case.
 
     Raises:
         ValueError: an argument is out of range or of the wrong shape; the message names it.
@@ -80,17 +82,13 @@ def patch_contrastive_loss(
     _check_choice("scope", scope, ("image", "batch"))
     _check_choice("reduction", reduction, ("mean", "sum", "none"))
     chosen = resolve_implementation(implementation, features.device, features.dtype)
-    tau = _temperature(temperature, features)
+    tau = temperature_tensor(temperature, features)
+    if features.dim() == 4:
+        features, probability = features.unsqueeze(-1), probability.unsqueeze(-1)
+        mask = None if mask is None else mask.unsqueeze(-1)
     with torch.autocast(features.device.type, enabled=False):
         losses, anchors = _group_losses(
-            features.float() if features.dtype in (torch.float16, torch.bfloat16) else features,
-            probability.detach().float(),
-            mask,
-            grid,
-            tau,
-            threshold,
-            scope == "batch",
-            chosen,
+            features, probability.detach().float(), mask, grid, tau, threshold, scope == "batch", chosen
         )
     if reduction == "none":
         return losses
@@ -111,20 +109,37 @@ def _group_losses(
 ) -> tuple[Tensor, Tensor]:
     """Loss and number of anchors of every group, [G] each."""
     if implementation == "reference":
-        tau = temperature.to(features.dtype)
-        return reference.group_losses(features, probability, mask, grid, tau, threshold, pooled)
-    if implementation == "fused":
-        statistics = ops.patch_statistics(features, probability, mask, grid, threshold, pooled)
-        log_z, pos = ops.patch_contrast(features, temperature, statistics, grid)
-    else:
-        statistics = patches.patch_statistics(features.detach(), probability, mask, grid, threshold, pooled)
-        log_z, pos = blockwise.patch_contrast(features, temperature, statistics.order, statistics.counts, grid)
+        exact = features if features.dtype == torch.float64 else features.float()
+        tau = temperature.to(exact.dtype)
+        return reference.group_losses(exact, probability, mask, grid, tau, threshold, pooled)
+    statistics, log_z, pos = contrast_terms(
+        features, probability, mask, grid, temperature, threshold, pooled, implementation
+    )
     # LSE - pos / tau = log Z + (1 - pos) / tau: the large terms 1 / tau never meet.
     n = statistics.counts[:, 0]
     contrasted = torch.where(n >= 2, n, 0)
     total = log_z.sum(1, dtype=torch.float64)
     total = total + (contrasted - pos.sum(1, dtype=torch.float64)) / temperature
-    return (total / n.clamp(min=1)).to(features.dtype), n
+    return (total / n.clamp(min=1)).to(statistics.norm.dtype), n
+
+
+def contrast_terms(
+    features: Tensor,
+    probability: Tensor,
+    mask: Tensor | None,
+    grid: PatchGrid,
+    temperature: Tensor,
+    threshold: float,
+    pooled: bool,
+    implementation: Implementation,
+) -> tuple[PatchStatistics, Tensor, Tensor]:
+    """Who takes part, and log_z and pos [G, N], fused or blockwise; see `torch.ops.cgckit.patch_contrast`."""
+    if implementation == "fused":
+        statistics = ops.patch_statistics(features, probability, mask, grid, threshold, pooled)
+        return statistics, *ops.patch_contrast(features, temperature, statistics, grid)
+    features = features if features.dtype == torch.float64 else features.float()
+    statistics = patches.patch_statistics(features.detach(), probability, mask, grid, threshold, pooled)
+    return statistics, *blockwise.patch_contrast(features, temperature, statistics.order, statistics.counts, grid)
 
 
 def count_positives(
@@ -134,17 +149,18 @@ def count_positives(
     stride: int | Sequence[int] | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Count the positive patches n of every image, [B] int64, from `probability` [B, H, W, L] alone.
+    """Count the positive patches n of every image, [B] int64, from `probability` [B, H, W, L] or [B, H, W] alone.
 
     The loss can only be smaller in n, by positive patches whose features are all zero. Below 2 it is zero.
     """
     _check_map("probability", probability)
     grid = PatchGrid.of(probability.shape[1:], patch_size, stride)
     _check_threshold(threshold)
-    found = patches.positive(probability.detach().float(), grid, threshold)
+    flat = probability.dim() == 3
+    found = patches.positive((probability.unsqueeze(-1) if flat else probability).detach().float(), grid, threshold)
     if mask is not None:
         _check_mask(mask, probability)
-        found = found & patches.inside(mask, grid)
+        found = found & patches.inside(mask.unsqueeze(-1) if flat else mask, grid)
     return found.sum(1)
 
 
@@ -173,13 +189,13 @@ def resolve_implementation(
     raise ValueError(f"implementation must be auto, fused, blockwise or reference, not {implementation!r}")
 
 
-def _temperature(temperature: float | Tensor, features: Tensor) -> Tensor:
+def temperature_tensor(temperature: float | Tensor, features: Tensor) -> Tensor:
     """Temperature as a float64 scalar where the features are: there is no copy from the host to wait for."""
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1 or not temperature.is_floating_point():
             raise ValueError(f"temperature must have one floating-point element, not {list(temperature.shape)}")
         return temperature.reshape(()).to(features.device, torch.float64)
-    if not (temperature > 0 and math.isfinite(temperature)):
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, not {temperature}")
     return torch.full((), temperature, dtype=torch.float64, device=features.device)
 
@@ -192,11 +208,10 @@ def _check(
     threshold: float,
     mask: Tensor | None,
 ) -> PatchGrid:
-    if features.dim() != 5:
-        raise ValueError(f"features must be [B, C, H, W, L], not {list(features.shape)}")
+    if features.dim() not in (4, 5):
+        raise ValueError(f"features must be [B, C, H, W, L] or [B, C, H, W], not {list(features.shape)}")
     if features.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         raise TypeError(f"features must be floating point, not {features.dtype}")
-    _check_map("probability", probability)
     expected = [features.shape[0], *features.shape[2:]]
     if list(probability.shape) != expected:
         raise ValueError(f"probability must be {expected} like features, not {list(probability.shape)}")
@@ -209,8 +224,8 @@ def _check(
 
 
 def _check_map(name: str, volume: Tensor) -> None:
-    if volume.dim() != 4:
-        raise ValueError(f"{name} must be [B, H, W, L], not {list(volume.shape)}")
+    if volume.dim() not in (3, 4):
+        raise ValueError(f"{name} must be [B, H, W, L] or [B, H, W], not {list(volume.shape)}")
 
 
 def _check_mask(mask: Tensor, probability: Tensor) -> None:

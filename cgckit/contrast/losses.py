@@ -40,7 +40,7 @@ class PatchContrastiveLoss(nn.Module):
         self.implementation = implementation
 
     def forward(self, features: Tensor, probability: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of `features` [B, C, H, W, L] given `probability` and `mask` [B, H, W, L]."""
+        """Return the loss of `features` [B, C, H, W(, L)] given `probability` and `mask` [B, H, W(, L)]."""
         return patch_contrastive_loss(
             features,
             probability,

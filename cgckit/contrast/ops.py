@@ -1,4 +1,6 @@
-"""The compiled operators, `torch.ops.cgckit.*`, as torch needs to know them: shapes, gradients, autocast.
+"""The compiled operators, `torch.ops.cgckit.*`, as torch needs to know them: shapes and gradients.
+
+Autocast has no rule for them: every dtype is read as it is and computed in float32 or float64.
 
 The operators are declared and documented in `csrc/library.cpp`. Without the extension this module still
 imports; `fused_available()` says whether they are there.
@@ -75,7 +77,8 @@ def patch_contrast(
 ) -> tuple[Tensor, Tensor]:
     """`cgckit.contrast.blockwise.patch_contrast` by the compiled operators."""
     keep = torch.is_grad_enabled() and features.requires_grad
-    log_z, pos, _, _ = torch.ops.cgckit.patch_contrast(features, temperature, *statistics, grid.size, grid.stride, keep)
+    contrast: Any = _Contrast.apply if _inside_transform() else torch.ops.cgckit.patch_contrast
+    log_z, pos, _, _ = contrast(features, temperature, *statistics, grid.size, grid.stride, keep)
     return log_z, pos
 
 
@@ -85,6 +88,18 @@ def _groups(features: Tensor, size: Sequence[int], stride: Sequence[int], pooled
     for extent, edge, step in zip(features.shape[2:], size, stride, strict=True):
         patches *= (extent - edge) // step + 1
     return (1, batch * patches) if pooled else (batch, patches)
+
+
+def _kept_size(features: Tensor, norm: Tensor, size: Sequence[int], stride: Sequence[int]) -> int:
+    """Twin of `kept_size` in csrc/cpu/contrast.h: the softmax part of the gradient, patch by patch."""
+    overlaps = any(
+        extent - edge >= step and step < edge
+        for extent, edge, step in zip(features.shape[2:], size, stride, strict=True)
+    )
+    if features.device.type != "cpu" or overlaps:
+        return 0
+    depth = features.shape[1] * size[0] * size[1] * size[2]
+    return norm.numel() * ((depth + 3) // 4 * 4) + norm.shape[0]
 
 
 def _fake_statistics(
@@ -114,7 +129,8 @@ def _fake_contrast(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     per_patch = [torch.empty_like(norm, dtype=torch.float64) for _ in range(3)]
-    return per_patch[0], per_patch[1], per_patch[2], norm.new_empty(0)
+    kept = _kept_size(features, norm, patch_size, stride) if keep else 0
+    return per_patch[0], per_patch[1], per_patch[2], norm.new_empty(kept)
 
 
 def _fake_backward(
@@ -132,7 +148,9 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 def _backward(ctx: Any, grad_log_z: Tensor, grad_pos: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     features, temperature, norm, order, counts, log_z, expected, kept = ctx.saved_tensors
-    grad_features, grad_temperature = torch.ops.cgckit.patch_contrast_backward(
+    operator = torch.ops.cgckit.patch_contrast_backward
+    contrast_backward: Any = _ContrastBackward.apply if _inside_transform() else operator
+    grad_features, grad_temperature = contrast_backward(
         grad_log_z.contiguous(),
         grad_pos.contiguous(),
         features,
@@ -170,17 +188,41 @@ def _double_backward(ctx: Any, grad_grad_features: Tensor, grad_grad_temperature
     return (*second, None, None, None, None, None, None, None, None)
 
 
+def _no_vmap(*_: object) -> None:
+    raise NotImplementedError(
+        "the contrastive losses do not support vmap: put the samples in the batch dimension, with reduction='none'"
+    )
+
+
+class _Contrast(torch.autograd.Function):
+    forward = staticmethod(lambda *arguments: torch.ops.cgckit.patch_contrast(*arguments))
+    setup_context = staticmethod(_keep_for_backward)
+    backward = staticmethod(_backward)
+    vmap = staticmethod(_no_vmap)
+
+
+class _ContrastBackward(torch.autograd.Function):
+    forward = staticmethod(lambda *arguments: torch.ops.cgckit.patch_contrast_backward(*arguments))
+    setup_context = staticmethod(_keep_for_double_backward)
+    backward = staticmethod(_double_backward)
+    vmap = staticmethod(_no_vmap)
+
+
+def _inside_transform() -> bool:
+    """Whether a transform of `torch.func` is at work: it sees the gradient of a function, not of an operator."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
 def _register() -> None:
     torch.library.register_fake("cgckit::patch_statistics", _fake_statistics)
     torch.library.register_fake("cgckit::patch_contrast", _fake_contrast)
     torch.library.register_fake("cgckit::patch_contrast_backward", _fake_backward)
+    for name in ("patch_statistics", "patch_contrast", "patch_contrast_backward"):
+        torch.library.register_vmap(f"cgckit::{name}", _no_vmap)
     torch.library.register_autograd("cgckit::patch_contrast", _backward, setup_context=_keep_for_backward)
     torch.library.register_autograd(
         "cgckit::patch_contrast_backward", _double_backward, setup_context=_keep_for_double_backward
     )
-    for device in DEVICES:
-        for name in ("patch_statistics", "patch_contrast"):
-            torch.library.register_autocast(f"cgckit::{name}", device, torch.float32)
 
 
 if fused_available():

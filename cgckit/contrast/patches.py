@@ -37,10 +37,13 @@ class PatchGrid:
     def of(
         cls, map_shape: Sequence[int], patch_size: int | Sequence[int], stride: int | Sequence[int] | None
     ) -> PatchGrid:
-        """Check the arguments of a call and return its grid; ValueError names the argument at fault."""
-        size = _triple("patch_size", patch_size)
-        step = size if stride is None else _triple("stride", stride)
-        shape = (int(map_shape[0]), int(map_shape[1]), int(map_shape[2]))
+        """Check the arguments of a call and return its grid; ValueError names the argument at fault.
+
+        A map of two axes is one of three whose last has one voxel.
+        """
+        size = _triple("patch_size", patch_size, len(map_shape))
+        step = size if stride is None else _triple("stride", stride, len(map_shape))
+        shape = (int(map_shape[0]), int(map_shape[1]), int(map_shape[2]) if len(map_shape) == 3 else 1)
         for axis, edge, extent in zip("HWL", size, shape, strict=True):
             if edge > extent:
                 raise ValueError(f"patch_size is {edge} along {axis}, where the map has {extent}")
@@ -63,11 +66,11 @@ class PatchGrid:
         return patches.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4).flatten(1, 3)
 
 
-def _triple(name: str, value: int | Sequence[int]) -> tuple[int, int, int]:
-    entries = tuple(value) if isinstance(value, Sequence) else (value,) * 3
-    if len(entries) != 3 or not all(isinstance(entry, int) and entry >= 1 for entry in entries):
-        raise ValueError(f"{name} must be a positive integer or three of them, not {value!r}")
-    return (entries[0], entries[1], entries[2])
+def _triple(name: str, value: int | Sequence[int], axes: int) -> tuple[int, int, int]:
+    entries = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+    if len(entries) != axes or not all(isinstance(entry, int) and entry >= 1 for entry in entries):
+        raise ValueError(f"{name} must be a positive integer or {axes} of them, not {value!r}")
+    return (entries[0], entries[1], entries[2] if axes == 3 else 1)
 
 
 def positive(probability: Tensor, grid: PatchGrid, threshold: float) -> Tensor:

@@ -32,6 +32,8 @@ struct PatchGrid {
     return (count(0) > 1 && stride[0] < patch[0]) || (count(1) > 1 && stride[1] < patch[1]) ||
            (count(2) > 1 && stride[2] < patch[2]);
   }
+  // Without overlap: every voxel of the map belongs to a patch.
+  CGCKIT_HOST_DEVICE bool fills_map() const { return per_image() * volume() == map[0] * map[1] * map[2]; }
 
   // Offset of the first element of patch `index`, 0 <= index < total().
   CGCKIT_HOST_DEVICE int64_t origin(const MapStrides& strides, int64_t index) const {

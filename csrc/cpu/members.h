@@ -4,51 +4,39 @@
 #include <cstdint>
 #include <vector>
 
-#include "../common/patch_grid.h"
+#include "buffer.h"
+#include "contrast.h"
+#include "elements.h"
+#include "tile.h"
 
 namespace cgckit::cpu {
 
-// Offsets of a patch's D elements from its first one. The loss does not depend on the order of D, so the
-// dimension that is contiguous in memory comes last.
-class PatchElements {
+// Row i of the matrix [count, depth] is patch order[i]; anchors come first. Where the map cannot be read four
+// elements at a time (they are not contiguous, or not of type T), the rows are copied, once and converted;
+// `depth` is then padded with zeros.
+template <typename T>
+class Members {
  public:
-  PatchElements(const PatchGrid& grid, bool channels_last) : grid_(grid), channels_last_(channels_last) {}
+  template <typename S>
+  Members(const ContrastInputs<S>& in, int64_t group, const PatchElements& elements,
+          const ParallelFor& parallel_for);
 
-  // Index into D of voxel v of channel c.
-  int64_t index(int64_t c, int64_t v) const {
-    return channels_last_ ? v * grid_.channels + c : c * grid_.volume() + v;
-  }
-
-  std::vector<int64_t> offsets(const MapStrides& strides) const {
-    std::vector<int64_t> offsets(static_cast<size_t>(grid_.depth()));
-    for (int64_t v = 0; v < grid_.volume(); ++v) {
-      const int64_t voxel = grid_.voxel_offset(strides, v);
-      for (int64_t c = 0; c < grid_.channels; ++c) {
-        offsets[static_cast<size_t>(index(c, v))] = voxel + c * strides.channel;
-      }
-    }
-    return offsets;
+  int64_t count() const { return static_cast<int64_t>(first_.size()); }
+  int64_t anchors() const { return anchors_; }
+  int64_t depth() const { return static_cast<int64_t>(quad_.size()) * kQuad; }
+  const int64_t* quad() const { return quad_.data(); }
+  const T* const* first(int64_t i = 0) const { return first_.data() + i; }
+  const T* inverse_norm(int64_t i = 0) const { return inverse_norm_.data() + i; }
+  Row<T> row(int64_t i) const {
+    return {first_[static_cast<size_t>(i)], quad_.data(), static_cast<int64_t>(quad_.size())};
   }
 
  private:
-  PatchGrid grid_;
-  bool channels_last_;
-};
-
-// Row i of the matrix [members, D] is patch order[i]: x(i, d) = map[origin[i] + offset[d]]. Anchors come
-// first.
-template <typename T>
-struct Members {
-  const T* map;
-  const int64_t* offset;        // [depth]
-  std::vector<int64_t> origin;  // [count]
-  std::vector<T> inverse_norm;  // [count]
-  int64_t depth;
-  int64_t anchors;
-  int64_t count;
-
-  const T* row(int64_t i) const { return map + origin[static_cast<size_t>(i)]; }
-  T scale(int64_t i) const { return inverse_norm[static_cast<size_t>(i)]; }
+  int64_t anchors_;
+  std::vector<const T*> first_;
+  std::vector<T> inverse_norm_;
+  std::vector<int64_t> quad_;
+  Buffer<T> copy_;
 };
 
 }  // namespace cgckit::cpu

@@ -62,16 +62,30 @@ void check_per_patch(const Tensor& values, const Tensor& like, ScalarType dtype,
                   name, " must be contiguous and of the shape of norm, [G, N]");
 }
 
-// Calls run(T{}) with the C++ type of `features`.
+// Calls run(S{}) with the C++ type of `features`.
 template <typename Run>
 void dispatch(const Tensor& features, const Run& run) {
-  if (features.scalar_type() == ScalarType::Float) {
-    run(float{});
-  } else if (features.scalar_type() == ScalarType::Double) {
-    run(double{});
-  } else {
-    STD_TORCH_CHECK(false, "features must be float32 or float64");
+  switch (features.scalar_type()) {
+    case ScalarType::Float:
+      return run(float{});
+    case ScalarType::Double:
+      return run(double{});
+    case ScalarType::Half:
+      return run(Float16{});
+    case ScalarType::BFloat16:
+      return run(BFloat16{});
+    default:
+      STD_TORCH_CHECK(false, "features must be float64, float32, float16 or bfloat16");
   }
+}
+
+ScalarType computed_type(const Tensor& features) {
+  return features.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+template <typename S>
+const S* values(const Tensor& features) {
+  return static_cast<const S*>(features.const_data_ptr());
 }
 
 std::tuple<Tensor, Tensor, Tensor> patch_statistics(const Tensor& features, const Tensor& probability,
@@ -84,14 +98,15 @@ std::tuple<Tensor, Tensor, Tensor> patch_statistics(const Tensor& features, cons
   if (mask) check_voxel_map(*mask, grid, ScalarType::Bool, "mask");
   const int64_t groups = pooled ? 1 : grid.batch;
   const int64_t patches = groups == 0 ? grid.per_image() : grid.total() / groups;
-  Tensor norm = torch::stable::new_empty(features, {groups, patches});
+  Tensor norm = torch::stable::new_empty(features, {groups, patches}, computed_type(features));
   Tensor order = torch::stable::new_empty(features, {groups, patches}, ScalarType::Long);
   Tensor counts = torch::stable::new_empty(features, {groups, 2}, ScalarType::Long);
   dispatch(features, [&](auto zero) {
-    using T = decltype(zero);
-    StatisticsInputs<T> in{};
+    using S = decltype(zero);
+    using T = typename Computed<S>::type;
+    StatisticsInputs<S> in{};
     in.grid = grid;
-    in.features = features.const_data_ptr<T>();
+    in.features = values<S>(features);
     in.features_strides = map_strides(features);
     in.probability = probability.const_data_ptr<float>();
     in.probability_strides = map_strides(probability);
@@ -101,7 +116,7 @@ std::tuple<Tensor, Tensor, Tensor> patch_statistics(const Tensor& features, cons
     }
     in.threshold = threshold;
     in.groups = groups;
-    statistics<T>(
+    statistics<S>(
         in,
         {norm.mutable_data_ptr<T>(), order.mutable_data_ptr<int64_t>(), counts.mutable_data_ptr<int64_t>()},
         on_thread_pool);
@@ -109,21 +124,21 @@ std::tuple<Tensor, Tensor, Tensor> patch_statistics(const Tensor& features, cons
   return {norm, order, counts};
 }
 
-template <typename T>
-ContrastInputs<T> contrast_inputs(const Tensor& features, const Tensor& temperature, const Tensor& norm,
+template <typename S>
+ContrastInputs<S> contrast_inputs(const Tensor& features, const Tensor& temperature, const Tensor& norm,
                                   const Tensor& order, const Tensor& counts, const PatchGrid& grid) {
   STD_TORCH_CHECK(temperature.scalar_type() == ScalarType::Double && temperature.numel() == 1,
                   "temperature must be one float64");
-  check_per_patch(norm, norm, features.scalar_type(), "norm");
+  check_per_patch(norm, norm, computed_type(features), "norm");
   check_per_patch(order, norm, ScalarType::Long, "order");
   STD_TORCH_CHECK(norm.numel() == grid.total(), "norm must have one entry for every patch");
   STD_TORCH_CHECK(counts.scalar_type() == ScalarType::Long && counts.dim() == 2 &&
                       counts.size(0) == norm.size(0) && counts.size(1) == 2 && counts.is_contiguous(),
                   "counts must be contiguous int64 and [G, 2]");
   return {grid,
-          features.const_data_ptr<T>(),
+          values<S>(features),
           map_strides(features),
-          norm.const_data_ptr<T>(),
+          norm.const_data_ptr<typename Computed<S>::type>(),
           order.const_data_ptr<int64_t>(),
           counts.const_data_ptr<int64_t>(),
           norm.size(0),
@@ -139,14 +154,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> patch_contrast(const Tensor& features
   Tensor log_z = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
   Tensor pos = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
   Tensor expected = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
+  const int64_t size = keep ? kept_size(grid, norm.size(0)) : 0;
+  Tensor kept = torch::stable::new_empty(norm, {size});
   dispatch(features, [&](auto zero) {
-    using T = decltype(zero);
-    forward<T>(contrast_inputs<T>(features, temperature, norm, order, counts, grid),
+    using S = decltype(zero);
+    using T = typename Computed<S>::type;
+    forward<S>(contrast_inputs<S>(features, temperature, norm, order, counts, grid),
                {log_z.mutable_data_ptr<double>(), pos.mutable_data_ptr<double>(),
                 expected.mutable_data_ptr<double>()},
-               on_thread_pool);
+               size > 0 ? kept.mutable_data_ptr<T>() : nullptr, on_thread_pool);
   });
-  return {log_z, pos, expected, torch::stable::new_empty(norm, {0})};
+  return {log_z, pos, expected, kept};
 }
 
 std::tuple<Tensor, Tensor> patch_contrast_backward(const Tensor& grad_log_z, const Tensor& grad_pos,
@@ -161,15 +179,20 @@ std::tuple<Tensor, Tensor> patch_contrast_backward(const Tensor& grad_log_z, con
   check_per_patch(expected, norm, ScalarType::Double, "expected");
   check_per_patch(grad_log_z, norm, ScalarType::Double, "grad_log_z");
   check_per_patch(grad_pos, norm, ScalarType::Double, "grad_pos");
+  STD_TORCH_CHECK(kept.scalar_type() == computed_type(features) && kept.is_contiguous() &&
+                      (kept.numel() == 0 || kept.numel() == kept_size(grid, norm.size(0))),
+                  "kept must be what patch_contrast returned, or empty");
   Tensor grad_features = torch::stable::empty_like(features);
-  torch::stable::zero_(grad_features);
+  if (!grid.overlaps() && !grid.fills_map()) torch::stable::zero_(grad_features);
   Tensor grad_temperature = torch::stable::empty_like(temperature);
   dispatch(features, [&](auto zero) {
-    using T = decltype(zero);
-    backward<T>(contrast_inputs<T>(features, temperature, norm, order, counts, grid),
+    using S = decltype(zero);
+    using T = typename Computed<S>::type;
+    backward<S>(contrast_inputs<S>(features, temperature, norm, order, counts, grid),
                 {grad_log_z.const_data_ptr<double>(), grad_pos.const_data_ptr<double>(),
-                 log_z.const_data_ptr<double>(), expected.const_data_ptr<double>()},
-                {grad_features.mutable_data_ptr<T>(), map_strides(grad_features),
+                 expected.const_data_ptr<double>()},
+                kept.numel() > 0 ? kept.const_data_ptr<T>() : nullptr,
+                {static_cast<S*>(grad_features.mutable_data_ptr()), map_strides(grad_features),
                  grad_temperature.mutable_data_ptr<double>()},
                 on_thread_pool);
   });

@@ -2,36 +2,42 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <vector>
 
 #include "contrast.h"
+#include "elements.h"
+#include "half.h"
+#include "tile.h"
 
 namespace cgckit::cpu {
 namespace {
 
 enum Role : uint8_t { kAnchor, kCandidate, kLeftOut };
 
-template <typename T>
-double squared_norm(const T* patch, const std::vector<int64_t>& offset) {
-  constexpr size_t kLanes = 8;
-  double sum[kLanes] = {};
-  const size_t whole = offset.size() / kLanes * kLanes;
-  for (size_t d = 0; d < whole; d += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const double x = patch[offset[d + lane]];
-      sum[lane] += x * x;
+// Squared norms of kRowsTogether patches, in float64.
+template <typename S>
+void squared_norms(const S* const* patches, const PatchElements& elements, const std::vector<int64_t>& quad,
+                   double* squared) {
+  using T = typename Computed<S>::type;
+  if constexpr (std::is_same_v<S, T>) {
+    if (elements.in_quads) {
+      tile_kernels<T>().squared_norms(patches, quad.data(), static_cast<int64_t>(quad.size()), squared);
+      return;
     }
   }
-  for (size_t d = whole; d < offset.size(); ++d) {
-    const double x = patch[offset[d]];
-    sum[d - whole] += x * x;
+  std::fill_n(squared, kRowsTogether, 0.0);
+  for (const int64_t offset : elements.offset) {
+    for (int64_t i = 0; i < kRowsTogether; ++i) {
+      const double x = static_cast<double>(load(patches[i][offset]));
+      squared[i] += x * x;
+    }
   }
-  double total = 0;
-  for (const double lane : sum) total += lane;
-  return total;
 }
 
-template <typename T>
-Role role(const StatisticsInputs<T>& in, int64_t index, double squared) {
+template <typename S>
+Role role(const StatisticsInputs<S>& in, int64_t index, double squared) {
+  using T = typename Computed<S>::type;
   const PatchGrid& grid = in.grid;
   // A norm whose square is not a normal number of T counts as zero; NaN takes part, so that it shows.
   if (squared < static_cast<double>(std::numeric_limits<T>::min())) return kLeftOut;
@@ -52,18 +58,28 @@ Role role(const StatisticsInputs<T>& in, int64_t index, double squared) {
 
 }  // namespace
 
-template <typename T>
-void statistics(const StatisticsInputs<T>& in, const StatisticsOutputs<T>& out,
+template <typename S>
+void statistics(const StatisticsInputs<S>& in, const StatisticsOutputs<S>& out,
                 const ParallelFor& parallel_for) {
   const int64_t patches = in.grid.total() / in.groups;
-  const bool channels_last = in.features_strides.channel == 1;
-  const std::vector<int64_t> offset = PatchElements(in.grid, channels_last).offsets(in.features_strides);
+  const PatchElements elements(in.grid, in.features_strides, in.features_strides.channel == 1);
+  std::vector<int64_t> quad;
+  for (size_t d = 0; d < elements.offset.size(); d += kQuad) quad.push_back(elements.offset[d]);
   std::vector<Role> roles(static_cast<size_t>(in.grid.total()));
-  parallel_for(in.grid.total(), [&](int64_t begin, int64_t end) {
-    for (int64_t index = begin; index < end; ++index) {
-      const double squared = squared_norm(in.features + in.grid.origin(in.features_strides, index), offset);
-      out.norm[index] = static_cast<T>(std::sqrt(squared));
-      roles[static_cast<size_t>(index)] = role(in, index, squared);
+  const int64_t total = in.grid.total();
+  parallel_for(panels(total, kRowsTogether), [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * kRowsTogether; first < std::min(end * kRowsTogether, total);
+         first += kRowsTogether) {
+      const S* start[kRowsTogether];
+      double squared[kRowsTogether];
+      for (int64_t i = 0; i < kRowsTogether; ++i) {
+        start[i] = in.features + in.grid.origin(in.features_strides, std::min(first + i, total - 1));
+      }
+      squared_norms(start, elements, quad, squared);
+      for (int64_t i = 0; i < std::min(kRowsTogether, total - first); ++i) {
+        out.norm[first + i] = static_cast<typename Computed<S>::type>(std::sqrt(squared[i]));
+        roles[static_cast<size_t>(first + i)] = role(in, first + i, squared[i]);
+      }
     }
   });
   for (int64_t g = 0; g < in.groups; ++g) {
@@ -79,8 +95,12 @@ void statistics(const StatisticsInputs<T>& in, const StatisticsOutputs<T>& out,
   }
 }
 
-template void statistics(const StatisticsInputs<float>&, const StatisticsOutputs<float>&, const ParallelFor&);
 template void statistics(const StatisticsInputs<double>&, const StatisticsOutputs<double>&,
+                         const ParallelFor&);
+template void statistics(const StatisticsInputs<float>&, const StatisticsOutputs<float>&, const ParallelFor&);
+template void statistics(const StatisticsInputs<Float16>&, const StatisticsOutputs<Float16>&,
+                         const ParallelFor&);
+template void statistics(const StatisticsInputs<BFloat16>&, const StatisticsOutputs<BFloat16>&,
                          const ParallelFor&);
 
 }  // namespace cgckit::cpu

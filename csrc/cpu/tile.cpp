@@ -1,5 +1,7 @@
 #include "tile.h"
 
+#include <cstring>
+
 #include "../common/exp2.h"
 #include "capability.h"
 
@@ -10,11 +12,101 @@
 namespace cgckit::cpu {
 namespace {
 
+// Four numbers side by side, in registers of whatever width the caller is compiled for.
+template <typename T>
+struct Vector;
+template <>
+struct Vector<float> {
+  typedef float type __attribute__((vector_size(16)));
+};
+template <>
+struct Vector<double> {
+  typedef double type __attribute__((vector_size(32)));
+};
+template <typename T>
+using Quad = typename Vector<T>::type;
+using DoubleQuad = Quad<double>;
+
+template <typename T>
+CGCKIT_INLINE void load(const T* from, Quad<T>& value) {
+  std::memcpy(&value, from, sizeof value);
+}
+template <typename T>
+CGCKIT_INLINE void store(T* to, const Quad<T>& value) {
+  std::memcpy(to, &value, sizeof value);
+}
+#define CGCKIT_TO_DOUBLE(value) __builtin_convertvector(value, DoubleQuad)
+
+CGCKIT_INLINE double sum_of(const DoubleQuad& value) { return (value[0] + value[2]) + (value[1] + value[3]); }
+
+template <typename T>
+CGCKIT_INLINE void multiply(int64_t inner, const T* a, int64_t row, int64_t step, const T* b, T* c,
+                            int64_t ldc, bool add) {
+  T sum[kPanelRows][kPanelColumns] = {};
+  for (int64_t k = 0; k < inner; ++k, a += step, b += kPanelColumns) {
+    for (int64_t i = 0; i < kPanelRows; ++i) {
+      for (int64_t j = 0; j < kPanelColumns; ++j) sum[i][j] += a[i * row] * b[j];
+    }
+  }
+  for (int64_t i = 0; i < kPanelRows; ++i) {
+    for (int64_t j = 0; j < kPanelColumns; ++j) c[i * ldc + j] = add ? c[i * ldc + j] + sum[i][j] : sum[i][j];
+  }
+}
+
+// Patches are read in pieces of a few elements, which no processor foresees: asks for those some quads
+// ahead.
+template <int64_t kRows, typename T>
+CGCKIT_INLINE void prefetch_quads(const T* const* rows, const int64_t* quad, int64_t quads, int64_t q) {
+  constexpr int64_t kAhead = 12;
+  constexpr int64_t kRowsOfLine = 4;
+  if (q + kAhead >= quads) return;
+  for (int64_t r = 0; r < kRows; r += kRowsOfLine) __builtin_prefetch(rows[r] + quad[q + kAhead]);
+}
+
+template <typename T>
+CGCKIT_INLINE void pack_columns(const T* const* rows, const int64_t* quad, int64_t quads, T* packed) {
+  for (int64_t q = 0; q < quads; ++q, packed += kQuad * kPanelColumns) {
+    prefetch_quads<kPanelColumns>(rows, quad, quads, q);
+    for (int64_t r = 0; r < kPanelColumns; r += kQuad) {
+      Quad<T> x0, x1, x2, x3;
+      load(rows[r] + quad[q], x0);
+      load(rows[r + 1] + quad[q], x1);
+      load(rows[r + 2] + quad[q], x2);
+      load(rows[r + 3] + quad[q], x3);
+      const Quad<T> low01 = __builtin_shufflevector(x0, x1, 0, 4, 1, 5),
+                    high01 = __builtin_shufflevector(x0, x1, 2, 6, 3, 7);
+      const Quad<T> low23 = __builtin_shufflevector(x2, x3, 0, 4, 1, 5),
+                    high23 = __builtin_shufflevector(x2, x3, 2, 6, 3, 7);
+      store<T>(packed + r, __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
+      store<T>(packed + kPanelColumns + r, __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
+      store<T>(packed + 2 * kPanelColumns + r, __builtin_shufflevector(high01, high23, 0, 1, 4, 5));
+      store<T>(packed + 3 * kPanelColumns + r, __builtin_shufflevector(high01, high23, 2, 3, 6, 7));
+    }
+  }
+}
+
+template <typename T>
+CGCKIT_INLINE void pack_rows(const T* const* rows, const T* scale, int64_t count, const int64_t* quad,
+                             int64_t quads, T* packed) {
+  constexpr int64_t kQuads = kPanelColumns / kQuad;
+  constexpr int64_t kAhead = 16;
+  for (int64_t k = 0; k < count; ++k, packed += kPanelColumns) {
+    const T* ahead = rows[k + kAhead < count ? k + kAhead : count - 1];
+    for (int64_t q = 0; q < quads; ++q) __builtin_prefetch(ahead + quad[q]);
+    Quad<T> x;
+    for (int64_t q = 0; q < kQuads; ++q) {
+      x = Quad<T>{};
+      if (q < quads) load(rows[k] + quad[q], x);
+      store<T>(packed + q * kQuad, x * scale[k]);
+    }
+  }
+}
+
 constexpr int64_t kLanes = 16;
 
 template <typename T>
-CGCKIT_INLINE ExpSums<T> exp_sums(const TileRow<T>& row, T scale, T shift) {
-  const T* gram = row.gram;
+CGCKIT_INLINE ExpSums<T> exponentials(const GramRow<T>& row, T scale, T shift) {
+  T* gram = row.gram;
   const T* inverse_norm = row.inverse_norm;
   const T row_scale = row.row_scale;
   T z[kLanes] = {}, weighted[kLanes] = {};
@@ -23,6 +115,7 @@ CGCKIT_INLINE ExpSums<T> exp_sums(const TileRow<T>& row, T scale, T shift) {
     for (int64_t lane = 0; lane < kLanes; ++lane) {
       const T s = gram[k + lane] * row_scale * inverse_norm[k + lane];
       const T e = exp2_nonpositive((s - shift) * scale);
+      gram[k + lane] = e;
       z[lane] += e;
       weighted[lane] += e * s;
     }
@@ -30,6 +123,7 @@ CGCKIT_INLINE ExpSums<T> exp_sums(const TileRow<T>& row, T scale, T shift) {
   for (int64_t k = whole; k < row.count; ++k) {
     const T s = gram[k] * row_scale * inverse_norm[k];
     const T e = exp2_nonpositive((s - shift) * scale);
+    gram[k] = e;
     z[k - whole] += e;
     weighted[k - whole] += e * s;
   }
@@ -42,19 +136,7 @@ CGCKIT_INLINE ExpSums<T> exp_sums(const TileRow<T>& row, T scale, T shift) {
 }
 
 template <typename T>
-CGCKIT_INLINE void softmax_weights(const TileRow<T>& row, T scale, T shift, T factor) {
-  T* gram = row.gram;
-  const T* inverse_norm = row.inverse_norm;
-  const T row_scale = row.row_scale;
-  const int64_t count = row.count;
-  for (int64_t k = 0; k < count; ++k) {
-    const T s = gram[k] * row_scale * inverse_norm[k];
-    gram[k] = factor * exp2_nonpositive((s - shift) * scale);
-  }
-}
-
-template <typename T>
-CGCKIT_INLINE T largest(const TileRow<T>& row) {
+CGCKIT_INLINE T largest(const GramRow<T>& row) {
   const T* gram = row.gram;
   const T* inverse_norm = row.inverse_norm;
   const T row_scale = row.row_scale;
@@ -76,89 +158,161 @@ CGCKIT_INLINE T largest(const TileRow<T>& row) {
 }
 
 template <typename T>
-void multiply_scalar(int64_t depth, const T* a, const T* b, T* c, int64_t ldc) {
-  T sum[kPanelRows][kPanelColumns] = {};
-  for (int64_t k = 0; k < depth; ++k, a += kPanelRows, b += kPanelColumns) {
-    for (int64_t i = 0; i < kPanelRows; ++i) {
-      for (int64_t j = 0; j < kPanelColumns; ++j) sum[i][j] += a[i] * b[j];
+CGCKIT_INLINE void squared_norms(const T* const* rows, const int64_t* quad, int64_t quads, double* squared) {
+  DoubleQuad sum[kRowsTogether] = {};
+  for (int64_t q = 0; q < quads; ++q) {
+    prefetch_quads<kRowsTogether>(rows, quad, quads, q);
+    for (int64_t i = 0; i < kRowsTogether; ++i) {
+      Quad<T> x;
+      load(rows[i] + quad[q], x);
+      const DoubleQuad wide = CGCKIT_TO_DOUBLE(x);
+      sum[i] += wide * wide;
     }
   }
-  for (int64_t i = 0; i < kPanelRows; ++i) {
-    for (int64_t j = 0; j < kPanelColumns; ++j) c[i * ldc + j] += sum[i][j];
+  for (int64_t i = 0; i < kRowsTogether; ++i) squared[i] = sum_of(sum[i]);
+}
+
+template <typename T>
+CGCKIT_INLINE void add_to(double* sum, const Row<T>& row, double weight) {
+  for (int64_t q = 0; q < row.quads; ++q) {
+    prefetch_quads<1>(&row.first, row.quad, row.quads, q);
+    Quad<T> x;
+    DoubleQuad total;
+    load(row.first + row.quad[q], x);
+    load(sum + q * kQuad, total);
+    store<double>(sum + q * kQuad, total + weight * CGCKIT_TO_DOUBLE(x));
   }
 }
 
 template <typename T>
-ExpSums<T> exp_sums_scalar(const TileRow<T>& row, T scale, T shift) {
-  return exp_sums(row, scale, shift);
+CGCKIT_INLINE double dot(const Row<T>& row, const double* y) {
+  DoubleQuad sum[2] = {};
+  for (int64_t q = 0; q < row.quads; ++q) {
+    prefetch_quads<1>(&row.first, row.quad, row.quads, q);
+    Quad<T> x;
+    DoubleQuad other;
+    load(row.first + row.quad[q], x);
+    load(y + q * kQuad, other);
+    sum[q % 2] += CGCKIT_TO_DOUBLE(x) * other;
+  }
+  return sum_of(sum[0] + sum[1]);
 }
 
 template <typename T>
-void softmax_weights_scalar(const TileRow<T>& row, T scale, T shift, T factor) {
-  softmax_weights(row, scale, shift, factor);
+CGCKIT_INLINE void project(const T* const* rows, const int64_t* quad, int64_t quads,
+                           const GradientRow<T>* gradient, const int64_t* out_quad) {
+  DoubleQuad sum[kRowsTogether] = {};
+  for (int64_t q = 0; q < quads; ++q) {
+    prefetch_quads<kRowsTogether>(rows, quad, quads, q);
+    for (int64_t i = 0; i < kRowsTogether; ++i) {
+      Quad<T> x, unit;
+      load(rows[i] + quad[q], x);
+      load(gradient[i].unit + q * kQuad, unit);
+      sum[i] += CGCKIT_TO_DOUBLE(x) * CGCKIT_TO_DOUBLE(unit);
+    }
+  }
+  T along[kRowsTogether], scale[kRowsTogether];
+  for (int64_t i = 0; i < kRowsTogether; ++i) {
+    const double inverse_norm = static_cast<double>(gradient[i].inverse_norm);
+    scale[i] = gradient[i].scale * gradient[i].inverse_norm;
+    along[i] = static_cast<T>(sum_of(sum[i]) * inverse_norm * inverse_norm);
+  }
+  for (int64_t q = 0; q < quads; ++q) {
+    for (int64_t i = 0; i < kRowsTogether; ++i) {
+      Quad<T> x, unit;
+      load(rows[i] + quad[q], x);
+      load(gradient[i].unit + q * kQuad, unit);
+      store<T>(gradient[i].out + out_quad[q], (unit - along[i] * x) * scale[i]);
+    }
+  }
 }
 
-template <typename T>
-T largest_scalar(const TileRow<T>& row) {
-  return largest(row);
-}
+#undef CGCKIT_TO_DOUBLE
 
-template <typename T>
-constexpr TileKernels<T> kScalarKernels = {multiply_scalar<T>, exp_sums_scalar<T>, softmax_weights_scalar<T>,
-                                           largest_scalar<T>};
+// One function per kernel and instruction set, compiled for it.
+#define CGCKIT_KERNELS(TARGET, NAME, T)                                                                    \
+  struct NAME {                                                                                            \
+    TARGET static void pack_columns(const T* const* rows, const int64_t* quad, int64_t quads, T* packed) { \
+      cpu::pack_columns(rows, quad, quads, packed);                                                        \
+    }                                                                                                      \
+    TARGET static void pack_rows(const T* const* rows, const T* scale, int64_t count, const int64_t* quad, \
+                                 int64_t quads, T* packed) {                                               \
+      cpu::pack_rows(rows, scale, count, quad, quads, packed);                                             \
+    }                                                                                                      \
+    TARGET static ExpSums<T> exponentials(const GramRow<T>& row, T scale, T shift) {                       \
+      return cpu::exponentials(row, scale, shift);                                                         \
+    }                                                                                                      \
+    TARGET static T largest(const GramRow<T>& row) { return cpu::largest(row); }                           \
+    TARGET static void squared_norms(const T* const* rows, const int64_t* quad, int64_t quads,             \
+                                     double* squared) {                                                    \
+      cpu::squared_norms(rows, quad, quads, squared);                                                      \
+    }                                                                                                      \
+    TARGET static void add_to(double* sum, const Row<T>& row, double weight) {                             \
+      cpu::add_to(sum, row, weight);                                                                       \
+    }                                                                                                      \
+    TARGET static double dot(const Row<T>& row, const double* y) { return cpu::dot(row, y); }              \
+    TARGET static void project(const T* const* rows, const int64_t* quad, int64_t quads,                   \
+                               const GradientRow<T>* gradient, const int64_t* out_quad) {                  \
+      cpu::project(rows, quad, quads, gradient, out_quad);                                                 \
+    }                                                                                                      \
+    static constexpr TileKernels<T> with(decltype(TileKernels<T>::multiply) multiply) {                    \
+      return {                                                                                             \
+          multiply, pack_columns, pack_rows, exponentials, largest, squared_norms, add_to, dot, project};  \
+    }                                                                                                      \
+  };
+
+CGCKIT_KERNELS(, ScalarFloat, float)
+CGCKIT_KERNELS(, ScalarDouble, double)
+constexpr TileKernels<float> kScalarFloat = ScalarFloat::with(multiply<float>);
+constexpr TileKernels<double> kScalarDouble = ScalarDouble::with(multiply<double>);
 
 #if CGCKIT_HAS_AVX2
 // Twelve accumulators, two registers of b and one of a: 15 of the 16 there are.
-CGCKIT_TARGET_AVX2 void multiply_avx2(int64_t depth, const float* a, const float* b, float* c, int64_t ldc) {
+CGCKIT_TARGET_AVX2 void multiply_avx2(int64_t inner, const float* a, int64_t row, int64_t step,
+                                      const float* b, float* c, int64_t ldc, bool add) {
   __m256 sum[kPanelRows][2];
 #pragma GCC unroll 6
   for (int i = 0; i < kPanelRows; ++i) sum[i][0] = sum[i][1] = _mm256_setzero_ps();
-  for (int64_t k = 0; k < depth; ++k, a += kPanelRows, b += kPanelColumns) {
+  for (int64_t k = 0; k < inner; ++k, a += step, b += kPanelColumns) {
     const __m256 left = _mm256_load_ps(b);
     const __m256 right = _mm256_load_ps(b + 8);
 #pragma GCC unroll 6
     for (int i = 0; i < kPanelRows; ++i) {
-      const __m256 row = _mm256_broadcast_ss(a + i);
-      sum[i][0] = _mm256_fmadd_ps(row, left, sum[i][0]);
-      sum[i][1] = _mm256_fmadd_ps(row, right, sum[i][1]);
+      const __m256 value = _mm256_broadcast_ss(a + i * row);
+      sum[i][0] = _mm256_fmadd_ps(value, left, sum[i][0]);
+      sum[i][1] = _mm256_fmadd_ps(value, right, sum[i][1]);
     }
   }
 #pragma GCC unroll 6
   for (int i = 0; i < kPanelRows; ++i) {
     float* out = c + i * ldc;
-    _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), sum[i][0]));
-    _mm256_storeu_ps(out + 8, _mm256_add_ps(_mm256_loadu_ps(out + 8), sum[i][1]));
+    if (add) {
+      sum[i][0] = _mm256_add_ps(_mm256_loadu_ps(out), sum[i][0]);
+      sum[i][1] = _mm256_add_ps(_mm256_loadu_ps(out + 8), sum[i][1]);
+    }
+    _mm256_storeu_ps(out, sum[i][0]);
+    _mm256_storeu_ps(out + 8, sum[i][1]);
   }
 }
 
-CGCKIT_TARGET_AVX2 ExpSums<float> exp_sums_avx2(const TileRow<float>& row, float scale, float shift) {
-  return exp_sums(row, scale, shift);
-}
-
-CGCKIT_TARGET_AVX2 void softmax_weights_avx2(const TileRow<float>& row, float scale, float shift,
-                                             float factor) {
-  softmax_weights(row, scale, shift, factor);
-}
-
-CGCKIT_TARGET_AVX2 float largest_avx2(const TileRow<float>& row) { return largest(row); }
-
-constexpr TileKernels<float> kAvx2Kernels = {multiply_avx2, exp_sums_avx2, softmax_weights_avx2,
-                                             largest_avx2};
+CGCKIT_KERNELS(CGCKIT_TARGET_AVX2, Avx2Float, float)
+constexpr TileKernels<float> kAvx2Float = Avx2Float::with(multiply_avx2);
 #endif
+#undef CGCKIT_KERNELS
 
 }  // namespace
 
 template <>
 const TileKernels<float>& tile_kernels<float>() {
 #if CGCKIT_HAS_AVX2
-  if (capability() == Capability::kAvx2) return kAvx2Kernels;
+  if (capability() == Capability::kAvx2) return kAvx2Float;
 #endif
-  return kScalarKernels<float>;
+  return kScalarFloat;
 }
 
 template <>
 const TileKernels<double>& tile_kernels<double>() {
-  return kScalarKernels<double>;
+  return kScalarDouble;
 }
 
 }  // namespace cgckit::cpu

@@ -3,16 +3,35 @@
 
 #include <cstdint>
 
+#include "elements.h"
+
 namespace cgckit::cpu {
 
-// The micro-kernel multiplies a panel of 6 rows by a panel of 16 columns.
+// The micro-kernel makes a tile of 6 rows and 16 columns.
 constexpr int64_t kPanelRows = 6;
 constexpr int64_t kPanelColumns = 16;
 
-// A row of a tile of Gram products x_i . x_k, and what turns it into similarities:
-// s_k = gram[k] * row_scale * inverse_norm[k].
+inline int64_t panels(int64_t size, int64_t panel) { return (size + panel - 1) / panel; }
+inline int64_t padded(int64_t size, int64_t panel) { return panels(size, panel) * panel; }
+
+// A distance between rows of at least `size`: an odd number of cache lines, so that rows do not compete for
+// the same places in the cache.
+inline int64_t row_distance(int64_t size) {
+  return panels(size, kPanelColumns) / 2 * 2 * kPanelColumns + kPanelColumns;
+}
+
+// A row of the matrix of patches, read in place: element d lies at first[quad[d / 4] + d % 4].
 template <typename T>
-struct TileRow {
+struct Row {
+  const T* first;
+  const int64_t* quad;
+  int64_t quads;
+};
+
+// A row of Gram products x_i . x_k, and what turns it into similarities s_k = gram[k] row_scale
+// inverse_norm[k].
+template <typename T>
+struct GramRow {
   T* gram;                // [count]
   const T* inverse_norm;  // [count]
   T row_scale;            // 1 / |x_i|
@@ -25,16 +44,40 @@ struct ExpSums {
   T weighted = 0;  // sum_k E_k s_k
 };
 
+constexpr int64_t kRowsTogether = 8;  // patches that are read side by side, as neighbours share cache lines
+
+// The gradient with respect to a patch, from that with respect to its unit vector.
+template <typename T>
+struct GradientRow {
+  const T* unit;   // [D]
+  T scale;         // a factor of `unit`
+  T inverse_norm;  // 1 / |x_i|
+  T* out;          // element d goes to out[out_quad[d / 4] + d % 4]
+};
+
 template <typename T>
 struct TileKernels {
-  // c[6][ldc] += a b^T over `depth`: a [depth][6], b [depth][16].
-  void (*multiply)(int64_t depth, const T* a, const T* b, T* c, int64_t ldc);
-  // E_k = 2^((s_k - shift) * scale), scale = log2(e) / tau.
-  ExpSums<T> (*exp_sums)(const TileRow<T>& row, T scale, T shift);
-  // gram[k] <- factor * E_k, with the very E_k of `exp_sums`.
-  void (*softmax_weights)(const TileRow<T>& row, T scale, T shift, T factor);
+  // c[6][16] = sum_k a(i, k) b[k][16], or added to it; a(i, k) at a[i row + k step], rows of c `ldc` apart.
+  void (*multiply)(int64_t inner, const T* a, int64_t row, int64_t step, const T* b, T* c, int64_t ldc,
+                   bool add);
+  // packed[4 quads][16]: the elements `quad` of sixteen rows side by side.
+  void (*pack_columns)(const T* const* rows, const int64_t* quad, int64_t quads, T* packed);
+  // packed[k][16] = scale[k] x_k for sixteen elements, or four times `quads` < 4 and then zeros.
+  void (*pack_rows)(const T* const* rows, const T* scale, int64_t count, const int64_t* quad, int64_t quads,
+                    T* packed);
+  // gram[k] <- E_k = 2^((s_k - shift) scale), scale = log2(e) / tau.
+  ExpSums<T> (*exponentials)(const GramRow<T>& row, T scale, T shift);
   // max_k s_k, at least -1.
-  T (*largest)(const TileRow<T>& row);
+  T (*largest)(const GramRow<T>& row);
+  // squared[i] = |x_i|^2 of kRowsTogether rows.
+  void (*squared_norms)(const T* const* rows, const int64_t* quad, int64_t quads, double* squared);
+  // sum[d] += weight x_d.
+  void (*add_to)(double* sum, const Row<T>& row, double weight);
+  // sum_d x_d y[d].
+  double (*dot)(const Row<T>& row, const double* y);
+  // Of kRowsTogether rows: what lies along x_i is taken off the gradient, the rest divided by the norm.
+  void (*project)(const T* const* rows, const int64_t* quad, int64_t quads, const GradientRow<T>* gradient,
+                  const int64_t* out_quad);
 };
 
 // The kernels for this processor; float64 has the portable ones only.

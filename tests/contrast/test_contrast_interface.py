@@ -25,7 +25,8 @@ PROBABILITY = torch.rand(2, 6, 6, 4, generator=torch.Generator().manual_seed(1))
 @pytest.mark.parametrize(
     ("error", "message", "arguments"),
     [
-        (ValueError, "features must be", {"features": FEATURES[0]}),
+        (ValueError, "features must be", {"features": FEATURES[0, 0]}),
+        (ValueError, "probability must be", {"features": FEATURES[0]}),
         (TypeError, "features must be floating point", {"features": FEATURES.long()}),
         (ValueError, "probability must be", {"probability": PROBABILITY[:1]}),
         (ValueError, "probability must be", {"probability": PROBABILITY[:, None]}),

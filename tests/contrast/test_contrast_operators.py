@@ -181,8 +181,8 @@ def test_operators_refuse_what_they_cannot_read(samples: dict[str, Any]) -> None
     sample = samples["ragged"]
     probability, geometry = sample.probability, sample.options_of_grid
     statistics = torch.ops.cgckit.patch_statistics
-    with pytest.raises(RuntimeError, match="features must be float32 or float64"):
-        statistics(sample.features.half(), probability, None, *geometry, 0.5, False)
+    with pytest.raises(RuntimeError, match="features must be float64, float32"):
+        statistics(sample.features.long(), probability, None, *geometry, 0.5, False)
     with pytest.raises(RuntimeError, match="probability has the wrong dtype"):
         statistics(sample.features, probability.double(), None, *geometry, 0.5, False)
     with pytest.raises(RuntimeError, match="probability must be"):

@@ -1,0 +1,135 @@
+"""Supervised contrast of labelled embeddings, on the operators of the patchwise loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cgckit.contrast.functional import contrast_terms, resolve_implementation, temperature_tensor
+from cgckit.contrast.patches import PatchGrid
+
+
+def supervised_contrastive(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    reduction: str = "mean",
+    implementation: str = "auto",
+) -> Tensor:
+    """Pull embeddings of one class together and push them away from all others.
+
+    With unit vectors u_i = x_i / |x_i|, similarities s_ij = u_i . u_j and P(i) the other samples of i's class,
+
+        l_i = log sum_{k != i} exp(s_ik / tau) - 1/|P(i)| sum_{j in P(i)} s_ij / tau
+
+    which is L_out of Khosla et al., "Supervised Contrastive Learning" (2020). Time is O(N^2 D), memory O(N D):
+    no N x N matrix is formed. A sample without another of its class is no anchor, but every anchor is
+    compared with it; one of norm zero takes no part. Values and defaults are those of
+    `pytorch_metric_learning.losses.SupConLoss`.
+
+    Args:
+        embeddings: [N, D] float32 or float64, computed as they are, or float16 or bfloat16, computed in float32.
+        labels: [N] integers, any values.
+        temperature: tau > 0; a tensor with one element receives a gradient (its sign is not checked then).
+        reduction: "none": l_i of every sample [N], 0 where it is no anchor; "sum": their sum; "mean": their mean
+            over the anchors, 0 if there is none.
+        implementation: "fused", "blockwise" or "auto", as in `patch_contrastive_loss`.
+
+    Returns:
+        The loss, a scalar unless `reduction` is "none"; connected to the graph of `embeddings` in every case.
+
+    Raises:
+        ValueError: an argument is out of range or of the wrong shape; the message names it.
+        TypeError: `embeddings` or `labels` has an unusable dtype.
+        RuntimeError: `implementation` is "fused" and there are no compiled operators for this device.
+
+    Example:
+        >>> embeddings = torch.randn(64, 128, requires_grad=True)
+        >>> supervised_contrastive(embeddings, torch.randint(10, (64,))).backward()
+    """
+    _check(embeddings, labels)
+    chosen = resolve_implementation(implementation, embeddings.device)
+    if chosen == "reference":
+        raise ValueError("implementation must be auto, fused or blockwise")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be mean or sum or none, not {reduction!r}")
+    tau = temperature_tensor(temperature, embeddings)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        classes, others, member = _classes(embeddings.detach(), labels)
+        anchor = others > 0
+        # Every sample is a patch of one voxel, its elements the channels: a view of the embeddings.
+        features = embeddings.T[None, :, :, None, None]
+        grid = PatchGrid((len(labels), 1, 1), (1, 1, 1), (1, 1, 1))
+        _, log_z, _ = contrast_terms(features, anchor.float()[None, :, None, None], None, grid, tau, 0.5, True, chosen)
+        x = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+        norm = torch.where(member, torch.linalg.vector_norm(x, dim=1), 1)
+        u = x * (member / norm)[:, None]
+        sums = torch.zeros_like(u).index_add(0, classes, u)
+        pos = (u * (sums.index_select(0, classes) - u)).sum(1) / others.clamp(min=1)
+        losses = torch.where(anchor, log_z[0] + (1 - pos.double()) / tau, 0).to(u.dtype)
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    return losses.sum() / anchor.sum().clamp(min=1)
+
+
+class SupervisedContrastiveLoss(nn.Module):
+    """`cgckit.contrast.supervised_contrastive` with its options kept; see there for what they mean.
+
+    Example:
+        >>> loss = SupervisedContrastiveLoss(temperature=0.1)
+        >>> loss(torch.randn(64, 128), torch.randint(10, (64,)))
+    """
+
+    def __init__(
+        self, temperature: float | Tensor = 0.1, *, reduction: str = "mean", implementation: str = "auto"
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.reduction = reduction
+        self.implementation = implementation
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of `embeddings` [N, D] with `labels` [N]."""
+        return supervised_contrastive(
+            embeddings,
+            labels,
+            temperature=self.temperature,
+            reduction=self.reduction,
+            implementation=self.implementation,
+        )
+
+    def extra_repr(self) -> str:
+        """Options as `print` shows them."""
+        return f"temperature={self.temperature}, reduction={self.reduction}"
+
+
+def _classes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Class of every sample as a number below N, number of others in its class, and whether it takes part, all [N].
+
+    The numbers come from sorting, so no shape depends on the data.
+    """
+    ascending, order = labels.sort()
+    starts = torch.ones_like(ascending, dtype=torch.bool)
+    starts[1:] = ascending[1:] != ascending[:-1]
+    classes = torch.empty_like(order).scatter(0, order, starts.cumsum(0) - 1)
+    exact = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    norm = torch.linalg.vector_norm(exact, dim=1, dtype=torch.float64)
+    member = ~(norm.square() < torch.finfo(exact.dtype).tiny)
+    members = torch.zeros_like(classes).index_add(0, classes, member.long())
+    return classes, (members[classes] - 1) * member, member
+
+
+def _check(embeddings: Tensor, labels: Tensor) -> None:
+    if embeddings.dim() != 2:
+        raise ValueError(f"embeddings must be [N, D], not {list(embeddings.shape)}")
+    if embeddings.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise TypeError(f"embeddings must be floating point, not {embeddings.dtype}")
+    if labels.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool):
+        raise TypeError(f"labels must be integers, not {labels.dtype}")
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(f"labels must be {list(embeddings.shape[:1])} like embeddings, not {list(labels.shape)}")
+    if labels.device != embeddings.device:
+        raise ValueError(f"labels are on {labels.device}, embeddings on {embeddings.device}")

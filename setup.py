@@ -1,8 +1,9 @@
 """Builds the native modules; everything else about the package is in pyproject.toml.
 
 `cgckit._C` holds the operators. It is built against torch's stable ABI and Python's limited API, so one
-binary serves several versions of both. `cgckit._build` is a pybind11 module, which has no limited API: wheels
-are therefore tagged for one Python version.
+binary serves several versions of both. `cgckit._cuda` adds their CUDA kernels, where torch is built for CUDA and
+nvcc is found; it is a module of its own, as it links to what a CPU build of torch lacks. `cgckit._build` is a
+pybind11 module, which has no limited API: wheels are therefore tagged for one Python version.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import os
 from pathlib import Path
 
 import pybind11
+import torch
 from setuptools import Extension, setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension
+from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
 
 TORCH_TARGET = "2.10"
 """Oldest torch that the operators run with."""
 
 # Safe on every processor: faster instruction sets are chosen at run time, inside the kernels.
 OPTIMISATION = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+# One binary for each architecture with instructions of its own; PTX of the last for those to come.
+ARCHITECTURES = ("80", "86", "89", "90", "100", "120")
 COMMON = ["-g0", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", *OPTIMISATION]
 
 
@@ -59,7 +63,11 @@ def native_modules() -> list[Extension]:
         "cgckit._C",
         sources,
         depends=headers,
-        define_macros=[("TORCH_TARGET_VERSION", torch_target_version())],
+        define_macros=[
+            ("TORCH_TARGET_VERSION", torch_target_version()),
+            ("CGCKIT_LIBRARY", "cgckit"),
+            ("CGCKIT_MODULE", "_C"),
+        ],
         extra_compile_args={"cxx": COMMON},
         py_limited_api=True,
     )
@@ -75,7 +83,33 @@ def native_modules() -> list[Extension]:
         extra_compile_args={"cxx": COMMON},
         language="c++",
     )
-    return [operators, build_information]
+    return [operators, build_information, *cuda_modules(headers)]
+
+
+def cuda_modules(headers: list[str]) -> list[Extension]:
+    """The CUDA kernels, where they can be built. `TORCH_CUDA_ARCH_LIST` replaces the architectures."""
+    if torch.version.cuda is None or CUDA_HOME is None:
+        return []
+    architectures = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
+    architectures.append(f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}")
+    chosen = [] if "TORCH_CUDA_ARCH_LIST" in os.environ else architectures
+    folder = Path("csrc/cuda")
+    return [
+        CUDAExtension(
+            "cgckit._cuda",
+            ["csrc/module.cpp", *map(str, sorted([*folder.glob("*.cpp"), *folder.glob("*.cu")]))],
+            depends=[*headers, *map(str, sorted([*folder.glob("*.h"), *folder.glob("*.cuh")]))],
+            define_macros=[
+                ("TORCH_TARGET_VERSION", torch_target_version()),
+                ("CGCKIT_LIBRARY", "cgckit"),
+                ("CGCKIT_DISPATCH_KEY", "CUDA"),
+                ("CGCKIT_MODULE", "_cuda"),
+                ("USE_CUDA", None),
+            ],
+            extra_compile_args={"cxx": COMMON, "nvcc": ["-O3", "-Xcompiler=-fvisibility=hidden", *chosen]},
+            py_limited_api=True,
+        )
+    ]
 
 
 setup(ext_modules=native_modules(), cmdclass={"build_ext": BuildNative})

@@ -3,7 +3,7 @@
 // are computed in float64 for float64 and else in float32; `norm` and `kept` have that dtype.
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(cgckit, m) {
+STABLE_TORCH_LIBRARY(CGCKIT_LIBRARY, m) {
   // features [B, C, H, W, L], probability [B, H, W, L] float32, mask [B, H, W, L] bool
   //   -> norm [G, N]; order [G, N] int64: anchors, then the other members, then the patches left out;
   //      counts [G, 2] int64: anchors, members.

@@ -1,8 +1,13 @@
-// Makes the operator library importable as cgckit._C; importing it registers the operators.
+// Makes a library of operators importable as cgckit._C or cgckit._cuda; importing it registers them.
 #include <Python.h>
 
+#define CGCKIT_QUOTED(text) #text
+#define CGCKIT_STRING(text) CGCKIT_QUOTED(text)
+#define CGCKIT_JOINED(a, b) a##b
+#define CGCKIT_INITIALISER(module) CGCKIT_JOINED(PyInit_, module)
+
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
-                                 "_C",
+                                 CGCKIT_STRING(CGCKIT_MODULE),
                                  "Operators of cgckit, under torch.ops.cgckit.",
                                  -1,  // no per-interpreter state
                                  nullptr,
@@ -11,4 +16,4 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                                  nullptr,
                                  nullptr};
 
-PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&definition); }
+PyMODINIT_FUNC CGCKIT_INITIALISER(CGCKIT_MODULE)() { return PyModule_Create(&definition); }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
+from simulated_kernels import on_cpu_tensors, on_gpu, simulated
 from torch import Tensor
 
 from cgckit.contrast.patches import PatchGrid
@@ -118,6 +120,16 @@ def sample_inputs() -> dict[str, Sample]:
 
 
 SAMPLES = sample_inputs()
+
+
+@pytest.fixture
+def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What to call `patch_contrastive_loss` with: "simulated" and "cuda" are "fused" on other kernels."""
+    if request.param in ("simulated", "cuda"):
+        with on_cpu_tensors(simulated() if request.param == "simulated" else on_gpu()):
+            yield "fused"
+    else:
+        yield request.param
 
 
 @pytest.fixture(params=SAMPLES.values(), ids=SAMPLES.keys())

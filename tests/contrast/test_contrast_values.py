@@ -8,15 +8,26 @@ from typing import Any
 
 import pytest
 import torch
+from simulated_kernels import compiler
 from torch import Tensor
 
-from cgckit.contrast import fused_available, patch_contrastive_loss
+from cgckit.contrast import fused_available, ops, patch_contrastive_loss
 from cgckit.contrast import patches as python_patches
 from cgckit.contrast.reference import anchor_terms
 
 TEMPERATURES = (0.02, 0.023, 0.07, 0.2, 0.9)
 needs_extension = pytest.mark.skipif(not fused_available(), reason="the extension is not built")
-IMPLEMENTATIONS = [pytest.param("fused", marks=needs_extension), "blockwise"]
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler to simulate the CUDA kernels with")
+needs_gpu = pytest.mark.skipif(
+    not (torch.cuda.is_available() and "cuda" in ops.DEVICES), reason="no CUDA device, or no kernels built for it"
+)
+# The CUDA kernels too: on the CPU, simulated, and on a GPU where there is one.
+FUSED = [
+    pytest.param("fused", marks=needs_extension),
+    pytest.param("simulated", marks=[needs_extension, needs_compiler]),
+    pytest.param("cuda", marks=needs_gpu),
+]
+IMPLEMENTATIONS = [*FUSED, "blockwise"]
 
 
 def loss_and_gradients(
@@ -40,7 +51,7 @@ def gradient_floor(sample: Any, tau: float) -> float:
 
 
 @pytest.mark.parametrize("tau", TEMPERATURES)
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_float32_agrees_with_the_float64_reference(sample: Any, implementation: str, tau: float) -> None:
     expected = loss_and_gradients(sample, torch.float64, tau, "reference")
     loss, by_features, by_temperature = loss_and_gradients(sample, torch.float32, tau, implementation)
@@ -52,7 +63,7 @@ def test_float32_agrees_with_the_float64_reference(sample: Any, implementation: 
     assert abs(by_temperature - expected[2]) <= 2e-6 * max(5, 1 / tau) / tau
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_float64_agrees_to_rounding(sample: Any, implementation: str) -> None:
     for tau in TEMPERATURES:
         expected = loss_and_gradients(sample, torch.float64, tau, "reference")
@@ -62,7 +73,7 @@ def test_float64_agrees_to_rounding(sample: Any, implementation: str) -> None:
 
 
 @pytest.mark.parametrize("tau", TEMPERATURES)
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_float32_is_about_as_accurate_as_the_plain_loss(
     samples: dict[str, Any], implementation: str, tau: float
 ) -> None:
@@ -78,7 +89,7 @@ def test_float32_is_about_as_accurate_as_the_plain_loss(
     assert mean_square_error(implementation) <= 2**2 * mean_square_error("reference")
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_a_very_low_temperature_neither_overflows_nor_underflows(samples: dict[str, Any], implementation: str) -> None:
     sample, tau = samples["many"], 5e-4
     expected = loss_and_gradients(sample, torch.float64, tau, "reference")
@@ -87,9 +98,9 @@ def test_a_very_low_temperature_neither_overflows_nor_underflows(samples: dict[s
     assert (found[1] - expected[1]).norm() <= 4e-7 / tau * expected[1].norm()
 
 
-@needs_extension
 @pytest.mark.parametrize("tau", TEMPERATURES)
-def test_the_operators_return_lse_and_pos_of_every_anchor(sample: Any, tau: float) -> None:
+@pytest.mark.parametrize("implementation", FUSED, indirect=True)
+def test_the_operators_return_lse_and_pos_of_every_anchor(sample: Any, implementation: str, tau: float) -> None:
     pooled = sample.scope == "batch"
     arguments = (sample.probability, sample.mask, *sample.options_of_grid, 0.5, pooled)
     features = sample.features.float()
@@ -114,8 +125,8 @@ def test_the_operators_return_lse_and_pos_of_every_anchor(sample: Any, tau: floa
         assert not pos[g, outside].any()
 
 
-@needs_extension
-def test_compiled_statistics_equal_their_python_twin(sample: Any) -> None:
+@pytest.mark.parametrize("implementation", FUSED, indirect=True)
+def test_compiled_statistics_equal_their_python_twin(sample: Any, implementation: str) -> None:
     arguments = (sample.probability, sample.mask)
     for dtype in (torch.float32, torch.float64):
         features = sample.features.to(dtype)
@@ -129,7 +140,7 @@ def test_compiled_statistics_equal_their_python_twin(sample: Any) -> None:
 
 
 @pytest.mark.parametrize("tau", [0.023, 0.2])
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, indirect=True)
 def test_a_large_upstream_gradient_does_not_overflow(implementation: str, tau: float, make: Any) -> None:
     # Two positives that point away from each other and from everything else: Z is as small as it can be.
     features = torch.zeros(1, 2, 2, 1, 1)
@@ -145,7 +156,7 @@ def test_a_large_upstream_gradient_does_not_overflow(implementation: str, tau: f
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "reference"])
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "reference"], indirect=True)
 class TestLaws:
     """What the loss obeys whatever the implementation."""
 

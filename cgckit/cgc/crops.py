@@ -51,7 +51,12 @@ def write_case(path: Path, case: Case, target: Tensor, settings: Settings) -> No
     coarse = resample_case(case, settings.spacing)
     averaged = transfer(target, case, coarse) * coarse.brain
     kept = trusted(
-        averaged, coarse.brain, coarse.spacing, inner=settings.untrusted_inner, outer=settings.untrusted_outer
+        averaged,
+        coarse.brain,
+        coarse.spacing,
+        inner=settings.untrusted_inner,
+        outer=settings.untrusted_outer,
+        doubt=settings.untrusted_doubt,
     )
     write_example(path, coarse.image, averaged, coarse.brain, kept, settings.crop)
 

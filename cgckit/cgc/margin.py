@@ -36,8 +36,10 @@ def signed_distance(prior: Tensor, spacing: Spacing) -> Tensor:
     return torch.from_numpy((inside - outside).astype(np.float32))
 
 
-def trusted(prior: Tensor, brain: Tensor, spacing: Spacing, *, inner: float, outer: float) -> Tensor:
-    """Voxels of the brain that are trained on, [H, W, L] bool: away from the edge of the prior's lesion.
+def trusted(
+    prior: Tensor, brain: Tensor, spacing: Spacing, *, inner: float, outer: float, doubt: float = 0.0
+) -> Tensor:
+    """Voxels of the brain that are trained on, [H, W, L] bool: away from the edge of the prior's lesion, and decided.
 
     Args:
         prior: [H, W, L] probability.
@@ -46,10 +48,12 @@ def trusted(prior: Tensor, brain: Tensor, spacing: Spacing, *, inner: float, out
         inner: voxels of the lesion up to this deep in it are left out [mm]; 0 trusts all of it. A component that is
             nowhere deeper keeps its deepest voxels: a small lesion is still an example of lesion.
         outer: voxels up to this far from the lesion are left out [mm]; 0 trusts them all.
+        doubt: voxels whose probability is nearer to 0.5 than this are left out, among them those on which two fused
+            priors disagree; 0 trusts them all.
     """
     distance = signed_distance(prior, spacing)
     kept = (distance > inner) | (distance < -outer) | _cores(distance, spacing, inner)
-    return kept & brain
+    return kept & brain & ((prior - 0.5).abs() >= doubt)
 
 
 def _cores(distance: Tensor, spacing: Spacing, inner: float) -> Tensor:

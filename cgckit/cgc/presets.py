@@ -48,6 +48,7 @@ class Settings:
     scope: Literal["image", "batch"] = _setting("image", "whose patches are contrasted: one crop's or the batch's")
     untrusted_inner: float = _setting(1.0, "lesion voxels this near the prior's edge are not trained on [mm]")
     untrusted_outer: float = _setting(5.0, "other voxels this near the prior's edge are not trained on [mm]")
+    untrusted_doubt: float = _setting(0.2, "voxels whose prior is nearer to 0.5 than this are not trained on")
     lesion_share: float = _setting(0.5, "share of crops that are centred on a voxel of the prior's lesion")
     augment: bool = _setting(True, "mirror, rescale and add noise to the crops")
     precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "auto: bfloat16 where CUDA has it")
@@ -72,7 +73,7 @@ class Settings:
         for name in ("weight_coarse", "weight_fine", "prior_weight", "untrusted_inner", "untrusted_outer"):
             if not 0 <= getattr(self, name) < math.inf:
                 problems.append(f"{name} must not be negative")
-        for name in ("patch_threshold", "lesion_share"):
+        for name in ("patch_threshold", "lesion_share", "untrusted_doubt"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} must lie in [0, 1]")
         if not 0 <= self.overlap < 1:
@@ -155,6 +156,7 @@ PRESETS: dict[str, Settings] = {
         patch_size=(6, 6, 4),
         untrusted_inner=0.0,
         untrusted_outer=0.0,
+        untrusted_doubt=0.0,
         prior_weight=0.0,
     ),
 }

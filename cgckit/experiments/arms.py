@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 PRIOR, PLAIN, NETWORK, BOTH, SUPERVISED = "prior", "plain", "network", "both", "supervised"
 
 _NO_CONTRAST: Mapping[str, object] = {"weight_coarse": 0.0, "weight_fine": 0.0}
-_EVERY_VOXEL: Mapping[str, object] = {"untrusted_inner": 0.0, "untrusted_outer": 0.0, "prior_weight": 0.0}
+_EVERY_VOXEL: Mapping[str, object] = dict.fromkeys(
+    ("untrusted_inner", "untrusted_outer", "untrusted_doubt", "prior_weight"), 0.0
+)
 # Parts of the crop that the paper's patches are: 12x12x4, 6x6x4 and 3x3x4 of the 24x24x8 that its encoder gives.
 _PATCHES = {"patch-12x12x4": (2, 2, 2), "patch-6x6x4": (4, 4, 2), "patch-3x3x4": (8, 8, 2)}
 _TEMPERATURES = {f"temperature-{value:g}": value for value in (0.07, 0.1, 0.2, 0.3, 0.7, 0.9)}

@@ -49,6 +49,12 @@ def test_a_lesion_thinner_than_the_inner_margin_keeps_its_core() -> None:
     assert not kept[2].any(), "a component that is deep enough keeps no more than its interior"
 
 
+def test_where_the_prior_is_undecided_nothing_is_trusted() -> None:
+    prior = torch.tensor([0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0]).reshape(7, 1, 1)
+    kept = trusted(prior, torch.ones(7, 1, 1).bool(), SPACING, inner=0.0, outer=0.0, doubt=0.15)
+    assert kept.flatten().tolist() == [True, True, False, False, False, True, True]
+
+
 def test_evidence_grows_with_the_distance_up_to_its_weight() -> None:
     evidence = spatial_evidence(slab(), SPACING, weight=4.0, reach=8.0)[:, 0, 0]
     assert evidence[[0, 6, 9, 10, 13, 17, 29]].tolist() == [4.0, 2.0, 0.5, -0.5, -2.0, -4.0, -4.0]

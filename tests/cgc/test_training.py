@@ -128,8 +128,8 @@ CHANGES: dict[str, object] = {
     "lesion_share": 0.0,
     "augment": False,
 }
-# Before and after training.
-ELSEWHERE = {"spacing", "untrusted_inner", "untrusted_outer", "overlap", "prior_weight", "prior_reach", "mirror"}
+MARGIN = {"untrusted_inner", "untrusted_outer", "untrusted_doubt"}  # tested where examples are written
+ELSEWHERE = MARGIN | {"spacing", "overlap", "prior_weight", "prior_reach", "mirror"}  # before and after training
 INSTEAD = {"epochs", "precision"}  # used where steps is 0; where there is CUDA
 
 

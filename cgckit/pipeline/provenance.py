@@ -16,12 +16,13 @@ from cgckit import __version__
 from cgckit.contrast import fused_available
 from cgckit.errors import UsageError
 
-_PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn", "safetensors")
+_PACKAGES = ("monai", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn", "safetensors")
 
 
 def versions() -> dict[str, str]:
     """Versions of cgckit, Python and the libraries that shape the result."""
-    found = {"cgckit": __version__, "python": platform.python_version()}
+    # torch's own word says which build it is (+cpu, +cu130); the metadata of its package may not.
+    found = {"cgckit": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     return found | {name: metadata.version(name) for name in _PACKAGES}
 
 

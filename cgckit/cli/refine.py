@@ -25,7 +25,7 @@ def refine(
 ) -> None:
     """Train on a prior's guess and write refined masks and probabilities for every scan. No label is used.
 
-    An interrupted run goes on when the same command is given again.
+    An interrupted run goes on when the same command is given again. `cgckit report` shows what came of it.
 
     Examples:
 

@@ -65,10 +65,13 @@ class Workspace:
         """Describe the folder, log to `cgckit.log` and keep `run.json` up to date while the block runs.
 
         `run.json` holds `facts`, which the block may add to, and a status: "running", "complete", or "failed" with
-        the error.
+        the error. That of a complete run stays as it is: doing nothing took no time, and the run did.
         """
         record = self.out.root / _RECORD
         with log_file(self.out.root / "cgckit.log"):
+            if (self.read(record) or {}).get("status") == "complete":
+                yield
+                return
             self.write(record, {"status": "running", **facts})
             self.out.write_description()
             self.out.write_participants(cohort)

@@ -105,7 +105,9 @@ def _draw_row(axes: Sequence[Axes], row: PictureRow, columns: Sequence[str]) -> 
         note = row.notes.get(name, "")
         axis.set_title(f"{name} {note}".strip() if name else row.subject, color="white", fontsize=8, pad=3)
         if name in row.masks:
-            view.outline(axis, row.masks[name], level, COLOURS[columns.index(name) % len(COLOURS)], veil=0.28)
+            colour = COLOURS[columns.index(name) % len(COLOURS)]
+            view.veil(axis, row.masks[name], level, colour, opacity=0.28)
+            view.outline(axis, row.masks[name], level, colour)
     view.mark_sides(axes[0])
 
 

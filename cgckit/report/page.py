@@ -107,8 +107,8 @@ def _head(record: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> str:
         f'<h1>{title}</h1>\n<p class="lead">Lesions segmented without labels, by cgckit '
         f"{escape(record['versions']['cgckit'])}. For research; no medical device.</p>\n{_facts(facts)}"
         f"<table>\n<tr><th>subject</th>{names}<th>note</th></tr>\n{lines}</table>\n"
-        f'<p class="quiet">Slices run from foot to head, front at the top, the subject\'s left at the left. Contours:'
-        f"{_key(COLOURS[0])}prior{_key(COLOURS[1])}refined</p>\n"
+        f'<p class="quiet">Slices run from foot to head, front at the top, the subject\'s left at the left. '
+        f"{_key(COLOURS[0])}prior, laid over{_key(COLOURS[1])}refined, outlined</p>\n"
     )
 
 
@@ -126,7 +126,7 @@ def _subject(results: Derivatives, row: Mapping[str, str]) -> str:
 
 
 def _figure(results: Derivatives, label: str, source: str) -> str:
-    """Slices through a subject's lesion with the contours of its masks."""
+    """Slices through a subject's lesion with its masks."""
     files = {f"prior {index}": path for index, path in enumerate(results.prior_probabilities(label))}
     if results.refined_mask(label).exists():
         files["refined"] = results.refined_mask(label)
@@ -140,7 +140,7 @@ def _figure(results: Derivatives, label: str, source: str) -> str:
     except (BadInputError, ValueError) as error:  # the scans may lie elsewhere by now: the figures still stand
         return f'<p class="remark">no picture: {escape(str(error))}</p>\n'
     return (
-        f'<figure><img alt="axial slices of {escape(source)} with the contours of prior and refined mask" '
+        f'<figure><img alt="axial slices of {escape(source)} with prior and refined mask" '
         f'src="data:image/jpeg;base64,{picture}"><figcaption>{escape(scan.name)}</figcaption></figure>\n'
     )
 
@@ -157,9 +157,11 @@ def _draw(view: AxialView, masks: Mapping[str, Mask]) -> bytes:
     for panel, level in zip(panels, levels, strict=False):
         view.show(panel, level)
         for name, mask in masks.items():
-            refined = name == "refined"
-            # The prior's contour is the wider one, so that it shows on both sides of an equal one.
-            view.outline(panel, mask, level, COLOURS[refined], width=0.8 if refined else 2.2)
+            # Two contours would hide each other wherever they agree.
+            if name == "refined":
+                view.outline(panel, mask, level, COLOURS[1])
+            else:
+                view.veil(panel, mask, level, COLOURS[0], opacity=0.4)
     view.mark_sides(panels[0])
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_figure(buffer, format="jpg", dpi=_DOTS_PER_INCH, facecolor="black", pil_kwargs=_JPEG)

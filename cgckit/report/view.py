@@ -67,17 +67,18 @@ class AxialView:
         axis.set_facecolor("black")
         axis.imshow(image.T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=self._aspect)
 
-    def outline(self, axis: Axes, mask: Mask, level: int, colour: str, width: float = 0.9, veil: float = 0.0) -> None:
-        """Draw the contour of a mask in a slice, and a veil of that opacity, which leaves the image readable."""
+    def outline(self, axis: Axes, mask: Mask, level: int, colour: str) -> None:
+        """Draw the contour of a mask in a slice."""
         cut = self.slice_of(mask, level)
-        if not cut.any():
-            return
-        if veil:
-            red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-            cover = np.zeros((*cut.T.shape, 4))
-            cover[cut.T] = (red, green, blue, veil)
-            axis.imshow(cover, origin="lower", aspect=self._aspect, interpolation="nearest")
-        axis.contour(cut.T.astype(float), levels=[0.5], colors=[colour], linewidths=width)
+        if cut.any():
+            axis.contour(cut.T.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)
+
+    def veil(self, axis: Axes, mask: Mask, level: int, colour: str, opacity: float) -> None:
+        """Lay a colour over a mask in a slice; the image shows through."""
+        cut = self.slice_of(mask, level)
+        cover = np.zeros((*cut.T.shape, 4))
+        cover[cut.T] = (*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), opacity)
+        axis.imshow(cover, origin="lower", aspect=self._aspect, interpolation="nearest")
 
     def mark_sides(self, axis: Axes) -> None:
         """Write L and R at the sides of a panel."""

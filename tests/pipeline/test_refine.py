@@ -183,8 +183,10 @@ def test_a_complete_run_is_not_done_again(
 ) -> None:
     scans, out = copied
     first = whole[1]
+    record = (out / "run.json").read_bytes()
     monkeypatch.setattr("cgckit.pipeline.refine.prepare", None)
     again = run(scans, out)
+    assert (out / "run.json").read_bytes() == record
     assert again.subjects == first.subjects
     assert again.training == first.training
 

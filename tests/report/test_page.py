@@ -109,12 +109,12 @@ def test_it_says_what_the_tables_say(run: Derivatives) -> None:
     assert "contrast" not in text, "what is not known is left out"
 
 
-def test_slices_show_both_contours_where_the_masks_lie(run: Derivatives) -> None:
+def test_slices_show_both_masks_where_they_lie(run: Derivatives) -> None:
     red, _, blue = matplotlib.image.imread(io.BytesIO(page_of(run).images[0]), format="jpg").astype(int).T
     centres = []
-    for contour in (red - blue > 80, blue - red > 80):  # amber, and light blue, on grey
-        place = np.argwhere(contour)
-        panels = place[:, 0] * 6 // len(contour)
+    for drawn in (red - blue > 80, blue - red > 80):  # amber, and light blue, on grey
+        place = np.argwhere(drawn)
+        panels = place[:, 0] * 6 // len(drawn)
         assert set(panels) == set(range(6))
         centres.append(place[panels == 2][:, 0].mean())
     assert centres[0] < centres[1], "the refined mask lies to the right of the prior's"

@@ -31,7 +31,7 @@ from cgckit.images.preparation import IMAGE_SPACING, prepare
 from cgckit.metrics import score
 from cgckit.nets.loop import Checkpoint
 from cgckit.pipeline.console import log_file, progress_bars
-from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import find_cohort
 from cgckit.priors.base import Prior
@@ -82,6 +82,7 @@ class Experiment:
             "settings": settings.to_json(),
             "protocol": {"folds": folds, "hold_out": hold_out},
             "inputs": {subject.label: subject.fingerprint() for subject in cohort},
+            "prior_files": prior_files(prior, cohort),
             "references": references.fingerprint(),
             "labels": list(references.labels),
             "versions": versions(),

@@ -131,7 +131,8 @@ class PriorMaps:
             "prior": prior_identity(self.prior),
             "modalities": self.cohort.modalities,
             "spacing": self.spacing,
-            "inputs": self._cohort_print() if self.prior.requires_fit else subject.fingerprint(),
+            # A prior that learns may be asked for a subject that it was not fitted on.
+            "inputs": [subject.fingerprint(), *(self._cohort_print() if self.prior.requires_fit else [])],
             "files": self.prior.fingerprint(subject),
             "subject": subject.label,
         }

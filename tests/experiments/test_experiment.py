@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class Everywhere(Prior):
         return inside
 
 
-def start(scans: Path, out: Path, prior: Prior | None = None, **options: object) -> Experiment:
+def start(scans: Path, out: Path, prior: Prior | str | None = None, **options: object) -> Experiment:
     settings = {**QUICK, **options.pop("settings", {})}  # type: ignore[dict-item]
     references = scans.with_name(f"{scans.name}-references")
     return Experiment.find(scans, references, prior or BrightFlair(), out, settings=settings, device="cpu", **options)  # type: ignore[arg-type]
@@ -213,6 +214,24 @@ def test_a_subject_without_reference_and_one_on_another_grid_are_named(
     reference.unlink()
     with pytest.raises(BadInputError, match="no reference of case2"):
         start(scans, tmp_path / "other")
+
+
+def test_other_images_references_or_prior_files_make_another_experiment(
+    write_cohort: WriteCohort, tmp_path: Path
+) -> None:
+    scans, rough = write_cohort(2), tmp_path / "rough"
+    shutil.copytree(tmp_path / "scans-references", rough)
+
+    def key() -> str:
+        return start(scans, tmp_path / "out", f"mask:{rough}/{{subject}}_seg.nii.gz").key
+
+    keys = [key(), key()]
+    assert keys[0] == keys[1]
+    for path in (scans / "case1" / "case1_t1.nii.gz", rough / "case1_seg.nii.gz", *tmp_path.glob("*references/case2*")):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1], image.affine), path)
+        keys.append(key())
+    assert len(set(keys)) == 4
 
 
 def test_an_unknown_arm_is_named(write_cohort: WriteCohort, tmp_path: Path) -> None:

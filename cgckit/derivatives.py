@@ -67,6 +67,10 @@ class Derivatives:
         """Path of the refined probability of lesion of a subject."""
         return self._anat(label, "label-L_probseg.nii.gz")
 
+    def refined_uncertainty(self, label: str) -> Path:
+        """Path of the uncertainty of the refined probability of a subject; it is written on request only."""
+        return self._anat(label, "label-L_desc-uncertainty_statmap.nii.gz")
+
     def prior_probability(self, label: str, prior: str) -> Path:
         """Path of the probability that a prior gave a subject; its name keeps letters and digits only."""
         plain = re.sub(r"[^A-Za-z0-9]", "", prior)
@@ -89,6 +93,11 @@ class Derivatives:
         """Write the refined probability of lesion, [H, W, L] on the reference's grid, with its sidecar."""
         path = self.refined_probability(label)
         return self._write(path, np.asarray(probability, dtype=np.float32), reference, {})
+
+    def write_uncertainty(self, label: str, deviation: npt.ArrayLike, reference: Volume | Path) -> Path:
+        """Write the standard deviation of the refined probability, [H, W, L] on the reference's grid."""
+        path = self.refined_uncertainty(label)
+        return self._write(path, np.asarray(deviation, dtype=np.float32), reference, {"StatType": "standard deviation"})
 
     def write_prior_probability(
         self, label: str, prior: str, probability: npt.ArrayLike, reference: Volume | Path

@@ -182,7 +182,7 @@ def refined(tmp_path_factory):
         (scans / name).mkdir()
         nib.save(image, scans / name / "flair.nii.gz")
     settings = {"spacing": 4.0, "crop": (16, 16, 16), "widths": (4, 4, 4, 4), "projection": 4, "batch": 1}
-    settings |= {"steps": 1, "mirror": False, "prior_weight": 1.0}
+    settings |= {"steps": 1, "mirror": False, "prior_weight": 1e3, "prior_reach": 1.0}
     result = cgckit.refine(scans, BrightBall(), tmp_path_factory.mktemp("out"), settings=settings, device="cpu")
     return scans, Derivatives(result.out)
 

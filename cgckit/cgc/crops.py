@@ -151,11 +151,15 @@ class CropSampler:
 
 
 def augmentation(channels: int) -> Compose:
-    """Left-right mirroring, and contrast, brightness and noise that differ between the modalities."""
+    """Left-right mirroring of all maps, and `intensity_augmentation` of the image."""
+    return Compose([RandFlipd(keys=_KEYS, prob=0.5, spatial_axis=0), intensity_augmentation(channels)])
+
+
+def intensity_augmentation(channels: int) -> Compose:
+    """Contrast, brightness and noise of the "image" [C, H, W, L], which differ between the modalities."""
     several = channels > 1
     return Compose(
         [
-            RandFlipd(keys=_KEYS, prob=0.5, spatial_axis=0),
             RandScaleIntensityd(keys="image", factors=0.15, prob=0.5, channel_wise=several),
             RandShiftIntensityd(keys="image", offsets=0.2, prob=0.5, channel_wise=several),
             RandGaussianNoised(keys="image", prob=0.5, std=0.15),

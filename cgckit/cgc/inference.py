@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from monai.inferers.utils import sliding_window_inference
+from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
+from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import spatial_evidence
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings
@@ -22,37 +24,62 @@ def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Ten
     to empty its interior, it must be the more certain one.
     """
     coarse = resample_case(case, model.settings.spacing)
-    logits = infer(model, coarse.image)
+    return _refined(model.settings, infer(model, coarse.image), coarse, case, prior)
+
+
+def uncertainty(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
+    """Standard deviation of `segment`'s probability over augmented views, [H, W, L] float32, 0 outside the brain.
+
+    There are `uncertainty_views` of them: contrast, brightness and noise vary as in training, every other one is
+    mirrored. It shows how much the result hangs on what should not matter, not how wrong the network may be.
+    """
+    coarse = resample_case(case, model.settings.spacing)
+    vary = intensity_augmentation(len(coarse.image))
+    maps = []
+    for view in range(model.settings.uncertainty_views):
+        varied = vary.set_random_state(seed=view)({"image": coarse.image.clone()})["image"]
+        image = convert_to_tensor(varied, track_meta=False) * coarse.brain
+        logits = _mirrored(model, image) if view % 2 else _direct(model, image)
+        maps.append(_refined(model.settings, logits, coarse, case, prior))
+    return torch.stack(maps).std(0, correction=0)
+
+
+def _refined(settings: Settings, logits: Tensor, coarse: Case, case: Case, prior: Tensor | None) -> Tensor:
+    """Probability on `case`'s grid from the network's log-odds on that of `coarse` and the prior."""
     if coarse is not case:
         logits = transfer(logits, coarse, case)
-    if prior is not None and model.settings.prior_weight > 0:
-        weight, reach = model.settings.prior_weight, model.settings.prior_reach
-        logits = logits + spatial_evidence(prior, case.spacing, weight=weight, reach=reach)
+    if prior is not None and settings.prior_weight > 0:
+        logits = logits + spatial_evidence(
+            prior, case.spacing, weight=settings.prior_weight, reach=settings.prior_reach
+        )
     return logits.sigmoid() * case.brain
 
 
-@torch.inference_mode()
 def infer(model: TrainedModel, image: Tensor) -> Tensor:
     """Log-odds of lesion by sliding windows, [H, W, L] float32 on the CPU, of an image [C, H, W, L].
 
     With the setting `mirror`, the mean over the image and its left-right mirror image.
     """
+    logits = _direct(model, image)
+    return (logits + _mirrored(model, image)) / 2 if model.settings.mirror else logits
+
+
+def _mirrored(model: TrainedModel, image: Tensor) -> Tensor:
+    """`_direct` of the left-right mirror image, mirrored back."""
+    return _direct(model, image.flip(1)).flip(0)
+
+
+@torch.inference_mode()
+def _direct(model: TrainedModel, image: Tensor) -> Tensor:
+    """Log-odds [H, W, L] of an image [C, H, W, L], window after window."""
+    settings = model.settings
     device = next(model.network.parameters()).device
-    batch = image[None].to(device)
-    logits = _windows(model, batch)
-    if model.settings.mirror:
-        logits = (logits + _windows(model, batch.flip(2)).flip(2)) / 2
-    return logits[0, 0].float().cpu()
-
-
-def _windows(model: TrainedModel, batch: Tensor) -> Tensor:
-    settings: Settings = model.settings
     logits = sliding_window_inference(
-        batch,
+        image[None].to(device),
         roi_size=settings.crop,
         sw_batch_size=settings.batch,
         predictor=model.network.segment,
         overlap=settings.overlap,
         mode="gaussian",
     )
-    return torch.as_tensor(logits)
+    return torch.as_tensor(logits)[0, 0].float().cpu()

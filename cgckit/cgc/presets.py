@@ -56,6 +56,7 @@ class Settings:
     prior_weight: float = _setting(3.0, "log-odds that the prior adds far from its edge; 0: the network alone")
     prior_reach: float = _setting(20.0, "distance from its edge at which the prior adds them in full [mm]")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
+    uncertainty_views: int = _setting(0, "augmented views for a map of uncertainty, 8 for instance; 0 writes none")
 
     def __post_init__(self) -> None:
         positive = ("spacing", "batch", "learning_rate", "projection", "temperature", "prior_reach")
@@ -76,6 +77,8 @@ class Settings:
         for name in ("patch_threshold", "lesion_share", "untrusted_doubt"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} must lie in [0, 1]")
+        if self.uncertainty_views < 0 or self.uncertainty_views == 1:
+            problems.append("uncertainty_views must be 0, or 2 and more")
         if not 0 <= self.overlap < 1:
             problems.append("overlap must lie in [0, 1)")
         if problems:

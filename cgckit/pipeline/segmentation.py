@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from cgckit.cgc.inference import segment
+from cgckit.cgc.inference import segment, uncertainty
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.derivatives import Derivatives
 from cgckit.errors import UsageError
@@ -45,7 +45,10 @@ def find_cohort(
 def write_refined(
     out: Derivatives, model: TrainedModel, subject: Subject, case: Case, prior: Tensor | None = None
 ) -> Refined:
-    """Segment one subject, see `segment`, and write its probability and its mask (probability of 0.5 or more)."""
+    """Segment one subject, see `segment`, and write its probability and its mask (probability of 0.5 or more).
+
+    With the model's setting `uncertainty_views`, its `uncertainty` is written too.
+    """
     if case.native is None:
         raise UsageError(f"{case.subject} was made in memory: it has no native grid to be written on")
     reference = next(iter(subject.files.values()))
@@ -53,4 +56,6 @@ def write_refined(
     mask = probability >= 0.5
     out.write_probability(subject.label, probability, reference)
     out.write_mask(subject.label, mask, reference)
+    if model.settings.uncertainty_views:
+        out.write_uncertainty(subject.label, to_native(uncertainty(model, case, prior).numpy(), case), reference)
     return Refined(mask, float(np.prod(case.native.spacing)) / 1000)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgckit.cgc.inference import infer, segment
+from cgckit.cgc.inference import infer, segment, uncertainty
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
@@ -113,3 +113,23 @@ def test_a_prior_without_doubt_does_not_outvote_strong_evidence(sure: float) -> 
     case = make_case(np.full((16, 16, 16), against))  # the network's log-odds are 5 or -5
     found = segment(model(FirstChannel(), spacing=1.0), case, torch.full(case.brain.shape, sure))
     assert ((found > 0.5) == (against > 0)).all()
+
+
+def test_uncertainty_is_the_deviation_over_views_half_of_them_mirrored() -> None:
+    case = make_case(np.zeros((16, 16, 16)))
+    brain = case.brain.clone()
+    brain[:, :4] = False
+    case = dataclasses.replace(case, brain=brain)
+    deviation = uncertainty(model(LeftHalf(), spacing=1.0, uncertainty_views=2), case)
+    # One view says 1 on the left and 0 on the right, the mirrored one the reverse; half of the difference is left.
+    expected = (torch.tensor(1.0).sigmoid() - 0.5) / 2
+    torch.testing.assert_close(deviation[brain], torch.full_like(deviation[brain], float(expected)))
+    assert (deviation[~brain] == 0).all()
+
+
+def test_a_network_that_hangs_on_brightness_is_uncertain_the_same_way_each_time() -> None:
+    case = make_case(np.random.default_rng(3).normal(size=(16, 16, 16)))
+    trained = model(FirstChannel(), spacing=1.0, uncertainty_views=6)
+    deviation = uncertainty(trained, case)
+    assert deviation.mean() > 0.01
+    assert torch.equal(deviation, uncertainty(trained, case))

@@ -129,7 +129,8 @@ CHANGES: dict[str, object] = {
     "augment": False,
 }
 MARGIN = {"untrusted_inner", "untrusted_outer", "untrusted_doubt"}  # tested where examples are written
-ELSEWHERE = MARGIN | {"spacing", "overlap", "prior_weight", "prior_reach", "mirror"}  # before and after training
+# Before and after training.
+ELSEWHERE = MARGIN | {"spacing", "overlap", "prior_weight", "prior_reach", "mirror", "uncertainty_views"}
 INSTEAD = {"epochs", "precision"}  # used where steps is 0; where there is CUDA
 
 

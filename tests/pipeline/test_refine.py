@@ -33,6 +33,7 @@ QUICK = {
     "steps": 30,
     "learning_rate": 1e-2,
     "mirror": False,
+    "uncertainty_views": 2,
     "prior_weight": 0.0,  # what is tested is the network's own map
 }
 refine_module = importlib.import_module("cgckit.pipeline.refine")
@@ -105,6 +106,7 @@ def test_refine_finds_the_lesions_and_writes_every_output(whole: tuple[Path, cgc
         for path in (
             derivatives.refined_mask(label),
             derivatives.refined_probability(label),
+            derivatives.refined_uncertainty(label),
             derivatives.prior_probability(label, "BrightFlair"),
             derivatives.brain_mask(label),
         ):

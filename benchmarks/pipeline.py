@@ -1,4 +1,4 @@
-"""cgckit against what a user would pick instead: the prior as it stands, and a network trained on it without contrast.
+"""`python -m benchmarks.pipeline`: cgckit against what a user would pick instead: the prior itself, or a copy of it.
 
 `pipeline-NAME.jsonl` holds what was measured (`cgckit.experiments.results`: one line for each arm, fold and seed), and
 `pipeline-NAME.md` the table of it.
@@ -17,6 +17,7 @@ from cgckit.experiments.results import read_results
 from cgckit.experiments.table import tabulate
 from cgckit.phantom import write_cohort
 
+RESULTS = Path(__file__).parent / "results"
 ARMS = "paths,supervised"
 COLUMNS = {
     "arm": "arm",
@@ -47,24 +48,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)")
+    parser.add_argument("--show", action="store_true", help="measure nothing, write the tables again")
     parser.add_argument("--work", type=Path, default=Path("benchmarks-work"), help="folder for what is not kept")
 
 
-def measure(arguments: argparse.Namespace, results: Path) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    if not arguments.show:
+        measure(arguments)
+    write(arguments.results)
+
+
+def measure(arguments: argparse.Namespace) -> None:
     """Run the arms, or those that are missing, and keep what they reached."""
     cohort, references = arguments.cohort, arguments.references or arguments.cohort
     if cohort is None:
         cohort = write_cohort(arguments.work / "phantom", subjects=6)
         references = cohort.with_name("references")
     out = arguments.work / arguments.name
-    kept = results / f"pipeline-{arguments.name}.jsonl"
     settings = dict(pair.split("=", 1) for pair in arguments.set)
     experiment = Experiment.find(
         cohort, references, arguments.prior, out, settings=settings, folds=arguments.folds, overwrite=True
     )
     ablate(experiment, arguments.arms.split(","), [int(seed) for seed in arguments.seeds.split(",")], progress=True)
-    results.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(experiment.results.path, kept)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(experiment.results.path, arguments.results / f"pipeline-{arguments.name}.jsonl")
 
 
 def write(results: Path) -> None:
@@ -91,3 +99,9 @@ def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline", description=__doc__)
+    add_arguments(parser)
+    run(parser.parse_args())

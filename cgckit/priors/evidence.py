@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from cgckit.images.case import Case
+from cgckit.priors.coarse import Blocks, BoolArray, FloatArray, Spacing
+from cgckit.priors.mirror import Plane
+from cgckit.priors.regions import ball
 
-FloatArray = npt.NDArray[np.float32]
-Flippable = TypeVar("Flippable", np.float32, np.bool_)
-BoolArray = npt.NDArray[np.bool_]
-Spacing = tuple[float, float, float]
-
+_PLANE_MM = 4.0
+_MIRROR_MM = 2.0
 _MIRROR_SMOOTHING_MM = 2.0
+_MIRROR_SLACK_MM = 2.0
 _MIRROR_RANGE = (-1.0, 3.0)
+# Beyond any evidence: a neighbour outside the brain is neither the highest nor the lowest.
+_FAR = np.float32(1e4)
 _MIRRORED = ("flair", "t2")
 
 
@@ -46,38 +46,24 @@ def smooth(image: FloatArray, brain: BoolArray, spacing: Spacing, width: float) 
     return mean
 
 
-def _mirror(image: npt.NDArray[Flippable], shift: int) -> npt.NDArray[Flippable]:
-    """Flip the first axis and move it by `shift` voxels; what comes from beyond the edge is 0."""
-    result = np.zeros_like(image)
-    flipped = image[::-1]
-    if shift >= 0:
-        result[shift:] = flipped[: len(flipped) - shift]
-    else:
-        result[:shift] = flipped[-shift:]
-    return result
+def asymmetry(image: FloatArray, brain: BoolArray, spacing: Spacing, plane: Plane) -> FloatArray:
+    """How much brighter a voxel is than anything near its mirror image, [H, W, L].
 
+        a = max(x - max_near x', 0) + min(x - min_near x', 0)     x smoothed by 2 mm, near: within 2 mm
 
-def mirror_shift(brain: BoolArray) -> int:
-    """Voxels to shift by, after a flip of the first (left-right) axis, to bring the brain best onto itself."""
-    profile = brain.sum(axis=2).astype(np.float32)
-    reach = max(1, len(profile) // 10)
-    return min(
-        range(-reach, reach + 1),
-        key=lambda shift: (float(np.abs(profile - _mirror(profile, shift)).sum()), abs(shift)),
-    )
-
-
-def asymmetry(image: FloatArray, brain: BoolArray, spacing: Spacing) -> FloatArray:
-    """How much brighter a voxel is than its mirror image across the mid-sagittal plane, [H, W, L].
-
-    The difference is smoothed with 2 mm, for no brain is an exact mirror image, and clipped to [-1, 3], so
-    that it supports brightness but does not replace it. Bilateral disease gets nothing from it. 0 where the
-    mirrored voxel lies outside the brain. Axes are canonical: the first one runs from left to right.
+    No brain is an exact mirror image: within the slack, a fold that lies a little elsewhere is no difference. `a`
+    is clipped to [-1, 3], so that it supports brightness but does not replace it. Bilateral disease gets nothing
+    from it, and loses nothing. 0 where the mirrored voxel lies outside the brain.
     """
-    shift = mirror_shift(brain)
-    both = brain & _mirror(brain, shift)
-    difference = np.where(both, image - _mirror(image, shift), 0).astype(np.float32)
-    return np.where(both, np.clip(smooth(difference, both, spacing, _MIRROR_SMOOTHING_MM), *_MIRROR_RANGE), 0)
+    image = smooth(image, brain, spacing, _MIRROR_SMOOTHING_MM)
+    mirrored = plane.reflect(image, spacing)
+    # Interpolation at the brain's edge mixes in what is outside.
+    inside = brain & (plane.reflect(brain.astype(np.float32), spacing) > 0.9)
+    near = ball(_MIRROR_SLACK_MM, spacing)
+    highest = ndimage.maximum_filter(np.where(inside, mirrored, -_FAR), footprint=near)
+    lowest = ndimage.minimum_filter(np.where(inside, mirrored, _FAR), footprint=near)
+    difference = np.where(inside, np.maximum(image - highest, 0) + np.minimum(image - lowest, 0), 0)
+    return np.clip(difference, *_MIRROR_RANGE).astype(np.float32)
 
 
 def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) -> FloatArray:
@@ -85,20 +71,25 @@ def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) ->
 
         e = G * x_main + w * sum_m a(x_m)      m over FLAIR and T2 where present, else the main channel
 
+    The mid-sagittal plane is found from all channels on a 4 mm grid, the asymmetry computed on a 2 mm grid.
+
     Args:
         case: the subject.
         smoothing: standard deviation of the Gaussian `G` in mm; 0 leaves the main channel as it is.
         asymmetry_weight: `w`; 0 switches the mirror comparison off.
     """
     brain = case.brain.numpy()
+    images = [standardise(channel, brain) for channel in case.image.numpy()]
     main = main_channel(case)
-    evidence = standardise(case.image[main].numpy(), brain)
-    channels = {main} | {i for i, name in enumerate(case.modalities) if name in _MIRRORED}
-    mirrored = np.zeros_like(evidence)
-    if asymmetry_weight > 0:
-        for channel in sorted(channels):
-            mirrored += asymmetry(standardise(case.image[channel].numpy(), brain), brain, case.spacing)
+    evidence = images[main]
     if smoothing > 0:
         evidence = smooth(evidence, brain, case.spacing, smoothing)
-    evidence += np.float32(asymmetry_weight) * mirrored
+    if asymmetry_weight > 0:
+        sketch = Blocks.cut(brain, case.spacing, _PLANE_MM)
+        plane = Plane.find([sketch.mean(image) for image in images], sketch.brain, sketch.spacing)
+        coarse = Blocks.cut(brain, case.spacing, _MIRROR_MM)
+        mirrored = np.zeros(coarse.brain.shape, np.float32)
+        for channel in sorted({main} | {i for i, name in enumerate(case.modalities) if name in _MIRRORED}):
+            mirrored += asymmetry(coarse.mean(images[channel]), coarse.brain, coarse.spacing, plane)
+        evidence = evidence + np.float32(asymmetry_weight) * coarse.enlarge(mirrored)
     return evidence

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
@@ -14,12 +15,16 @@ from torch import Tensor
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.priors.base import Prior
-from cgckit.priors.cleaning import cleaned_probability
-from cgckit.priors.evidence import FloatArray, lesion_evidence
-from cgckit.priors.lesion_choice import Candidate, choose_lesion, every_2mm
+from cgckit.priors.coarse import Blocks, FloatArray
+from cgckit.priors.evidence import lesion_evidence
+from cgckit.priors.lesion_choice import Candidate, choose_lesion
+from cgckit.priors.regions import Landscape, lesion_map
 
 _SAMPLES = 20_000
 _NODES = 4_000
+_CHOICE_MM = 2.0
+# Two cuts that lie closer than this, in MADs, are one.
+_SAME_LEVEL = 0.05
 # Fluid is far darker than tissue and never lesion here; left as it is, it would inflate the shared variance.
 _DARKEST = -3.0
 
@@ -33,16 +38,18 @@ class GaussianMixturePrior(Prior):
     `e` is the lesion evidence of `cgckit.priors.evidence`: smoothed FLAIR and its left-right asymmetry (and
     that of T2, so several modalities enter through one number). The components share one variance, so that
     the posterior rises with the evidence; with free variances a wide component takes both tails of the
-    histogram, and dark voxels become lesion. K and the set of lesion components are chosen together by contrast
-    (`cgckit.priors.lesion_choice`), over all K between `min_components` and `max_components`.
+    histogram, and dark voxels become lesion. K and the set of lesion components are chosen together by the
+    steepness of the lesion's border (`cgckit.priors.lesion_choice`), over all K between `min_components` and
+    `max_components`; then connected parts with a faint border are dropped (`cgckit.priors.regions`).
 
     Attributes:
         min_components: fewest components to try.
         max_components: most components to try.
         smoothing: Gaussian smoothing of the main channel before the fit, standard deviation in mm.
         asymmetry: weight of the left-right difference; 0 switches it off.
-        floor: components whose mean lies fewer MADs above the brain's median than this are never lesion.
-        min_component: connected components smaller than this share of the largest are dropped.
+        floor: lesion begins at least this many MADs above the brain's median.
+        min_component: connected parts with less than this share of the largest part's mass are dropped.
+        min_edge: connected parts whose border has less than this share of the mean slope are dropped.
         seed: of the voxel sample that the mixture is fitted to.
     """
 
@@ -52,8 +59,9 @@ class GaussianMixturePrior(Prior):
     max_components: int = 10
     smoothing: float = 1.0
     asymmetry: float = 0.5
-    floor: float = 2.0
+    floor: float = 1.5
     min_component: float = 0.1
+    min_edge: float = 0.5
     seed: int = 0
     choice: str = field(default="", init=False, repr=False, compare=False)
 
@@ -65,8 +73,9 @@ class GaussianMixturePrior(Prior):
         for name in ("smoothing", "asymmetry"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise UsageError(f"gmm: {name} must be 0 or more, got {getattr(self, name)}")
-        if not 0 <= self.min_component <= 1:
-            raise UsageError(f"gmm: min_component is a share between 0 and 1, got {self.min_component}")
+        for name in ("min_component", "min_edge"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"gmm: {name} is a share between 0 and 1, got {getattr(self, name)}")
         if not np.isfinite(self.floor):
             raise UsageError(f"gmm: floor must be a finite number of MADs, got {self.floor}")
 
@@ -75,25 +84,25 @@ class GaussianMixturePrior(Prior):
         brain = case.brain.numpy()
         evidence = lesion_evidence(case, smoothing=self.smoothing, asymmetry_weight=self.asymmetry)
         mixtures = self._fit(evidence[brain])
-        coarse = every_2mm(case.spacing)
+        blocks = Blocks.cut(brain, case.spacing, _CHOICE_MM)
+        coarse = blocks.mean(evidence)
         found = choose_lesion(
-            evidence[coarse.index],
-            brain[coarse.index],
-            coarse.spacing,
-            _candidates(mixtures, evidence[coarse.index]),
+            Landscape.of(coarse, blocks.brain, blocks.spacing),
+            _candidates(mixtures, coarse),
             floor=self.floor,
             min_component=self.min_component,
+            min_edge=self.min_edge,
         )
         if found is None:
-            self.choice = f"no component {self.floor:g} MAD or more above the median stands out: the map is empty"
+            self.choice = f"nothing stands out {self.floor:g} MAD or more above the median: the map is empty"
             return torch.zeros(brain.shape)
-        lesion, contrast = found
+        lesion, selection = found
         self.choice = (
-            f"{lesion.total} components; lesion = the {lesion.count} brightest, "
-            f"mean >= {lesion.mean:.1f} MAD, contrast to the surroundings {contrast:.1f} MAD"
+            f"{lesion.total} components; lesion = the {lesion.count} brightest, from {lesion.level:.1f} MAD on, "
+            f"border {selection.edge:.2f} MAD/mm"
         )
         posterior = _posterior(mixtures[lesion.total], lesion.count, evidence)
-        return torch.from_numpy(cleaned_probability(posterior, brain, case.spacing, self.min_component))
+        return torch.from_numpy(lesion_map(posterior, blocks, case.spacing, selection.region))
 
     def _fit(self, evidence: FloatArray) -> dict[int, GaussianMixture]:
         """Fit one mixture for each K to a sample of the evidence [N]; none to a constant or tiny brain."""
@@ -114,16 +123,26 @@ def _posterior(mixture: GaussianMixture, count: int, evidence: FloatArray) -> Fl
 
     The posterior is a smooth function of one number, so a fine table of it serves millions of voxels.
     """
-    nodes = np.linspace(_DARKEST, max(float(evidence.max()), _DARKEST + 1), _NODES)
-    brightest = np.argsort(mixture.means_[:, 0])[-count:]
-    table = mixture.predict_proba(nodes[:, None])[:, brightest].sum(axis=1)
+    nodes, table = _table(mixture, count, float(evidence.max()))
     posterior: FloatArray = np.interp(evidence, nodes, table).astype(np.float32)
     return posterior
 
 
+def _table(mixture: GaussianMixture, count: int, highest: float) -> tuple[npt.NDArray[np.float64], ...]:
+    """Evidence up to `highest`, and the posterior of the `count` brightest components there."""
+    nodes = np.linspace(_DARKEST, max(highest, _DARKEST + 1), _NODES)
+    brightest = np.argsort(mixture.means_[:, 0])[-count:]
+    return nodes, mixture.predict_proba(nodes[:, None])[:, brightest].sum(axis=1)
+
+
 def _candidates(mixtures: dict[int, GaussianMixture], evidence: FloatArray) -> Iterator[Candidate]:
-    """Every set of the j brightest components of every mixture."""
+    """Every set of the j brightest components of every mixture that begins at another evidence."""
+    levels: list[float] = []
     for k, mixture in mixtures.items():
-        means = np.sort(mixture.means_[:, 0])
         for count in range(1, k):
-            yield Candidate(k, count, float(means[-count]), _posterior(mixture, count, evidence) > 0.5)
+            nodes, table = _table(mixture, count, float(evidence.max()))
+            # One variance for all components: the posterior rises, and its half is one point.
+            level = float(nodes[min(int(np.searchsorted(table, 0.5)), _NODES - 1)])
+            if all(abs(level - other) > _SAME_LEVEL for other in levels):
+                levels.append(level)
+                yield Candidate(k, count, level, evidence > level)

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
-from torch.nn import functional as F
 
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.priors.base import Prior
-from cgckit.priors.cleaning import cleaned_probability
-from cgckit.priors.evidence import FloatArray, Spacing, lesion_evidence
+from cgckit.priors.coarse import Blocks, FloatArray, Spacing
+from cgckit.priors.evidence import lesion_evidence, smooth
 from cgckit.priors.lesion_choice import Candidate, choose_lesion
 from cgckit.priors.partition import Partition
+from cgckit.priors.regions import Landscape, lesion_map
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ _COARSE_MM = 2.0
 _SAMPLES = 20_000
 _STEPS_PER_MEANS = 10
 _FINE_ITERATIONS = 20
+_SLOPE_SMOOTHING_MM = 1.0
 _MEANS_TOLERANCE = 0.05
 _NIL = 30.0
 _TAIL = 0.995
@@ -64,28 +65,30 @@ class MumfordShahPrior(Prior):
     the functional is the plain one. The means, `c_n = sum(e y_n) / sum(y_n)`, alternate with the convex labelling
     (`cgckit.priors.partition`) on a 2 mm grid, from one-dimensional k-means, until the means move less
     than 0.05 MAD and the duality gap is below `tolerance` nats per voxel. A phase that runs empty keeps its mean.
-    Lesion is a set of brightest phases, chosen by contrast (`cgckit.priors.lesion_choice`); its boundary is
-    then solved on the full grid with the means held.
+    Lesion is a set of brightest phases, the one with the steepest border (`cgckit.priors.lesion_choice`); its boundary
+    is then solved on the full grid with the means held.
 
     Attributes:
         phases: number of phases, at least 3.
         length: weight of the boundary in mm; larger gives smoother lesions.
         softness: width of the transition between phases as a share of their spread.
         asymmetry: weight of the left-right difference; 0 switches it off.
-        floor: phases whose mean lies fewer MADs above the brain's median than this are never lesion.
-        min_component: connected components smaller than this share of the largest are dropped.
+        floor: lesion begins at least this many MADs above the brain's median.
+        min_component: connected parts with less than this share of the largest part's mass are dropped.
+        min_edge: connected parts whose border has less than this share of the mean slope are dropped.
         tolerance: duality gap, in nats per brain voxel, at which the labelling has converged.
         max_iterations: give up after as many steps on the labelling; a warning is logged.
     """
 
     summary: ClassVar[str] = "piecewise-constant Mumford-Shah on FLAIR and its left-right asymmetry"
 
-    phases: int = 5
+    phases: int = 8
     length: float = 2.0
-    softness: float = 0.5
+    softness: float = 0.8
     asymmetry: float = 0.5
-    floor: float = 2.0
+    floor: float = 1.5
     min_component: float = 0.1
+    min_edge: float = 0.5
     tolerance: float = 3e-3
     max_iterations: int = 400
     choice: str = field(default="", init=False, repr=False, compare=False)
@@ -98,8 +101,9 @@ class MumfordShahPrior(Prior):
                 raise UsageError(f"mumford-shah: {name} must be above 0, got {getattr(self, name)}")
         if not 0 <= self.asymmetry < np.inf:
             raise UsageError(f"mumford-shah: asymmetry must be 0 or more, got {self.asymmetry}")
-        if not 0 <= self.min_component <= 1:
-            raise UsageError(f"mumford-shah: min_component is a share between 0 and 1, got {self.min_component}")
+        for name in ("min_component", "min_edge"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"mumford-shah: {name} is a share between 0 and 1, got {getattr(self, name)}")
         if not np.isfinite(self.floor):
             raise UsageError(f"mumford-shah: floor must be a finite number of MADs, got {self.floor}")
         if self.max_iterations < 1:
@@ -107,28 +111,29 @@ class MumfordShahPrior(Prior):
 
     def predict(self, case: Case) -> Tensor:
         """Return the membership of the lesion phases, [H, W, L] float32 in [0, 1], 0 outside the brain."""
-        full = torch.from_numpy(lesion_evidence(case, smoothing=0, asymmetry_weight=self.asymmetry))
-        evidence, brain, spacing = block_mean(full, case.brain, case.spacing)
-        phases = self.partition(evidence, brain, spacing, case.subject)
+        full = lesion_evidence(case, smoothing=0, asymmetry_weight=self.asymmetry)
+        blocks = Blocks.cut(case.brain.numpy(), case.spacing, _COARSE_MM)
+        evidence = blocks.mean(full)
+        brain = torch.from_numpy(blocks.brain)
+        phases = self.partition(torch.from_numpy(evidence), brain, blocks.spacing, case.subject)
+        smoothed = smooth(evidence, blocks.brain, blocks.spacing, _SLOPE_SMOOTHING_MM)
         found = choose_lesion(
-            evidence.numpy(),
-            brain.numpy(),
-            spacing,
+            Landscape.of(smoothed, blocks.brain, blocks.spacing),
             _candidates(phases),
             floor=self.floor,
             min_component=self.min_component,
+            min_edge=self.min_edge,
         )
         if found is None:
-            self.choice = f"no phase {self.floor:g} MAD or more above the median stands out: the map is empty"
+            self.choice = f"nothing stands out {self.floor:g} MAD or more above the median: the map is empty"
             return torch.zeros(case.brain.shape)
-        lesion, contrast = found
+        lesion, selection = found
         self.choice = (
-            f"{lesion.total} phases; lesion = the {lesion.count} brightest, mean >= {lesion.mean:.1f} MAD, "
-            f"contrast to the surroundings {contrast:.1f} MAD"
+            f"{lesion.total} phases; lesion = the {lesion.count} brightest, from {lesion.level:.1f} MAD on, "
+            f"border {selection.edge:.2f} MAD/mm"
         )
-        membership = self._refine(full, case, phases, lesion.count)
-        probability = cleaned_probability(membership, case.brain.numpy(), case.spacing, self.min_component)
-        return torch.from_numpy(probability)
+        membership = self._refine(torch.from_numpy(full), case, phases, lesion.count)
+        return torch.from_numpy(lesion_map(membership, blocks, case.spacing, selection.region))
 
     def partition(self, evidence: Tensor, brain: Tensor, spacing: Spacing, subject: str = "") -> Phases:
         """Alternate means and labelling until both stand still; see the class for the functional.
@@ -191,20 +196,6 @@ class MumfordShahPrior(Prior):
         return labelling.membership[1].numpy()
 
 
-def block_mean(image: Tensor, brain: Tensor, spacing: Spacing) -> tuple[Tensor, Tensor, Spacing]:
-    """Average the brain's voxels in blocks of about 2 mm; a block is brain if half of it is."""
-    blocks = [max(1, round(_COARSE_MM / edge)) for edge in spacing]
-
-    def pool(volume: Tensor) -> Tensor:
-        return F.avg_pool3d(volume[None, None], blocks, ceil_mode=True)[0, 0]
-
-    share = pool(brain.float())
-    mean = pool(image * brain) / share.clamp(min=1e-6)
-    coarse = share >= 0.5
-    edges = (spacing[0] * blocks[0], spacing[1] * blocks[1], spacing[2] * blocks[2])
-    return mean * coarse, coarse, edges
-
-
 def _cost(evidence: Tensor, means: Tensor, width: float) -> Tensor:
     """`(e - c_n)^2 / (2 s^2)` above that of the nearest phase, [K, H, W, L].
 
@@ -227,4 +218,5 @@ def _candidates(phases: Phases) -> Iterator[Candidate]:
     total = len(phases.means)
     for count in range(1, total):
         region = phases.membership[-count:].sum(0) > 0.5
-        yield Candidate(total, count, float(phases.means[-count]), region.numpy())
+        level = float(phases.means[-count] + phases.means[-count - 1]) / 2
+        yield Candidate(total, count, level, region.numpy())

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cgckit.images.case import Case
-from cgckit.priors.evidence import asymmetry, lesion_evidence, mirror_shift, smooth, standardise
+from cgckit.priors.evidence import asymmetry, lesion_evidence, smooth, standardise
+from cgckit.priors.mirror import Plane
 
 SPACING = (1.0, 1.0, 1.0)
 
@@ -36,11 +37,45 @@ def test_smoothing_is_measured_in_mm() -> None:
     assert blurred[13, 10, 10] == pytest.approx(blurred[10, 10, 11], rel=0.05)
 
 
-@pytest.mark.parametrize("offset", [-2, 0, 2])
-def test_the_mirror_finds_the_middle_of_a_brain_off_centre(offset: int) -> None:
-    brain = np.zeros((40, 12, 12), bool)
-    brain[10 + offset : 30 + offset, 2:10, 2:10] = True
-    assert mirror_shift(brain) == 2 * offset
+def brain_across(normal: tuple[float, float, float], offset: float, lesion: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth brain that is its own mirror image across a plane, but for a lesion; 4 mm voxels."""
+    unit = np.asarray(normal) / np.linalg.norm(normal)
+    axes = np.ogrid[:40, :44, :38]
+    x, y, z = ((axis + 0.5) * 4 for axis in axes)
+    side = x * unit[0] + y * unit[1] + z * unit[2] - offset
+    across = np.abs(side)
+    y, z = y - side * unit[1], z - side * unit[2]  # of the foot on the plane: the same on both sides
+    brain = (across / 62) ** 2 + ((y - 88) / 76) ** 2 + ((z - 76) / 60) ** 2 < 1
+    image = 2 * np.sin(across / 9) * np.cos(y / 11) + np.sin(z / 8)
+    if lesion:
+        image = np.where((side - 25) ** 2 + (y - 88) ** 2 + (z - 76) ** 2 < 20**2, 9, image)
+    return (image * brain).astype(np.float32), brain
+
+
+@pytest.mark.parametrize("lesion", [False, True])
+@pytest.mark.parametrize(("normal", "offset"), [((1, 0, 0), 80.0), ((1, 0.08, -0.05), 88.0)])
+def test_the_plane_is_found_tilted_and_off_centre_in_spite_of_a_lesion(
+    normal: tuple[float, float, float], offset: float, lesion: bool
+) -> None:
+    image, brain = brain_across(normal, offset, lesion)
+    plane = Plane.find([image], brain, (4.0, 4.0, 4.0))
+    unit = np.asarray(normal) / np.linalg.norm(normal)
+    assert np.degrees(np.arccos(min(1.0, float(plane.normal @ unit)))) < 1.0
+    middle = np.array([80.0, 88.0, 76.0])
+    # A quarter of a voxel.
+    assert plane.normal @ middle - plane.offset == pytest.approx(unit @ middle - offset, abs=1.0)
+
+
+def test_reflection_does_not_depend_on_the_grid() -> None:
+    plane = Plane(np.array([1.0, 0.0, 0.0]), 14.0)
+    fine = np.zeros((40, 4, 4), np.float32)
+    fine[4:6] = 1
+    coarse = fine[::2, ::2, ::2]
+    assert np.flatnonzero(plane.reflect(fine, SPACING)[:, 0, 0]).tolist() == [22, 23]
+    assert np.flatnonzero(plane.reflect(coarse, (2.0, 2.0, 2.0))[:, 0, 0]).tolist() == [11]
+
+
+UPRIGHT = Plane(np.array([1.0, 0.0, 0.0]), 21.0)
 
 
 def test_asymmetry_is_positive_on_the_lesion_and_negative_opposite() -> None:
@@ -48,17 +83,19 @@ def test_asymmetry_is_positive_on_the_lesion_and_negative_opposite() -> None:
     brain[6:36, 2:18, 2:18] = True
     image = np.zeros(brain.shape, np.float32)
     image[8:14, 6:14, 6:14] = 10
-    result = asymmetry(image, brain, SPACING)
+    result = asymmetry(image, brain, SPACING, UPRIGHT)
     assert result[11, 10, 10] == 3
     assert result[41 - 11, 10, 10] == -1
     assert not result[~brain].any()
 
 
-def test_a_mirror_symmetric_lesion_is_no_asymmetry() -> None:
-    brain = np.ones((20, 12, 12), bool)
+@pytest.mark.parametrize("slip", [0, 2])
+def test_lesions_on_both_sides_are_no_asymmetry_even_a_little_out_of_place(slip: int) -> None:
+    brain = np.ones((42, 32, 20), bool)
     image = np.zeros(brain.shape, np.float32)
-    image[[4, 15], 4:8, 4:8] = 10
-    assert not asymmetry(image, brain, SPACING).any()
+    image[8:14, 11:19, 6:14] = 10
+    image[28:34, 11 + slip : 19 + slip, 6:14] = 10
+    assert np.abs(asymmetry(image, brain, SPACING, UPRIGHT)).max() < 0.1
 
 
 def test_t2_adds_its_asymmetry_and_t1_does_not() -> None:

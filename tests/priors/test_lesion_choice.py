@@ -1,12 +1,14 @@
-"""The choice of lesion classes without labels, and the cleaning that goes before and after it."""
+"""The choice of lesion classes without labels, by the border; and which connected parts stay."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from cgckit.priors.cleaning import ball, clean, cleaned_probability
-from cgckit.priors.lesion_choice import Candidate, choose_lesion, contrast, every_2mm
+from cgckit.priors.coarse import Blocks
+from cgckit.priors.lesion_choice import Candidate, choose_lesion
+from cgckit.priors.regions import Landscape, Selection, ball, lesion_map
 
 MM = (1.0, 1.0, 1.0)
 SHAPE = (40, 40, 40)
@@ -20,60 +22,94 @@ def cube(low: int, high: int) -> np.ndarray:
 
 BRAIN = cube(2, 38)
 CORE, LESION, HALO = cube(16, 22), cube(10, 28), cube(6, 31)
-
-
-def candidates() -> list[Candidate]:
-    return [Candidate(6, 1, 12.0, CORE), Candidate(6, 2, 6.0, LESION), Candidate(6, 3, 2.5, HALO)]
+LEVELS = {1: 7.2, 2: 4.0, 3: 1.5}
 
 
 def image() -> np.ndarray:
     """Evidence of a lesion with a brighter core, in grey matter that is brighter than the rest."""
-    return np.select([CORE, LESION, HALO, BRAIN], [12.0, 6.5, 1.0, -0.5], 0.0).astype(np.float32)
+    steps = np.select([CORE, LESION, HALO, BRAIN], [8.0, 6.5, 1.0, -0.5], 0.0).astype(np.float32)
+    return ndimage.gaussian_filter(steps, 1.0)
 
 
-def choose(**options: float) -> tuple[Candidate, float] | None:
-    settings = {"floor": 2.0, "min_component": 0.1} | options
-    return choose_lesion(image(), BRAIN, MM, candidates(), **settings)
+def candidates() -> list[Candidate]:
+    return [Candidate(6, count, LEVELS[count], part) for count, part in enumerate((CORE, LESION, HALO), start=1)]
 
 
-def test_neither_half_a_lesion_nor_lesion_with_grey_matter_is_chosen() -> None:
-    found = choose()
+def choose(sets: list[Candidate], floor: float = 1.3, **options: float) -> tuple[Candidate, Selection] | None:
+    settings = {"min_component": 0.1, "min_edge": 0.5} | options
+    return choose_lesion(Landscape.of(image(), BRAIN, MM), sets, floor=floor, **settings)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_neither_half_a_lesion_nor_lesion_with_grey_matter_is_chosen(order: int) -> None:
+    found = choose(candidates()[::order])
     assert found is not None
     assert found[0].count == 2
-    assert found[1] == 6.5 + 0.5
+    assert np.array_equal(found[1].region, LESION)
+    assert found[1].volume_ml == pytest.approx(LESION.sum() / 1000)
 
 
-def test_the_order_of_the_candidates_does_not_matter() -> None:
-    reverse = choose_lesion(image(), BRAIN, MM, candidates()[::-1], floor=2.0, min_component=0.1)
-    assert reverse is not None
-    assert reverse[0].count == 2
-
-
-def test_classes_below_the_floor_are_never_lesion() -> None:
-    found = choose(floor=7.0)
+def test_sets_that_begin_below_the_floor_are_never_lesion() -> None:
+    found = choose(candidates(), floor=5.0)
     assert found is not None
     assert found[0].count == 1
-    assert choose(floor=13.0) is None
+    assert choose(candidates(), floor=13.0) is None
 
 
 def test_most_of_the_brain_is_no_lesion() -> None:
-    whole = [Candidate(4, 3, 5.0, cube(3, 37))]
-    assert choose_lesion(image(), BRAIN, MM, whole, floor=2.0, min_component=0.1) is None
+    assert choose([Candidate(4, 3, 1.5, cube(3, 37))]) is None
 
 
-def test_fluid_beside_a_region_does_not_flatter_it() -> None:
-    wet = image()
-    wet[(wet == -0.5) & (np.arange(SHAPE[0]) > 30)] = -30
-    assert contrast(wet, LESION, BRAIN, MM) == contrast(image(), LESION, BRAIN, MM)
+def two_parts(softness: float) -> tuple[Landscape, np.ndarray, np.ndarray]:
+    """A lesion and a larger bright part whose border is `softness` mm wide."""
+    shape = (60, 40, 40)
+    axes = np.ogrid[:60, :40, :40]
+    near = np.sqrt(sum((axis - at) ** 2 for axis, at in zip(axes, (14, 20, 20), strict=True)))
+    far = np.sqrt(sum((axis - at) ** 2 for axis, at in zip(axes, (42, 20, 20), strict=True)))
+    evidence = 6 / (1 + np.exp(near - 7)) + 6 / (1 + np.exp((far - 9) / softness))
+    landscape = Landscape.of(evidence.astype(np.float32), np.ones(shape, bool), MM)
+    return landscape, (near < 7) & (evidence > 3), (far < 15) & (evidence > 3)
 
 
-@pytest.mark.parametrize(
-    ("spacing", "steps"), [(MM, (2, 2, 2)), ((2.0, 2.0, 2.0), (1, 1, 1)), ((0.5, 0.5, 5.0), (4, 4, 1))]
-)
-def test_thinning_comes_near_2_mm(spacing: tuple[float, float, float], steps: tuple[int, int, int]) -> None:
-    thin = every_2mm(spacing)
-    assert tuple(part.step for part in thin.index) == steps
-    assert thin.spacing == tuple(edge * step for edge, step in zip(spacing, steps, strict=True))
+def test_a_part_that_fades_out_is_dropped_and_one_with_a_border_is_not() -> None:
+    faint, lesion, other = two_parts(softness=5.0)
+    found = faint.select(lesion | other, 3.0, min_component=0.1, min_edge=0.6)
+    assert found is not None
+    assert np.array_equal(found.region, lesion)
+    sharp, lesion, other = two_parts(softness=1.0)
+    found = sharp.select(lesion | other, 3.0, min_component=0.1, min_edge=0.6)
+    assert found is not None
+    assert np.array_equal(found.region, lesion | other)
+
+
+def test_holes_are_filled_and_specks_and_slight_parts_dropped() -> None:
+    focus = np.zeros(SHAPE, bool)
+    focus[31:36, 31:36, 31:36] = True
+    steps = np.where(LESION | focus, np.float32(6), np.float32(0))
+    steps[4, 4, 4] = 6
+    landscape = Landscape.of(steps, BRAIN, MM)
+    hollow = (steps > 3) & ~cube(18, 20)
+
+    def region(min_component: float) -> np.ndarray:
+        found = landscape.select(hollow, 3.0, min_component, 0.0)
+        assert found is not None
+        return found.region
+
+    assert np.array_equal(region(0.01), LESION | focus)
+    assert np.array_equal(region(0.1), LESION)
+
+
+def test_a_region_without_a_part_to_keep_is_none() -> None:
+    landscape = Landscape.of(image(), BRAIN, MM)
+    speck = np.zeros(SHAPE, bool)
+    speck[20, 20, 20] = True
+    assert landscape.select(speck, 3.0, 0.1, 0.5) is None
+    assert landscape.select(np.zeros(SHAPE, bool), 3.0, 0.1, 0.5) is None
+
+
+def test_the_slope_is_per_mm() -> None:
+    ramp = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None, None], (8, 8, 8))
+    assert Landscape.of(ramp, np.ones(ramp.shape, bool), (2.0, 1.0, 1.0)).slope[4, 4, 4] == pytest.approx(0.5)
 
 
 def test_the_ball_is_round_in_mm() -> None:
@@ -82,26 +118,15 @@ def test_the_ball_is_round_in_mm() -> None:
     assert ball(3.0, (1.0, 1.0, 3.0)).shape == (7, 7, 3)
 
 
-def test_cleaning_drops_specks_and_fills_holes() -> None:
-    speckled = LESION & ~cube(18, 20)
-    speckled[4, 4, 4] = True
-    assert np.array_equal(clean(speckled, BRAIN, MM, 0.1), clean(LESION, BRAIN, MM, 0.1))
-    assert not clean(speckled, BRAIN, MM, 0.1)[4, 4, 4]
-
-
-def test_a_small_focus_stays_unless_its_share_is_too_small() -> None:
-    focus = np.zeros(SHAPE, bool)
-    focus[31:37, 31:37, 31:37] = True
-    assert clean(LESION | focus, BRAIN, MM, 0.02)[34, 34, 34]
-    assert not clean(LESION | focus, BRAIN, MM, 0.5)[34, 34, 34]
-
-
-def test_one_half_of_the_cleaned_probability_is_the_cleaned_region() -> None:
+def test_one_half_of_the_map_is_the_parts_that_were_chosen() -> None:
     rng = np.random.default_rng(0)
-    membership = np.where(LESION, 0.9, 0.3 * rng.random(SHAPE)).astype(np.float32)
-    membership[5, 5, 5] = 1.0
-    probability = cleaned_probability(membership, BRAIN, MM, 0.1)
-    assert np.array_equal(probability > 0.5, clean(LESION, BRAIN, MM, 0.1))
-    assert probability[5, 5, 5] == 0
+    focus = np.zeros(SHAPE, bool)
+    focus[31:36, 31:36, 31:36] = True
+    membership = np.where(LESION | focus, 0.9, 0.3 * rng.random(SHAPE)).astype(np.float32)
+    membership[cube(18, 20)] = 0.0
+    blocks = Blocks.cut(BRAIN, MM, 2.0)
+    probability = lesion_map(membership, blocks, MM, blocks.mean(LESION.astype(np.float32)) > 0.5)
+    assert np.array_equal(probability > 0.5, LESION)
+    assert probability[33, 33, 33] == 0
     assert 0 < probability[8, 18, 18] < 0.5, "the edge stays soft"
     assert not probability[~BRAIN].any()

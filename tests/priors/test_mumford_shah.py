@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
-from cgckit.priors.mumford_shah import MumfordShahPrior, _phase_means, block_mean
+from cgckit.priors.mumford_shah import MumfordShahPrior, _phase_means
 from cgckit.priors.partition import Partition
 
 SHAPE = (44, 50, 40)
@@ -267,19 +267,6 @@ def test_tiny_constant_and_empty_brains_give_an_empty_map() -> None:
         assert "empty" in prior.choice
 
 
-def test_blocks_average_the_brain_alone() -> None:
-    image = torch.full((4, 4, 4), 3.0)
-    brain = torch.ones(4, 4, 4, dtype=torch.bool)
-    brain[:2, :2, 1] = False
-    image[:2, :2, 1] = 1000.0
-    mean, coarse, spacing = block_mean(image, brain, (1.0, 1.0, 1.0))
-    assert coarse.shape == (2, 2, 2)
-    assert coarse.all()
-    torch.testing.assert_close(mean, torch.full((2, 2, 2), 3.0))
-    assert spacing == (2.0, 2.0, 2.0)
-    assert block_mean(image, brain, (0.5, 0.5, 5.0))[2] == (2.0, 2.0, 5.0)
-
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -288,6 +275,7 @@ def test_blocks_average_the_brain_alone() -> None:
         ("softness", -1.0),
         ("asymmetry", -0.1),
         ("min_component", 2.0),
+        ("min_edge", -0.1),
         ("floor", float("nan")),
         ("tolerance", 0.0),
         ("max_iterations", 0),

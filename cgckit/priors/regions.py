@@ -1,0 +1,127 @@
+"""Regions of a brain: which of their connected parts are lesion, and a lesion map that agrees with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from cgckit.priors.coarse import Blocks, BoolArray, FloatArray, Spacing
+
+_MIN_VOLUME_MM3 = 50.0
+_EDGE_MM = 3.0
+_MARGIN = 0.01
+
+
+def ball(radius: float, spacing: Spacing) -> BoolArray:
+    """Structuring element: the voxels within `radius` mm of the centre, on a coarse grid only itself."""
+    reach = [int(radius / edge + 1e-6) for edge in spacing]
+    offsets = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
+    squared = sum((offset * edge) ** 2 for offset, edge in zip(offsets, spacing, strict=True))
+    return np.asarray(squared <= radius**2 + 1e-6)
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """Lesion evidence as the height of a landscape, whose slopes tell a lesion's border from a chance contour.
+
+    Attributes:
+        evidence: [H, W, L], in MADs above the brain's median.
+        brain: [H, W, L] bool.
+        spacing: voxel edge lengths in mm.
+        slope: [H, W, L], norm of the gradient of the evidence, per mm.
+    """
+
+    evidence: FloatArray
+    brain: BoolArray
+    spacing: Spacing
+    slope: FloatArray
+
+    @classmethod
+    def of(cls, evidence: FloatArray, brain: BoolArray, spacing: Spacing) -> Landscape:
+        """Measure the slopes of the evidence; a voxel at the brain's edge has none, as that border is no lesion's."""
+        squared = np.zeros_like(evidence)
+        for axis, edge in enumerate(spacing):
+            if evidence.shape[axis] > 1:
+                squared += np.gradient(evidence, edge, axis=axis) ** 2
+        inner = ndimage.binary_erosion(brain)
+        return cls(evidence, brain, spacing, np.where(inner, np.sqrt(squared), np.float32(0)))
+
+    def select(self, region: BoolArray, level: float, min_component: float, min_edge: float) -> Selection | None:
+        """Keep the connected parts of a region that look like lesions; None if there are none.
+
+        The holes of the region are filled first. A part's mass is `sum max(e - level, 0)`, its edge the mean
+        slope over its outermost voxels. Kept are parts of at least 50 mm^3, `min_component` of the largest mass
+        and `min_edge` of the mass-weighted mean edge. Cortex and artefacts are larger than many a lesion, but
+        fade out where a lesion ends.
+
+        Args:
+            region: [H, W, L] bool.
+            level: evidence at the region's border.
+            min_component: share of the largest mass.
+            min_edge: share of the mean edge.
+        """
+        filled = ndimage.binary_fill_holes(region & self.brain) & self.brain
+        labels, count = ndimage.label(filled)
+        if count == 0:
+            return None
+        surface = filled & ~ndimage.binary_erosion(filled)
+
+        def total(weights: npt.NDArray[np.float32] | None, where: BoolArray) -> npt.NDArray[np.float64]:
+            chosen = None if weights is None else weights[where]
+            return np.bincount(labels[where], chosen, minlength=count + 1)[1:].astype(np.float64)
+
+        size, length, slope = total(None, filled), total(None, surface), total(self.slope, surface)
+        mass = total(np.maximum(self.evidence - np.float32(level), 0), filled)
+        voxel = float(np.prod(self.spacing))
+        kept = (size * voxel >= _MIN_VOLUME_MM3) & (length > 0) & (mass > 0)
+        if not kept.any():
+            return None
+        kept &= mass >= min_component * mass[kept].max()
+        edge = slope / np.maximum(length, 1)
+        kept &= edge >= min_edge * np.average(edge[kept], weights=mass[kept])
+        return Selection(
+            np.concatenate([[False], kept])[labels],
+            float(size[kept].sum()) * voxel / 1000,
+            float(slope[kept].sum() / length[kept].sum()),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Parts of a region that look like lesions.
+
+    Attributes:
+        region: [H, W, L] bool.
+        volume_ml: their volume.
+        edge: mean slope of the evidence at their border, in MADs per mm.
+    """
+
+    region: BoolArray
+    volume_ml: float
+    edge: float
+
+
+def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen: BoolArray) -> FloatArray:
+    """Restrict a soft lesion membership to the parts that were chosen on a coarse grid, [H, W, L] in [0, 1].
+
+    Above one half in the parts of `membership > .5` (their holes filled) that touch `chosen`; up to 3 mm around
+    them the membership, held below one half, gives a soft edge; zero elsewhere.
+
+    Args:
+        membership: [H, W, L].
+        blocks: the brain, cut into the blocks that were chosen from.
+        spacing: voxel edge lengths in mm.
+        chosen: [h, w, l] bool.
+    """
+    brain = blocks.fine
+    labels, count = ndimage.label(ndimage.binary_fill_holes((membership > 0.5) & brain) & brain)
+    kept = np.zeros(count + 1, bool)
+    kept[np.unique(blocks.sample(labels)[chosen])] = True
+    kept[0] = False
+    region = kept[labels]
+    edge = ndimage.binary_dilation(region, ball(_EDGE_MM, spacing)) & brain & ~region
+    probability = np.where(region, np.clip(membership, 0.5 + _MARGIN, 1), 0)
+    return np.where(edge, np.clip(membership, 0, 0.5 - _MARGIN), probability).astype(np.float32)

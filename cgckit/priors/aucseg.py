@@ -1,0 +1,83 @@
+"""`AucSegPrior`: the published mixture pipeline as it was, for its figures; `gmm` is the better prior."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy import ndimage
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from cgckit.errors import UsageError
+from cgckit.images.case import Case
+from cgckit.priors.base import Prior
+from cgckit.priors.coarse import BoolArray, FloatArray
+from cgckit.priors.evidence import main_channel
+
+_SAMPLES = 50_000
+_LEAST = 0.51
+
+
+@dataclass
+class AucSegPrior(Prior):
+    """Posterior of the brightest of K Gaussians of FLAIR, background included (the pipeline of AUCseg).
+
+        p(x) = sum_k w_k N(x; mu_k, sigma_k^2),     P = w_K N(x; mu_K, sigma_K^2) / p(x),   mu_K the largest
+
+    over all voxels of the case's box, those outside the brain at the brain's lowest value; then connected parts of
+    `P > .5` above `min_component` of the largest are kept, dilated by a voxel, and their holes filled. Nothing adapts
+    to the subject: whether the brightest of K components is the lesion depends on K, and the result is weak for many.
+    It is here as the weak prior of the published comparison.
+
+    Attributes:
+        components: K.
+        min_component: connected parts of this share of the largest one's volume or less are dropped.
+        seed: of the voxel sample and of the start of EM.
+    """
+
+    summary: ClassVar[str] = "brightest of K Gaussians of FLAIR, the published pipeline: a weak prior"
+
+    components: int = 5
+    min_component: float = 0.3
+    seed: int = 0
+    choice: str = field(default="", init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.components < 2:
+            raise UsageError(f"aucseg: components must be 2 or more, got {self.components}")
+        if not 0 <= self.min_component < 1:
+            raise UsageError(f"aucseg: min_component is a share from 0 to below 1, got {self.min_component}")
+
+    def predict(self, case: Case) -> Tensor:
+        """Return the posterior of the brightest component, cleaned, [H, W, L] float32, 0 outside the brain."""
+        brain = case.brain.numpy()
+        image = case.image[main_channel(case)].numpy()
+        lowest = image[brain].min() if brain.any() else 0.0
+        image = np.where(brain, image, lowest).astype(np.float32)
+        sample = np.random.default_rng(self.seed).permutation(image.ravel())[:_SAMPLES, None].astype(np.float64)
+        if len(np.unique(sample)) < 2 * self.components:
+            self.choice = "too few different values for the components: the map is empty"
+            return torch.zeros(brain.shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # what EM has reached then is the published result too
+            mixture = GaussianMixture(self.components, random_state=self.seed).fit(sample)
+        brightest = int(np.argmax(mixture.means_))
+        posterior = np.zeros(image.shape, np.float32)
+        posterior[brain] = mixture.predict_proba(image[brain][:, None])[:, brightest]
+        self.choice = f"brightest of {self.components} components, mean {mixture.means_[brightest, 0]:.1f}"
+        return torch.from_numpy(self._clean(posterior, brain))
+
+    def _clean(self, posterior: FloatArray, brain: BoolArray) -> FloatArray:
+        labels, count = ndimage.label(posterior > 0.5)
+        if count == 0:
+            return np.zeros_like(posterior)
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        grown = ndimage.binary_dilation((sizes > self.min_component * sizes.max())[labels])
+        region = ndimage.binary_fill_holes(grown) & brain
+        return np.where(region, np.maximum(posterior, _LEAST), 0).astype(np.float32)

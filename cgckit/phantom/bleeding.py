@@ -25,7 +25,7 @@ _KINDS = (
     ("subdural", "parenchymal"),
 )
 _SMALLEST_ML, _LARGEST_ML = 8.0, 75.0
-_FAINTEST, _DENSEST = 52.0, 72.0
+_FAINTEST, _DENSEST = 48.0, 68.0
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def plan_bleeding(rng: np.random.Generator, seed: int, index: int) -> BleedingPl
         volume_ml=volume,
         side=side,
         density=float(_FAINTEST + (_DENSEST - _FAINTEST) * visibility),
-        mixing=float(rng.uniform(0.1, 0.45)),
-        drop=float(rng.uniform(8, 20)),
+        mixing=float(rng.uniform(0.15, 0.55)),
+        drop=float(rng.uniform(10, 24)),
         layering=float(rng.uniform(0, 12)),
         oedema=float(rng.uniform(1, 6)),
         tissue=LesionPlan(

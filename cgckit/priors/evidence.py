@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from cgckit.images.case import Case
 from cgckit.priors.coarse import Blocks, BoolArray, FloatArray, Spacing
+from cgckit.priors.ct import density
 from cgckit.priors.mirror import Plane
 from cgckit.priors.regions import ball
 
@@ -71,6 +72,7 @@ def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) ->
 
         e = G * x_main + w * sum_m a(x_m)      m over FLAIR and T2 where present, else the main channel
 
+    CT is measured on a fixed scale instead of MADs, without calcification and dense sheets (`cgckit.priors.ct`).
     The mid-sagittal plane is found from all channels on a 4 mm grid, the asymmetry computed on a 2 mm grid.
 
     Args:
@@ -79,7 +81,10 @@ def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) ->
         asymmetry_weight: `w`; 0 switches the mirror comparison off.
     """
     brain = case.brain.numpy()
-    images = [standardise(channel, brain) for channel in case.image.numpy()]
+    images = [
+        density(channel, brain, case.spacing) if name == "ct" else standardise(channel, brain)
+        for name, channel in zip(case.modalities, case.image.numpy(), strict=True)
+    ]
     main = main_channel(case)
     evidence = images[main]
     if smoothing > 0:

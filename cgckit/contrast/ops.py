@@ -143,16 +143,17 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
     features, temperature, norm, order, counts, ctx.patch_size, ctx.stride, _ = inputs
     log_z, _, expected, kept = output
     ctx.mark_non_differentiable(expected, kept)
+    ctx.set_materialize_grads(False)  # else zeros of the size of `kept` would be made
     ctx.save_for_backward(features, temperature, norm, order, counts, log_z, expected, kept)
 
 
-def _backward(ctx: Any, grad_log_z: Tensor, grad_pos: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_log_z: Tensor | None, grad_pos: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     features, temperature, norm, order, counts, log_z, expected, kept = ctx.saved_tensors
     operator = torch.ops.cgckit.patch_contrast_backward
     contrast_backward: Any = _ContrastBackward.apply if _inside_transform() else operator
     grad_features, grad_temperature = contrast_backward(
-        grad_log_z.contiguous(),
-        grad_pos.contiguous(),
+        torch.zeros_like(log_z) if grad_log_z is None else grad_log_z.contiguous(),
+        torch.zeros_like(log_z) if grad_pos is None else grad_pos.contiguous(),
         features,
         temperature,
         norm,

@@ -112,17 +112,79 @@ def test_opcheck(samples: dict[str, Any], name: str, dtype: torch.dtype) -> None
 
 
 @pytest.mark.parametrize("name", ["8 positives", "one group", "channels last"])
-def test_compiles_without_a_graph_break(samples: dict[str, Any], name: str) -> None:
+def test_compiles_without_a_graph_break_for_every_shape(samples: dict[str, Any], name: str) -> None:
     sample = samples[name]
-    eager = small_loss(sample, "auto")
-    compiled = torch.compile(eager, backend="aot_eager", fullgraph=True)
-    found, expected = [], []
-    for loss, results in ((compiled, found), (eager, expected)):
-        features, temperature = differentiable_inputs(sample)
-        value = loss(features, temperature)
-        results += [value, *torch.autograd.grad(value, (features, temperature))]
-    for compiled_result, eager_result in zip(found, expected, strict=True):
-        torch.testing.assert_close(compiled_result, eager_result)
+    options = {**sample.options, "implementation": "fused"}
+
+    def eager(features: Tensor, probability: Tensor, temperature: Tensor) -> Tensor:
+        return patch_contrastive_loss(features, probability, temperature=temperature, **options)
+
+    compiled = torch.compile(eager, backend="aot_eager", fullgraph=True, dynamic=True)
+    for extent in (6, 4):
+        found, expected = [], []
+        for loss, results in ((compiled, found), (eager, expected)):
+            features, temperature = differentiable_inputs(sample)
+            value = loss(features[:, :, :extent], sample.probability[:, :extent], temperature)
+            results += [value, *torch.autograd.grad(value, (features, temperature))]
+        for compiled_result, eager_result in zip(found, expected, strict=True):
+            torch.testing.assert_close(compiled_result, eager_result)
+
+
+def test_torch_func_grad_equals_backward(samples: dict[str, Any]) -> None:
+    sample = samples["ragged"]
+    loss = small_loss(sample, "fused")
+    features, temperature = differentiable_inputs(sample)
+    expected = torch.autograd.grad(loss(features, temperature), (features, temperature))
+    found = torch.func.grad(loss, argnums=(0, 1))(features.detach(), temperature.detach())
+    for gradient, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
+def test_vmap_is_refused_in_one_sentence(samples: dict[str, Any]) -> None:
+    sample = samples["ragged"]
+    with pytest.raises(NotImplementedError, match=r"^the contrastive losses do not support vmap: [^.]*$"):
+        torch.func.vmap(lambda features: small_loss(sample, "fused")(features, torch.tensor(0.2)))(
+            torch.stack((sample.features, sample.features))
+        )
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.2])
+@pytest.mark.parametrize("name", ["ragged", "one group", "many", "zero patches", "1 positives", "channels last"])
+def test_what_the_forward_pass_kept_only_saves_time(samples: dict[str, Any], name: str, tau: float) -> None:
+    sample = samples[name]
+    geometry = sample.options_of_grid
+    temperature = torch.tensor(tau, dtype=torch.float64)
+    statistics = torch.ops.cgckit.patch_statistics(
+        sample.features, sample.probability, sample.mask, *geometry, 0.5, sample.scope == "batch"
+    )
+    arguments = (sample.features, temperature, *statistics, *geometry)
+    log_z, _, expected, kept = torch.ops.cgckit.patch_contrast(*arguments, True)
+    without = torch.ops.cgckit.patch_contrast(*arguments, False)
+    assert torch.equal(log_z, without[0])
+    assert without[3].numel() == 0
+    other_order = (
+        sample.features.contiguous()
+        if sample.features.stride(1) == 1
+        else sample.features.contiguous(memory_format=torch.channels_last_3d)
+    )
+
+    def gradient(weight: Tensor, features: Tensor, kept: Tensor) -> Tensor:
+        found: Tensor = torch.ops.cgckit.patch_contrast_backward(
+            weight, -weight / tau, features, temperature, *statistics, log_z, expected, kept, *geometry
+        )[0]
+        return found
+
+    equal = torch.full_like(log_z, 0.25)
+    recomputed = gradient(equal, sample.features, kept[:0])
+    torch.testing.assert_close(gradient(equal, sample.features, kept), recomputed)
+    # The map may have been laid out anew in between: what was kept in another order must not be used.
+    torch.testing.assert_close(gradient(equal, other_order, kept), recomputed)
+    # Anchors with gradients of their own: linear in them, whatever was kept.
+    one, two = (torch.rand(log_z.shape, dtype=log_z.dtype, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    both = gradient(one + two, sample.features, kept)
+    parts = gradient(one, sample.features, kept) + gradient(two, sample.features, kept[:0])
+    torch.testing.assert_close(both, parts)
+    torch.testing.assert_close(gradient(one + (0.5 - one), sample.features, kept), 2 * recomputed)
 
 
 @pytest.fixture
@@ -137,7 +199,7 @@ def thread_count() -> Iterator[None]:
 @pytest.mark.parametrize("tau", [0.02, 0.2])
 def test_any_number_of_threads_gives_the_same_bits(sample: Any, tau: float, dtype: torch.dtype) -> None:
     results = []
-    for threads in (1, 2, 3):
+    for threads in (1, 2, 4):
         torch.set_num_threads(threads)
         features = sample.features.detach().to(dtype, copy=True).requires_grad_()
         temperature = torch.tensor(tau, dtype=torch.float64, requires_grad=True)

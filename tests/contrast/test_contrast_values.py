@@ -11,7 +11,7 @@ import torch
 from simulated_kernels import compiler
 from torch import Tensor
 
-from cgckit.contrast import fused_available, ops, patch_contrastive_loss
+from cgckit.contrast import count_positives, fused_available, ops, patch_contrastive_loss
 from cgckit.contrast import patches as python_patches
 from cgckit.contrast.reference import anchor_terms
 
@@ -264,6 +264,33 @@ class TestLaws:
         features, probability = make.ragged()
         features[:, 1, 0, 0, 0] = torch.nan
         assert self.loss(dtype, implementation)(features, probability, temperature=tau).isnan()
+
+    def test_a_map_of_two_axes_is_one_of_three_with_one_voxel_along_the_last(
+        self, dtype: torch.dtype, implementation: str, make: Any
+    ) -> None:
+        features, probability = (t[..., 0].contiguous() for t in make.ragged())
+        mask = probability > 0.1
+        options = {"patch_size": (2, 3), "stride": (2, 2), "implementation": implementation}
+        solid = {"patch_size": (2, 3, 1), "stride": (2, 2, 1), "implementation": implementation}
+        flat_features = features.to(dtype, copy=True).requires_grad_()
+        solid_features = features.to(dtype, copy=True)[..., None].requires_grad_()
+        flat = patch_contrastive_loss(flat_features, probability, mask=mask, **options)
+        expected = patch_contrastive_loss(solid_features, probability[..., None], mask=mask[..., None], **solid)
+        assert torch.equal(flat, expected)
+        flat.backward()
+        expected.backward()
+        assert flat_features.grad is not None
+        assert solid_features.grad is not None
+        assert flat_features.grad.any()
+        assert torch.equal(flat_features.grad, solid_features.grad[..., 0])
+        counts = [
+            count_positives(*arguments)
+            for arguments in (
+                (probability, (2, 3), 0.5, (2, 2), mask),
+                (probability[..., None], (2, 3, 1), 0.5, (2, 2, 1), mask[..., None]),
+            )
+        ]
+        assert torch.equal(*counts)
 
     def test_reductions_and_scopes_agree(self, dtype: torch.dtype, implementation: str, make: Any) -> None:
         features, probability = make.ragged()

@@ -145,7 +145,9 @@ def check(value: object, kind: Any) -> object:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+    # A class, not tuple[int, ...]: Python 3.10 takes that for one too.
+    plain = origin is None and isinstance(kind, type)
+    if plain and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     if origin is Literal and value in arguments:
         return value

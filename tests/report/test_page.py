@@ -14,7 +14,10 @@ import matplotlib.image
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from cgckit.cli.report import report
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
 from cgckit.images.cohort import Cohort
@@ -87,6 +90,17 @@ def page_of(run: Derivatives) -> Outline:
     path = run.root / "report.html"
     write_page(run.root, path)
     return Outline(path.read_text(encoding="utf-8"))
+
+
+def test_the_command_writes_it_into_the_folder_or_elsewhere(run: Derivatives, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(report)
+    elsewhere = tmp_path / "new" / "a.html"
+    for options, written in (([], run.root / "report.html"), (["--out", str(elsewhere)], elsewhere)):
+        result = CliRunner().invoke(app, [str(run.root), "--quiet", *options])
+        assert result.exit_code == 0
+        assert result.stdout == f"{written}\n"
+        assert len(Outline(written.read_text(encoding="utf-8")).images) == 2
 
 
 def test_every_subject_has_an_entry_and_a_line_that_leads_to_it(run: Derivatives) -> None:

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cgckit.cgc.presets import Settings
-    from cgckit.contrast import PatchContrastiveLoss, patch_contrastive_loss
+    from cgckit.contrast import (
+        PatchContrastiveLoss,
+        SupervisedContrastiveLoss,
+        patch_contrastive_loss,
+        supervised_contrastive,
+    )
     from cgckit.errors import (
         BadInputError,
         CgckitError,
@@ -43,12 +48,14 @@ _HOMES = {
     "RefineResult": "cgckit.pipeline.refine",
     "Settings": "cgckit.cgc.presets",
     "Subject": "cgckit.images.cohort",
+    "SupervisedContrastiveLoss": "cgckit.contrast",
     "UsageError": "cgckit.errors",
     "evaluate": "cgckit.evaluation",
     "patch_contrastive_loss": "cgckit.contrast",
     "predict": "cgckit.pipeline.predict",
     "refine": "cgckit.pipeline.refine",
     "register_prior": "cgckit.priors.registry",
+    "supervised_contrastive": "cgckit.contrast",
 }
 
 __all__ = [
@@ -63,12 +70,14 @@ __all__ = [
     "RefineResult",
     "Settings",
     "Subject",
+    "SupervisedContrastiveLoss",
     "UsageError",
     "evaluate",
     "patch_contrastive_loss",
     "predict",
     "refine",
     "register_prior",
+    "supervised_contrastive",
 ]
 
 

@@ -1,0 +1,1 @@
+"""Timings and memory, never part of the tests: `python -m benchmarks --help`."""

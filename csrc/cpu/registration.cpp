@@ -1,65 +1,19 @@
 // The CPU side of every operator in library.cpp: checks tensors and hands their pointers to the kernels.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <optional>
 #include <tuple>
 #include <vector>
 
+#include "../common/tensors.h"
 #include "contrast.h"
 
 namespace cgckit::cpu {
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
 void on_thread_pool(int64_t items, const std::function<void(int64_t, int64_t)>& body) {
   torch::stable::parallel_for(0, items, 1, body);
-}
-
-PatchGrid patch_grid(const Tensor& features, const std::vector<int64_t>& patch_size,
-                     const std::vector<int64_t>& stride) {
-  STD_TORCH_CHECK(features.dim() == 5, "features must be [B, C, H, W, L], got ", features.dim(),
-                  " dimensions");
-  STD_TORCH_CHECK(patch_size.size() == 3 && stride.size() == 3, "patch_size and stride must have 3 entries");
-  PatchGrid grid{};
-  grid.batch = features.size(0);
-  grid.channels = features.size(1);
-  for (int axis = 0; axis < 3; ++axis) {
-    grid.map[axis] = features.size(axis + 2);
-    grid.patch[axis] = patch_size[static_cast<size_t>(axis)];
-    grid.stride[axis] = stride[static_cast<size_t>(axis)];
-    STD_TORCH_CHECK(grid.patch[axis] >= 1 && grid.patch[axis] <= grid.map[axis],
-                    "patch_size must be between 1 and the size of the map");
-    STD_TORCH_CHECK(grid.stride[axis] >= 1, "stride must be at least 1");
-  }
-  return grid;
-}
-
-MapStrides map_strides(const Tensor& map) {
-  const bool has_channels = map.dim() == 5;
-  const int64_t axis = has_channels ? 2 : 1;
-  return {map.stride(0),
-          has_channels ? map.stride(1) : 0,
-          {map.stride(axis), map.stride(axis + 1), map.stride(axis + 2)}};
-}
-
-void check_voxel_map(const Tensor& map, const PatchGrid& grid, ScalarType dtype, const char* name) {
-  STD_TORCH_CHECK(map.scalar_type() == dtype, name, " has the wrong dtype");
-  STD_TORCH_CHECK(map.dim() == 4 && map.size(0) == grid.batch && map.size(1) == grid.map[0] &&
-                      map.size(2) == grid.map[1] && map.size(3) == grid.map[2],
-                  name, " must be [B, H, W, L] on the grid of features");
-}
-
-void check_per_patch(const Tensor& values, const Tensor& like, ScalarType dtype, const char* name) {
-  STD_TORCH_CHECK(values.scalar_type() == dtype, name, " has the wrong dtype");
-  STD_TORCH_CHECK(values.dim() == 2 && values.size(0) == like.size(0) && values.size(1) == like.size(1) &&
-                      values.is_contiguous(),
-                  name, " must be contiguous and of the shape of norm, [G, N]");
 }
 
 // Calls run(S{}) with the C++ type of `features`.
@@ -77,10 +31,6 @@ void dispatch(const Tensor& features, const Run& run) {
     default:
       STD_TORCH_CHECK(false, "features must be float64, float32, float16 or bfloat16");
   }
-}
-
-ScalarType computed_type(const Tensor& features) {
-  return features.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
 template <typename S>
@@ -127,14 +77,7 @@ std::tuple<Tensor, Tensor, Tensor> patch_statistics(const Tensor& features, cons
 template <typename S>
 ContrastInputs<S> contrast_inputs(const Tensor& features, const Tensor& temperature, const Tensor& norm,
                                   const Tensor& order, const Tensor& counts, const PatchGrid& grid) {
-  STD_TORCH_CHECK(temperature.scalar_type() == ScalarType::Double && temperature.numel() == 1,
-                  "temperature must be one float64");
-  check_per_patch(norm, norm, computed_type(features), "norm");
-  check_per_patch(order, norm, ScalarType::Long, "order");
-  STD_TORCH_CHECK(norm.numel() == grid.total(), "norm must have one entry for every patch");
-  STD_TORCH_CHECK(counts.scalar_type() == ScalarType::Long && counts.dim() == 2 &&
-                      counts.size(0) == norm.size(0) && counts.size(1) == 2 && counts.is_contiguous(),
-                  "counts must be contiguous int64 and [G, 2]");
+  check_contrast_inputs(features, temperature, norm, order, counts, grid);
   return {grid,
           values<S>(features),
           map_strides(features),

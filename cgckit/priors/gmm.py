@@ -61,7 +61,7 @@ class GaussianMixturePrior(Prior):
     asymmetry: float = 0.5
     floor: float = 1.5
     min_component: float = 0.1
-    min_edge: float = 0.5
+    min_edge: float = 0.6
     seed: int = 0
     choice: str = field(default="", init=False, repr=False, compare=False)
 

@@ -83,12 +83,12 @@ class MumfordShahPrior(Prior):
     summary: ClassVar[str] = "piecewise-constant Mumford-Shah on FLAIR and its left-right asymmetry"
 
     phases: int = 8
-    length: float = 2.0
+    length: float = 1.0
     softness: float = 0.8
     asymmetry: float = 0.5
     floor: float = 1.5
     min_component: float = 0.1
-    min_edge: float = 0.5
+    min_edge: float = 0.6
     tolerance: float = 3e-3
     max_iterations: int = 400
     choice: str = field(default="", init=False, repr=False, compare=False)

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -49,8 +50,10 @@ def save_model(folder: Path, model: TrainedModel, provenance: dict[str, object])
         temporary.write_text(json.dumps(card, indent=2) + "\n")
 
 
-def load_model(folder: Path) -> TrainedModel:
+def load_model(folder: Path, device: torch.device | None = None) -> TrainedModel:
     """Read what `save_model` wrote; `folder` may also be a run's output folder.
+
+    The network is put on `device`, by default the CPU, in the memory format that it is trained in.
 
     Raises:
         BadInputError: nothing there, or not a model of cgckit.
@@ -71,4 +74,5 @@ def load_model(folder: Path) -> TrainedModel:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, UsageError) as error:
         reason = str(error).splitlines()[0]
         raise BadInputError(f"{folder}: not a model that this version of cgckit reads ({reason})") from None
+    network = network.to(device or torch.device("cpu"), memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return TrainedModel(network.eval(), settings, modalities)

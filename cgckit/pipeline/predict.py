@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -48,7 +47,7 @@ def predict(
         UsageError: unknown device, or `out` holds another run.
     """
     where = choose_device(device)
-    trained = load_model(Path(model))
+    trained = load_model(Path(model), where)
     cohort = find_cohort(inputs, trained.modalities, allow_missing)
     depends = {
         "options": {"model": trained.fingerprint(), "modalities": list(cohort.modalities)},
@@ -56,7 +55,6 @@ def predict(
         "versions": versions(),
     }
     workspace = Workspace(Path(out), run_key(depends), overwrite)
-    trained = dataclasses.replace(trained, network=trained.network.to(where))
 
     def segment_subject(subject: Subject) -> dict[str, Any]:
         case = prepare(subject, cohort.modalities, IMAGE_SPACING)

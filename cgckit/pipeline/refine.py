@@ -210,7 +210,7 @@ class _Run:
         folder = self.workspace.model
         card = self.workspace.read(folder / CARD)
         if card is not None:
-            return load_model(folder), card["training"]
+            return load_model(folder, self.device), card["training"]
         for subject in usable:
             if not self._example(subject).exists():
                 case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
@@ -241,7 +241,8 @@ class _Run:
             },
         )
         checkpoint.path.unlink(missing_ok=True)
-        return model, training
+        # From the disk, as a run that is taken up here gets it: equal weights in another memory layout round otherwise.
+        return load_model(folder, self.device), training
 
     def _segment(
         self, model: TrainedModel, reports: Mapping[str, Mapping[str, Any]], bars: Progress

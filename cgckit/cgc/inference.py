@@ -8,7 +8,7 @@ from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
 from cgckit.cgc.crops import intensity_augmentation
-from cgckit.cgc.margin import spatial_evidence
+from cgckit.cgc.margin import prior_evidence
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
@@ -18,10 +18,10 @@ from cgckit.images.preparation import resample_case, transfer
 def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
     """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
 
-    The network works on its own grid; its log-odds are interpolated to the case's. With a `prior` [H, W, L] they are
-    added to what the prior says of each place (`cgckit.cgc.margin.spatial_evidence`): the network, which has seen all
-    modalities and the whole cohort, decides where the edge of a lesion lies; to add a lesion far from the prior's, or
-    to empty its interior, it must be the more certain one.
+    The network works on its own grid; its log-odds are interpolated to the case's. With a `prior` [H, W, L] the prior's
+    (`cgckit.cgc.margin.prior_evidence`), weighted by the setting `prior_weight`, are added: the network has seen all
+    modalities and the whole cohort, the prior this image at full resolution. Near the prior's edge the network decides
+    where it is sure; to add a lesion far from it, or to empty its interior, it must be very sure.
     """
     coarse = resample_case(case, model.settings.spacing)
     return _refined(model.settings, infer(model, coarse.image), coarse, case, prior)
@@ -49,9 +49,7 @@ def _refined(settings: Settings, logits: Tensor, coarse: Case, case: Case, prior
     if coarse is not case:
         logits = transfer(logits, coarse, case)
     if prior is not None and settings.prior_weight > 0:
-        logits = logits + spatial_evidence(
-            prior, case.spacing, weight=settings.prior_weight, reach=settings.prior_reach
-        )
+        logits = logits + settings.prior_weight * prior_evidence(prior, case.spacing, reach=settings.prior_reach)
     return logits.sigmoid() * case.brain
 
 

@@ -17,6 +17,10 @@ Spacing = tuple[float, float, float]
 
 _NOWHERE = 1e6
 """Distance to a lesion, in mm, where there is none."""
+_CERTAINTY = 0.98
+"""Where a prior's probability is cut before it becomes log-odds: its certainty must not outvote any evidence."""
+_DEPTH = 6.0
+"""Log-odds that a prior gains with the distance from its edge."""
 
 
 def signed_distance(prior: Tensor, spacing: Spacing) -> Tensor:
@@ -67,18 +71,18 @@ def _cores(distance: Tensor, spacing: Spacing, inner: float) -> Tensor:
     return torch.from_numpy(shallow[components] & (depth > deepest[components] - min(spacing) / 2))
 
 
-def spatial_evidence(prior: Tensor, spacing: Spacing, *, weight: float, reach: float) -> Tensor:
-    """What the prior says of each place, as log-odds of lesion that vanish at its edge, [H, W, L] float32.
+def prior_evidence(prior: Tensor, spacing: Spacing, *, reach: float) -> Tensor:
+    """What the prior says of each voxel, as log-odds of lesion that grow with the distance to its edge, [H, W, L].
 
-        weight * clip(signed distance / reach, -1, 1)
+        logit(P) + 6 clip(signed distance / reach, -1, 1)     P cut to [0.02, 0.98]
 
-    Near its edge the prior leaves the decision to the network; deep inside, or far away, it takes strong evidence to
-    overrule it.
+    A prior's own certainty says little of its errors near the edge, where most of them are; deep inside its lesion, or
+    far away from it, it takes strong evidence to overrule it.
 
     Args:
         prior: [H, W, L] probability.
         spacing: voxel edge lengths in mm.
-        weight: log-odds at `reach` mm from the edge and beyond.
-        reach: distance in mm over which they grow.
+        reach: distance in mm over which the second term grows.
     """
-    return weight * (signed_distance(prior, spacing) / reach).clamp(-1, 1)
+    depth = (signed_distance(prior, spacing) / reach).clamp(-1, 1)
+    return prior.clamp(1 - _CERTAINTY, _CERTAINTY).logit() + _DEPTH * depth

@@ -93,9 +93,9 @@ def test_the_prior_decides_where_the_network_is_less_certain() -> None:
     case = make_case(np.full((16, 16, 16), 0.5))  # the network's log-odds are 1
     prior = torch.zeros(case.brain.shape)
     prior[8:] = 1.0
-    found = segment(model(FirstChannel(), spacing=1.0, prior_weight=4.0, prior_reach=8.0), case, prior) >= 0.5
+    found = segment(model(FirstChannel(), spacing=1.0, prior_weight=0.2, prior_reach=12.0), case, prior) >= 0.5
     assert found[8:].all()
-    # The prior speaks against lesion with 4/8 for each mm: up to 2 mm from its edge the network still wins.
+    # The prior says -0.2 * 3.89 at its edge and 0.1 less for each mm: up to 2 mm from it the network still wins.
     assert found[6:8].all()
     assert not found[:6].any()
 

@@ -119,7 +119,7 @@ class MumfordShahPrior(Prior):
         smoothed = smooth(evidence, blocks.brain, blocks.spacing, _SLOPE_SMOOTHING_MM)
         found = choose_lesion(
             Landscape.of(smoothed, blocks.brain, blocks.spacing),
-            _candidates(phases),
+            candidates(phases),
             floor=self.floor,
             min_component=self.min_component,
             min_edge=self.min_edge,
@@ -145,11 +145,11 @@ class MumfordShahPrior(Prior):
             subject: named in the warning if the iterations run out.
         """
         bounded = evidence.clamp(min=_DARKEST)
-        means, width = self._start(bounded[brain].numpy())
+        means, width = start_means(bounded[brain].numpy(), self.phases, self.softness)
         solver = Partition(brain, spacing, self.length)
         spent = 0
         while True:
-            data = _cost(bounded, means, width)
+            data = phase_cost(bounded, means, width)
             allowed = min(_STEPS_PER_MEANS, self.max_iterations - spent)
             labelling = solver.solve(data, tolerance=self.tolerance, max_iterations=allowed)
             spent += max(1, labelling.iterations)
@@ -167,36 +167,37 @@ class MumfordShahPrior(Prior):
         order = means.argsort()
         return Phases(means[order], width, labelling.membership[order] * brain, labelling.gap, spent)
 
-    def _start(self, evidence: FloatArray) -> tuple[Tensor, float]:
-        """Means [K] and `s` by k-means; fewer phases if there are fewer distinct values.
-
-        It starts from even quantiles and, for one phase, from within the brightest hundredth: a small lesion
-        is no even share of the brain and would get no phase.
-        """
-        if len(evidence) == 0:
-            return torch.zeros(1), 1.0
-        sample = evidence[:: max(1, len(evidence) // _SAMPLES)].astype(np.float64)[:, None]
-        bulk = self.phases - 1
-        start = np.unique(np.quantile(sample, [*((np.arange(bulk) + 0.5) / bulk), _TAIL]))[:, None]
-        fit = KMeans(len(start), init=start, n_init=1, random_state=0).fit(sample)
-        spread = float(np.sqrt(fit.inertia_ / len(sample)))
-        means = torch.from_numpy(np.sort(fit.cluster_centers_[:, 0]).astype(np.float32))
-        return means, max(self.softness * spread, 1e-3)
-
     def _refine(self, evidence: Tensor, case: Case, phases: Phases, count: int) -> FloatArray:
         """Solve lesion against rest on the case's own grid, means held, and return the lesion's membership.
 
         Each side costs the free energy of its phases, `-log sum_n exp(-d_n)`. Boundaries within a side cost
         nothing, so two labels stand for K.
         """
-        data = _cost(evidence.clamp(min=_DARKEST), phases.means, phases.width)
+        data = phase_cost(evidence.clamp(min=_DARKEST), phases.means, phases.width)
         sides = torch.stack([-torch.logsumexp(-side, 0) for side in (data[:-count], data[-count:])])
         solver = Partition(case.brain, case.spacing, self.length)
         labelling = solver.solve(sides, tolerance=self.tolerance, max_iterations=_FINE_ITERATIONS)
         return labelling.membership[1].numpy()
 
 
-def _cost(evidence: Tensor, means: Tensor, width: float) -> Tensor:
+def start_means(evidence: FloatArray, phases: int, softness: float) -> tuple[Tensor, float]:
+    """Means [K] and `s` of the evidence [N] by k-means; fewer phases if there are fewer distinct values.
+
+    It starts from even quantiles and, for one phase, from within the brightest hundredth: a small lesion
+    is no even share of the brain and would get no phase.
+    """
+    if len(evidence) == 0:
+        return torch.zeros(1), 1.0
+    sample = evidence[:: max(1, len(evidence) // _SAMPLES)].astype(np.float64)[:, None]
+    bulk = phases - 1
+    start = np.unique(np.quantile(sample, [*((np.arange(bulk) + 0.5) / bulk), _TAIL]))[:, None]
+    fit = KMeans(len(start), init=start, n_init=1, random_state=0).fit(sample)
+    spread = float(np.sqrt(fit.inertia_ / len(sample)))
+    means = torch.from_numpy(np.sort(fit.cluster_centers_[:, 0]).astype(np.float32))
+    return means, max(softness * spread, 1e-3)
+
+
+def phase_cost(evidence: Tensor, means: Tensor, width: float) -> Tensor:
     """`(e - c_n)^2 / (2 s^2)` above that of the nearest phase, [K, H, W, L].
 
     What all phases share changes no partition. The cost is cut off where the membership is nil, for arithmetic
@@ -213,7 +214,7 @@ def _phase_means(membership: Tensor, evidence: Tensor, brain: Tensor, means: Ten
     return torch.where(mass > 1e-3, inside @ evidence[brain] / mass.clamp(min=1e-3), means)
 
 
-def _candidates(phases: Phases) -> Iterator[Candidate]:
+def candidates(phases: Phases) -> Iterator[Candidate]:
     """Every set of the j brightest phases."""
     total = len(phases.means)
     for count in range(1, total):

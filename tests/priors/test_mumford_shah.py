@@ -189,7 +189,7 @@ def test_running_out_of_iterations_is_logged(caplog: pytest.LogCaptureFixture) -
 
 def test_means_started_elsewhere_move_to_those_of_their_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     start = torch.tensor([-2.0, 1.5, 5.0])
-    monkeypatch.setattr(MumfordShahPrior, "_start", lambda *_: (start, 0.5))
+    monkeypatch.setattr("cgckit.priors.mumford_shah.start_means", lambda *_: (start, 0.5))
     case, _ = simulate()
     image = case.image[0]
     phases = MumfordShahPrior(phases=3).partition(image, case.brain, case.spacing)

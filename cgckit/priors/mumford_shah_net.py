@@ -34,7 +34,7 @@ _SLOPE_SMOOTHING_MM = 1.0
 _EDGE_SMOOTHING_MM = 0.7
 # Of the running sums that the means are quotients of.
 _MEMORY = 0.95
-_REPORT_EVERY = 20
+_REPORT_EVERY = 10
 
 
 class Correction(nn.Module):

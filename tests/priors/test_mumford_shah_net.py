@@ -10,7 +10,7 @@ from cgckit.priors.mumford_shah_net import MumfordShahNetPrior, functional
 from cgckit.testing import check_prior, simulated_cases
 
 UNIT = (1.0, 1.0, 1.0)
-SMALL = {"steps": 3, "width": 4, "phases": 5}
+SMALL = {"steps": 2, "width": 4, "phases": 5}
 
 
 def test_the_contract_is_kept() -> None:
@@ -40,7 +40,7 @@ def test_the_brains_edge_costs_nothing() -> None:
 def test_training_lowers_the_functional_and_finds_the_lesion(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     case = simulated_cases()[0]
-    prior = MumfordShahNetPrior(steps=40, width=4, learning_rate=1e-2, phases=5).fit([case])
+    prior = MumfordShahNetPrior(steps=20, width=4, learning_rate=1e-2, phases=5).fit([case])
     first, second = (float(line.rsplit(" ", 1)[1]) for line in caplog.messages if "functional" in line)
     assert second < first
     found = prior.predict(case) > 0.5

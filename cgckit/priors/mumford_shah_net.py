@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _SPACING = 2.0
 _DARKEST = -3.0
 _STRIDE = 4
-_CROP = 64
+_CROP = 48
 _SAMPLES = 5_000
 _SLOPE_SMOOTHING_MM = 1.0
 _EDGE_SMOOTHING_MM = 0.7
@@ -83,7 +83,7 @@ class MumfordShahNetPrior(Prior):
         floor: lesion begins at least this many MADs above the brain's median.
         min_component: connected parts with less than this share of the largest part's mass are dropped.
         min_edge: connected parts whose border has less than this share of the mean slope are dropped.
-        steps: of the training, each on a crop of 128 mm of one subject.
+        steps: of the training, each on a crop of 96 mm of one subject.
         learning_rate: Adam's, at the first step.
         width: channels at the full resolution.
         seed: of the initial weights and the training.
@@ -99,7 +99,7 @@ class MumfordShahNetPrior(Prior):
     floor: float = 1.5
     min_component: float = 0.1
     min_edge: float = 0.5
-    steps: int = 120
+    steps: int = 100
     learning_rate: float = 3e-3
     width: int = 8
     seed: int = 0
@@ -261,7 +261,7 @@ def functional(membership: Tensor, cost: Tensor, brain: Tensor, spacing: Spacing
 
 
 def _crop(evidence: Tensor, brain: Tensor) -> tuple[Tensor, Tensor]:
-    """A random crop of at most 64 voxels along each axis, flipped at random, padded to multiples of the stride."""
+    """A random crop of at most 48 voxels along each axis, flipped at random, padded to multiples of the stride."""
     for axis in range(3):
         size = evidence.shape[axis]
         extent = min(size, _CROP)

@@ -21,7 +21,7 @@ def cube(low: int, high: int) -> np.ndarray:
 
 
 BRAIN = cube(2, 38)
-CORE, LESION, HALO = cube(16, 22), cube(10, 28), cube(6, 31)
+CORE, LESION, HALO = cube(16, 22), cube(10, 28), cube(8, 30)
 # The volume and the level speak for the halo, and only the border for the lesion.
 LEVELS = {1: 7.2, 2: 4.0, 3: 2.5}
 

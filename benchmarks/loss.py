@@ -66,20 +66,23 @@ def measure_preset(preset: Preset, rho: float, device: torch.device, options: ar
     }
     rows = {name: {**common, "contender": name, **_once(loss, given, exact, device)} for name, loss in losses.items()}
     rounds: list[Round] = []
+    earlier = (row for row in report.read(options.results) if row["device"] == common["device"])
+    best = max((row["burst_flops"] for row in earlier if row["threads"] == common["threads"]), default=0.0)
     began = time.perf_counter()
-    while len(calm(rounds)) < options.rounds and (not rounds or time.perf_counter() - began < options.seconds):
+    while len(calm(rounds, best)) < options.rounds and (not rounds or time.perf_counter() - began < options.seconds):
         before = _bursts(device)
         times = {name: _time(loss, given.features, device) for name, loss in losses.items()}
         rounds.append(Round([*before, *_bursts(device)], times))
-    counted = calm(rounds) or rounds
+    best = max([best, *(burst for done in rounds for burst in done.bursts)])
+    counted = calm(rounds, best) or rounds
     for name, row in rows.items():
         times = [done.times[name] for done in counted]
         row["rounds"] = len(rounds)
-        row["rounds_calm"] = len(calm(rounds))
+        row["rounds_calm"] = len(calm(rounds, best))
         row["forward_s"] = statistics.median(forward for forward, _ in times)
         row["backward_s"] = statistics.median(backward for _, backward in times)
         row["both_s"] = statistics.median(forward + backward for forward, backward in times)
-        row["burst_flops"] = _best_burst(rounds)
+        row["burst_flops"] = best
         print(
             f"{preset.name} rho {rho:g} {name}: forward {row['forward_s']:.4f} s, backward {row['backward_s']:.4f} s, "
             f"{row['peak_bytes'] / 2**20:.0f} MiB, errors {row['loss_error']} {row['gradient_error']}, "
@@ -97,13 +100,10 @@ class Round:
     times: dict[str, tuple[float, float]]  # seconds of forward and backward
 
 
-def calm(rounds: list[Round]) -> list[Round]:
-    """Rounds in which nobody else took the processor, as far as the bursts before and after tell."""
-    return [done for done in rounds if not done.bursts or statistics.mean(done.bursts) >= CALM * _best_burst(rounds)]
-
-
-def _best_burst(rounds: list[Round]) -> float:
-    return max((burst for done in rounds for burst in done.bursts), default=0.0)
+def calm(rounds: list[Round], best: float) -> list[Round]:
+    """Rounds in which nobody else took the processor: their bursts are near the `best` that it has ever shown."""
+    best = max([best, *(burst for done in rounds for burst in done.bursts)])
+    return [done for done in rounds if not done.bursts or statistics.mean(done.bursts) >= CALM * best]
 
 
 def _bursts(device: torch.device) -> list[float]:

@@ -53,7 +53,7 @@ class Settings:
     augment: bool = _setting(True, "mirror, rescale and add noise to the crops")
     precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "auto: bfloat16 where CUDA has it")
     overlap: float = _setting(0.25, "overlap of neighbouring windows at inference")
-    prior_weight: float = _setting(0.5, "weight of the prior's log-odds beside the network's; 0: the network alone")
+    prior_weight: float = _setting(0.75, "weight of the prior's log-odds beside the network's; 0: the network alone")
     prior_reach: float = _setting(20.0, "distance from its edge up to which the prior's log-odds grow [mm]")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
     uncertainty_views: int = _setting(0, "augmented views for a map of uncertainty, 8 for instance; 0 writes none")

@@ -10,7 +10,7 @@ FORMATTED := find csrc tests/simt -name '*.cpp' -o -name '*.h' -o -name '*.cu' -
 # Compilation must not starve the machine, and must be the same size of job everywhere.
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test lint format sanitize clean
 
 install: $(READY)
 
@@ -40,12 +40,18 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(FORMATTED) | xargs -0 $(BIN)/clang-format --dry-run --Werror
+	$(FORMATTED) | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(FORMATTED) | xargs -0 $(BIN)/clang-format -i
+	$(FORMATTED) | xargs $(BIN)/clang-format -i
+
+# The CUDA kernels on the CPU under the address and undefined-behaviour sanitizers. Python itself is not looked at.
+sanitize: $(READY)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	$(BIN)/python -m pytest tests/simt -k sanitizers -p no:cacheprovider
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info cgckit/*.so

@@ -34,6 +34,7 @@ std::vector<Cell> shared_cells;
 uintptr_t shared_begin = 0;
 std::vector<std::string> found;
 int64_t launches = 0;
+bool watching = false;
 
 void report(const char* what, uintptr_t address, const Here& now, const Visit& other) {
   if (found.size() >= 8) return;
@@ -83,20 +84,23 @@ void for_cells(const void* pointer, size_t bytes, Do act) {
 }
 
 void access(const void* pointer, size_t bytes, bool is_write) {
+  if (!watching) return;
   const Here now = here();
-  if (!now.in_kernel || (pointer >= now.stacks && pointer < now.stacks_end)) return;
+  if (!now.in_kernel || (pointer >= now.own_memory && pointer < now.own_memory_end)) return;
   for_cells(pointer, bytes, [&](Cell& cell, uintptr_t at) { visit(cell, at, is_write, now); });
 }
 
 }  // namespace
 
 void note_copy(const void* to, const void* from, size_t bytes, bool valid) {
+  if (!watching) return;
   if (valid) access(from, bytes, false);
   access(to, bytes, true);
   for_cells(to, bytes, [](Cell& cell, uintptr_t) { cell.on_its_way = true; });
 }
 
 void note_arrival(const void* to, size_t bytes) {
+  if (!watching) return;
   for_cells(to, bytes, [](Cell& cell, uintptr_t) { cell.on_its_way = false; });
   access(to, bytes, true);
 }
@@ -118,8 +122,8 @@ using cgckit::simt::access;
 
 extern "C" {
 
-// The races since the last call, a line each.
-__attribute__((visibility("default"))) int simt_races(char* text, int size) {
+// Begins or ends the watch, and gives the races since it was last called, a line each.
+__attribute__((visibility("default"))) int simt_watch(int on, char* text, int size) {
   using namespace cgckit::simt;
   std::string lines;
   for (const std::string& line : found) lines += line + "\n";
@@ -127,6 +131,7 @@ __attribute__((visibility("default"))) int simt_races(char* text, int size) {
   const int count = static_cast<int>(found.size());
   found.clear();
   launches = 0;
+  watching = on != 0;
   return count;
 }
 

@@ -31,8 +31,8 @@ enum class Order { kAscending, kDescending, kRandom };
 
 struct Settings {
   Order order = Order::kAscending;
-  uint64_t seed = 0;
   bool late_copies = false;
+  int bug = 0;
 };
 
 struct Copy {
@@ -71,8 +71,6 @@ struct Machine {
   int epoch = 0;
   std::exception_ptr error;
   std::vector<unsigned char> shared;
-  // Two rounds of every warp: nobody can be two ahead of another lane.
-  unsigned char exchanged[kMostThreads / kLanes][2][kLanes * kMostExchanged];
 };
 
 Machine machine;
@@ -88,6 +86,13 @@ void end_switch(void* saved, const void** from, size_t* bytes) {
 void begin_switch(void**, const void*, size_t) {}
 void end_switch(void*, const void**, size_t*) {}
 #endif
+
+// Two rounds of every warp, behind the stacks: nobody can be two ahead of another lane.
+unsigned char* exchanged(int warp, int round) {
+  return machine.stacks + kMostThreads * kStackBytes +
+         static_cast<size_t>(2 * warp + round) * kLanes * kMostExchanged;
+}
+constexpr size_t kMemoryBytes = kMostThreads * (kStackBytes + 2 * kMostExchanged);
 
 unsigned char* stack_of(int thread) { return machine.stacks + static_cast<size_t>(thread) * kStackBytes; }
 
@@ -196,6 +201,8 @@ __attribute__((weak)) void note_arrival(const void*, size_t) {}
 __attribute__((weak)) void note_launch() {}
 __attribute__((weak)) void note_block(const void*, size_t) {}
 
+bool planted(int bug) { return machine.settings.bug == bug; }
+
 int thread() { return machine.current; }
 int64_t block() { return machine.block; }
 unsigned char* shared_memory() { return machine.shared.data(); }
@@ -203,7 +210,7 @@ void barrier() { give_way(State::kAtBarrier); }
 
 const void* exchange(const void* value, size_t bytes) {
   Fibre& fibre = machine.fibres[machine.current];
-  unsigned char* values = machine.exchanged[machine.current / kLanes][fibre.exchanges++ % 2];
+  unsigned char* values = exchanged(machine.current / kLanes, fibre.exchanges++ % 2);
   std::memcpy(values + static_cast<size_t>(machine.current % kLanes) * bytes, value, bytes);
   give_way(State::kAtExchange);
   return values;
@@ -241,14 +248,13 @@ void copy_wait() {
 
 Here here() {
   return {machine.current >= 0, machine.block,  machine.current,
-          machine.epoch,        machine.stacks, machine.stacks + kMostThreads * kStackBytes};
+          machine.epoch,        machine.stacks, machine.stacks + kMemoryBytes};
 }
 
 void launch(const std::function<void()>& kernel, int64_t blocks, int threads, size_t shared_bytes) {
   if (threads > kMostThreads || threads % kLanes != 0) throw std::runtime_error("no such number of threads");
   if (machine.stacks == nullptr) {
-    void* memory =
-        mmap(nullptr, kMostThreads * kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory = mmap(nullptr, kMemoryBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     machine.stacks = static_cast<unsigned char*>(memory);
   }
@@ -274,6 +280,11 @@ void launch(const std::function<void()>& kernel, int64_t blocks, int threads, si
 extern "C" __attribute__((visibility("default"))) void simt_configure(int order, uint64_t seed,
                                                                       int late_copies) {
   using namespace cgckit::simt;
-  machine.settings = {static_cast<Order>(order), seed, late_copies != 0};
+  machine.settings.order = static_cast<Order>(order);
+  machine.settings.late_copies = late_copies != 0;
   machine.random.seed(seed);
+}
+
+extern "C" __attribute__((visibility("default"))) void simt_plant(int bug) {
+  cgckit::simt::machine.settings.bug = bug;
 }

@@ -31,6 +31,9 @@ void copy_wait();
 // Throws std::runtime_error if threads wait for one another for ever or leave others waiting.
 void launch(const std::function<void()>& kernel, int64_t blocks, int threads, size_t shared_bytes);
 
+// Whether the bug of that number is switched on, in builds whose sources carry bugs.
+bool planted(int bug);
+
 // Hooks of the race check.
 void note_copy(const void* to, const void* from, size_t bytes, bool valid);
 void note_arrival(const void* to, size_t bytes);
@@ -41,9 +44,9 @@ struct Here {
   bool in_kernel;
   int64_t block;
   int thread;
-  int epoch;  // barriers passed by the block
-  const unsigned char* stacks;
-  const unsigned char* stacks_end;
+  int epoch;                        // barriers passed by the block
+  const unsigned char* own_memory;  // of the runner: stacks and exchanged values
+  const unsigned char* own_memory_end;
 };
 Here here();
 

@@ -65,11 +65,17 @@ class Simulation:
         """Choose the order of threads and blocks, and whether background copies arrive at the wait."""
         self._native.simt_configure(ORDERS.index(order), ctypes.c_uint64(seed), int(late_copies))
 
-    def races(self) -> list[str]:
-        """Races since the last call, in words; of a build with `races.cpp`."""
+    @contextmanager
+    def watch(self) -> Iterator[list[str]]:
+        """Fill the list with the races inside, in words; of a build with `races.cpp`."""
         text = ctypes.create_string_buffer(1 << 14)
-        self._native.simt_races(text, len(text))
-        return text.value.decode().splitlines()
+        races: list[str] = []
+        self._native.simt_watch(1, text, len(text))
+        try:
+            yield races
+        finally:
+            self._native.simt_watch(0, text, len(text))
+            races += text.value.decode().splitlines()
 
     def plant(self, bug: int) -> None:
         """Switch on a planted bug, 0 for none; of a build with planted bugs."""

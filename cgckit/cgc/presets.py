@@ -53,8 +53,9 @@ class Settings:
     augment: bool = _setting(True, "mirror, rescale and add noise to the crops")
     precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "auto: bfloat16 where CUDA has it")
     overlap: float = _setting(0.25, "overlap of neighbouring windows at inference")
-    prior_weight: float = _setting(0.75, "weight of the prior's log-odds beside the network's; 0: the network alone")
+    prior_weight: float = _setting(1.0, "weight of the prior's log-odds beside the network's; 0: the network alone")
     prior_reach: float = _setting(20.0, "distance from its edge up to which the prior's log-odds grow [mm]")
+    min_lesion: float = _setting(50.0, "connected parts of the refined mask below this are dropped [mm^3]")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
     uncertainty_views: int = _setting(0, "augmented views for a map of uncertainty, 8 for instance; 0 writes none")
 
@@ -71,7 +72,14 @@ class Settings:
             problems.append(f"widths must be positive, got {self.widths}")
         if self.steps < 0 or self.epochs < 0 or self.steps + self.epochs == 0:
             problems.append("one of steps and epochs must be above 0")
-        for name in ("weight_coarse", "weight_fine", "prior_weight", "untrusted_inner", "untrusted_outer"):
+        for name in (
+            "weight_coarse",
+            "weight_fine",
+            "prior_weight",
+            "untrusted_inner",
+            "untrusted_outer",
+            "min_lesion",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 problems.append(f"{name} must not be negative")
         for name in ("patch_threshold", "lesion_share", "untrusted_doubt"):
@@ -161,6 +169,7 @@ PRESETS: dict[str, Settings] = {
         untrusted_outer=0.0,
         untrusted_doubt=0.0,
         prior_weight=0.0,
+        min_lesion=0.0,
     ),
 }
 """`paper`: Yu, Zhao et al. `light`: for CPUs, a coarser working grid, small crops, patches of 16 mm, fixed steps."""

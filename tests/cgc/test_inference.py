@@ -15,7 +15,7 @@ from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
 
-SETTINGS = Settings(steps=1, crop=(16, 16, 16), patch_size=(1, 1, 1), mirror=False)
+SETTINGS = Settings(steps=1, crop=(16, 16, 16), patch_size=(1, 1, 1), mirror=False, min_lesion=0.0)
 
 
 class FirstChannel(nn.Module):
@@ -109,8 +109,8 @@ def test_a_prior_of_no_weight_changes_nothing() -> None:
 
 @pytest.mark.parametrize("sure", [0.0, 1.0])
 def test_a_prior_without_doubt_does_not_outvote_strong_evidence(sure: float) -> None:
-    against = 2.5 if sure == 0 else -2.5
-    case = make_case(np.full((16, 16, 16), against))  # the network's log-odds are 5 or -5
+    against = 6.0 if sure == 0 else -6.0
+    case = make_case(np.full((16, 16, 16), against))  # the network's log-odds are 12 or -12
     found = segment(model(FirstChannel(), spacing=1.0), case, torch.full(case.brain.shape, sure))
     assert ((found > 0.5) == (against > 0)).all()
 
@@ -133,3 +133,13 @@ def test_a_network_that_hangs_on_brightness_is_uncertain_the_same_way_each_time(
     deviation = uncertainty(trained, case)
     assert deviation.mean() > 0.01
     assert torch.equal(deviation, uncertainty(trained, case))
+
+
+def test_specks_leave_the_mask_and_lesions_stay() -> None:
+    image = np.full((16, 16, 16), -1.0)
+    image[2:6, 2:6, 2:6] = image[10:12, 10:12, 10:12] = 1.0
+    case = make_case(image, spacing=2.0)  # parts of 512 and of 64 mm^3
+    found = [segment(model(FirstChannel(), spacing=2.0, min_lesion=least), case) for least in (0.0, 64.0, 65.0)]
+    assert [int((probability >= 0.5).sum()) for probability in found] == [72, 72, 64]
+    assert torch.equal(found[2][:9], found[0][:9])
+    assert (found[2][10:12, 10:12, 10:12] > 0.49).all()

@@ -123,12 +123,12 @@ BUGS = (
         "numbers",
     ),
     bug(
-        "blocks add to one place",
+        "blocks write to one place",
         "members.cuh",
         "partial[(c * x.groups + g) * x.depth + d] = sum;",
-        "if (BUG) partial[g * x.depth + d] += sum; else partial[(c * x.groups + g) * x.depth + d] = sum;",
+        "partial[(c * x.groups + g) * x.depth + d] = BUG ? 0 : sum; if (BUG) partial[g * x.depth + d] = sum;",
         "spread bfloat16",
-        "numbers, races",
+        "numbers, orders, races",
     ),
     bug(
         "every thread writes the norm of the patch",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 from monai.utils.type_conversion import convert_to_tensor
-from scipy import ndimage
 from torch import Tensor
 
 from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import prior_evidence
 from cgckit.cgc.model_files import TrainedModel
+from cgckit.cgc.parts import with_cores, without_specks
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
-
-_BELOW_HALF = 0.499
 
 
 def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
@@ -54,21 +51,10 @@ def _refined(settings: Settings, logits: Tensor, coarse: Case, case: Case, prior
         logits = transfer(logits, coarse, case)
     if prior is not None and settings.prior_weight > 0:
         logits = logits + settings.prior_weight * prior_evidence(prior, case.spacing, reach=settings.prior_reach)
-    return without_specks(logits.sigmoid() * case.brain, case.spacing, settings.min_lesion)
-
-
-def without_specks(probability: Tensor, spacing: tuple[float, float, float], min_volume: float) -> Tensor:
-    """The map [H, W, L] with connected parts of its mask below `min_volume` mm^3 cut to just below one half.
-
-    Where network and prior nearly balance, noise would leave hundreds of single voxels in the mask.
-    """
-    components, count = ndimage.label(probability.numpy() >= 0.5)
-    if count == 0 or min_volume <= 0:
-        return probability
-    volume = np.bincount(components.ravel()) * np.prod(spacing)
-    volume[0] = np.inf
-    specks = torch.from_numpy((volume < min_volume)[components])
-    return torch.where(specks, probability.clamp(max=_BELOW_HALF), probability)
+    probability = logits.sigmoid() * case.brain
+    if settings.fill_cores:
+        probability = with_cores(probability, case.brain)
+    return without_specks(probability, case.spacing, settings.min_lesion)
 
 
 def infer(model: TrainedModel, image: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class Settings:
     prior_weight: float = _setting(1.0, "weight of the prior's log-odds beside the network's; 0: the network alone")
     prior_reach: float = _setting(20.0, "distance from its edge up to which the prior's log-odds grow [mm]")
     min_lesion: float = _setting(50.0, "connected parts of the refined mask below this are dropped [mm^3]")
+    fill_cores: bool = _setting(True, "count dark cores that the refined mask encloses as lesion")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
     uncertainty_views: int = _setting(0, "augmented views for a map of uncertainty, 8 for instance; 0 writes none")
 
@@ -170,6 +171,7 @@ PRESETS: dict[str, Settings] = {
         untrusted_doubt=0.0,
         prior_weight=0.0,
         min_lesion=0.0,
+        fill_cores=False,
     ),
 }
 """`paper`: Yu, Zhao et al. `light`: for CPUs, a coarser working grid, small crops, patches of 16 mm, fixed steps."""

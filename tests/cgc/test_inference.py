@@ -15,7 +15,7 @@ from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
 
-SETTINGS = Settings(steps=1, crop=(16, 16, 16), patch_size=(1, 1, 1), mirror=False, min_lesion=0.0)
+SETTINGS = Settings(steps=1, crop=(16, 16, 16), patch_size=(1, 1, 1), mirror=False, min_lesion=0.0, fill_cores=False)
 
 
 class FirstChannel(nn.Module):
@@ -135,11 +135,15 @@ def test_a_network_that_hangs_on_brightness_is_uncertain_the_same_way_each_time(
     assert torch.equal(deviation, uncertainty(trained, case))
 
 
-def test_specks_leave_the_mask_and_lesions_stay() -> None:
+def test_specks_and_cores_are_settled_on_request() -> None:
     image = np.full((16, 16, 16), -1.0)
-    image[2:6, 2:6, 2:6] = image[10:12, 10:12, 10:12] = 1.0
-    case = make_case(image, spacing=2.0)  # parts of 512 and of 64 mm^3
-    found = [segment(model(FirstChannel(), spacing=2.0, min_lesion=least), case) for least in (0.0, 64.0, 65.0)]
-    assert [int((probability >= 0.5).sum()) for probability in found] == [72, 72, 64]
-    assert torch.equal(found[2][:9], found[0][:9])
-    assert (found[2][10:12, 10:12, 10:12] > 0.49).all()
+    image[2:9, 2:9, 2:9] = image[12, 12, 12] = 1.0
+    image[4:7, 4:7, 4:7] = -1.0
+    case = make_case(image)
+    for changes, expected in (
+        ({}, 343 - 27 + 1),
+        ({"min_lesion": 2.0}, 343 - 27),
+        ({"fill_cores": True}, 343 + 1),
+    ):
+        found = segment(model(FirstChannel(), spacing=1.0, **changes), case) >= 0.5
+        assert int(found.sum()) == expected

@@ -130,7 +130,8 @@ CHANGES: dict[str, object] = {
 }
 MARGIN = {"untrusted_inner", "untrusted_outer", "untrusted_doubt"}  # tested where examples are written
 # Before and after training.
-ELSEWHERE = MARGIN | {"spacing", "overlap", "prior_weight", "prior_reach", "min_lesion", "mirror", "uncertainty_views"}
+ELSEWHERE = MARGIN | {"spacing", "overlap", "prior_weight", "prior_reach", "mirror", "uncertainty_views"}
+ELSEWHERE |= {"min_lesion", "fill_cores"}
 INSTEAD = {"epochs", "precision"}  # used where steps is 0; where there is CUDA
 
 

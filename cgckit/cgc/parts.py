@@ -1,0 +1,47 @@
+"""What single voxels cannot tell of a refined map: specks that are no lesion, and dark cores that are part of one.
+
+Both functions change probabilities as little as they can, so that the mask stays "0.5 or more".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+_BELOW_HALF, _ABOVE_HALF = 0.499, 0.501
+
+
+def without_specks(probability: Tensor, spacing: tuple[float, float, float], min_volume: float) -> Tensor:
+    """Cut connected parts of the mask below `min_volume` mm^3 to just below one half, [H, W, L].
+
+    Where network and prior nearly balance, noise would leave hundreds of single voxels in the mask.
+    """
+    components, count = ndimage.label(probability.numpy() >= 0.5)
+    if count == 0:
+        return probability
+    volume = np.bincount(components.ravel()) * np.prod(spacing)
+    volume[0] = np.inf
+    specks = torch.from_numpy((volume < min_volume)[components])
+    return torch.where(specks, probability.clamp(max=_BELOW_HALF), probability)
+
+
+def with_cores(probability: Tensor, brain: Tensor) -> Tensor:
+    """Raise what the mask encloses to just above one half, [H, W, L].
+
+    A necrotic or cystic core is as dark as fluid, so neither prior nor network calls it lesion, but it is part of one.
+    It is enclosed if it is a hole in at least two of the three planes through it: a lesion is rarely closed on all
+    sides, and one plane alone would fill the ventricle beside it.
+    """
+    mask = probability.numpy() >= 0.5
+    if not mask.any():
+        return probability
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    votes = np.zeros(mask[box].shape, np.uint8)
+    for axis in range(3):
+        slices = np.moveaxis(mask[box], axis, 0)
+        np.moveaxis(votes, axis, 0)[...] += np.stack([ndimage.binary_fill_holes(plane) for plane in slices])
+    enclosed = torch.zeros(mask.shape, dtype=torch.bool)
+    enclosed[box] = torch.from_numpy(votes >= 2)
+    return torch.where(enclosed & brain, probability.clamp(min=_ABOVE_HALF), probability)

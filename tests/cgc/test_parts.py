@@ -1,0 +1,55 @@
+"""Parts of a refined map: specks leave the mask, enclosed cores join it, and nothing else changes."""
+
+from __future__ import annotations
+
+import torch
+
+from cgckit.cgc.parts import with_cores, without_specks
+
+
+def test_parts_below_the_volume_leave_the_mask_by_as_little_as_can_be() -> None:
+    probability = torch.full((16, 16, 16), 0.2)
+    probability[2:6, 2:6, 2:6] = 0.9  # 512 mm^3 at 2 mm
+    probability[10:12, 10:12, 10:12] = 0.8  # 64 mm^3
+    for least, kept in ((0.0, 72), (64.0, 72), (65.0, 64), (513.0, 0)):
+        left = without_specks(probability, (2.0, 2.0, 2.0), least)
+        assert int((left >= 0.5).sum()) == kept
+        assert torch.equal(left[left >= 0.5], probability[left >= 0.5])
+        assert (left[10:12, 10:12, 10:12] > 0.49).all()
+
+
+def shell() -> torch.Tensor:
+    """A lesion 9 voxels wide with a core of 5, open through a tunnel along the last axis."""
+    probability = torch.zeros(15, 15, 15)
+    probability[3:12, 3:12, 3:12] = 0.9
+    probability[5:10, 5:10, 5:10] = 0.1
+    probability[7, 7, :5] = 0.1
+    return probability
+
+
+def test_a_core_that_two_planes_enclose_joins_the_mask() -> None:
+    brain = torch.ones(15, 15, 15, dtype=torch.bool)
+    filled = with_cores(shell(), brain)
+    core = filled[5:10, 5:10, 5:10]
+    assert int((core >= 0.5).sum()) == 125 - 5, "all but the tunnel's own line, which two planes show open"
+    outside = shell() == 0
+    assert torch.equal(filled[outside], shell()[outside])
+
+
+def test_what_one_plane_encloses_stays_outside() -> None:
+    ring = torch.zeros(15, 15, 15)
+    ring[3:12, 3:12, 7] = 0.9
+    ring[5:10, 5:10, 7] = 0.1
+    assert torch.equal(with_cores(ring, torch.ones(15, 15, 15).bool()), ring)
+
+
+def test_what_is_no_brain_stays_outside() -> None:
+    brain = torch.ones(15, 15, 15, dtype=torch.bool)
+    brain[6:9, 6:9, 6:9] = False
+    assert (with_cores(shell(), brain)[6:9, 6:9, 6:9] < 0.5).all()
+
+
+def test_an_empty_map_stays_as_it_is() -> None:
+    empty = torch.zeros(4, 4, 4)
+    assert torch.equal(with_cores(empty, empty == 0), empty)
+    assert torch.equal(without_specks(empty, (1.0, 1.0, 1.0), 50.0), empty)

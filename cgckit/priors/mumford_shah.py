@@ -19,7 +19,7 @@ from cgckit.priors.coarse import Blocks, FloatArray, Spacing
 from cgckit.priors.evidence import lesion_evidence, smooth
 from cgckit.priors.lesion_choice import Candidate, choose_lesion
 from cgckit.priors.partition import Partition
-from cgckit.priors.regions import Landscape, lesion_map
+from cgckit.priors.regions import Landscape, Selection, lesion_map
 
 _log = logging.getLogger(__name__)
 
@@ -116,22 +116,12 @@ class MumfordShahPrior(Prior):
         evidence = blocks.mean(full)
         brain = torch.from_numpy(blocks.brain)
         phases = self.partition(torch.from_numpy(evidence), brain, blocks.spacing, case.subject)
-        smoothed = smooth(evidence, blocks.brain, blocks.spacing, _SLOPE_SMOOTHING_MM)
-        found = choose_lesion(
-            Landscape.of(smoothed, blocks.brain, blocks.spacing),
-            candidates(phases),
-            floor=self.floor,
-            min_component=self.min_component,
-            min_edge=self.min_edge,
+        found, self.choice = choose_phases(
+            phases, evidence, blocks, floor=self.floor, min_component=self.min_component, min_edge=self.min_edge
         )
         if found is None:
-            self.choice = f"nothing stands out {self.floor:g} MAD or more above the median: the map is empty"
             return torch.zeros(case.brain.shape)
         lesion, selection = found
-        self.choice = (
-            f"{lesion.total} phases; lesion = the {lesion.count} brightest, from {lesion.level:.1f} MAD on, "
-            f"border {selection.edge:.2f} MAD/mm"
-        )
         membership = self._refine(torch.from_numpy(full), case, phases, lesion.count)
         return torch.from_numpy(lesion_map(membership, blocks, case.spacing, selection.region))
 
@@ -221,3 +211,19 @@ def candidates(phases: Phases) -> Iterator[Candidate]:
         region = phases.membership[-count:].sum(0) > 0.5
         level = float(phases.means[-count] + phases.means[-count - 1]) / 2
         yield Candidate(total, count, level, region.numpy())
+
+
+def choose_phases(
+    phases: Phases, evidence: FloatArray, blocks: Blocks, *, floor: float, min_component: float, min_edge: float
+) -> tuple[tuple[Candidate, Selection] | None, str]:
+    """The lesion phases by `choose_lesion` on the coarse `evidence` [H, W, L], and the choice in words."""
+    smoothed = smooth(evidence, blocks.brain, blocks.spacing, _SLOPE_SMOOTHING_MM)
+    landscape = Landscape.of(smoothed, blocks.brain, blocks.spacing)
+    found = choose_lesion(landscape, candidates(phases), floor=floor, min_component=min_component, min_edge=min_edge)
+    if found is None:
+        return None, f"nothing stands out {floor:g} MAD or more above the median: the map is empty"
+    lesion, selection = found
+    return found, (
+        f"{lesion.total} phases; lesion = the {lesion.count} brightest, from {lesion.level:.1f} MAD on, "
+        f"border {selection.edge:.2f} MAD/mm"
+    )

@@ -19,9 +19,8 @@ from cgckit.nets import residual_block, train, up_block
 from cgckit.priors.base import Prior
 from cgckit.priors.coarse import Blocks, FloatArray, Spacing
 from cgckit.priors.evidence import lesion_evidence, smooth
-from cgckit.priors.lesion_choice import choose_lesion
-from cgckit.priors.mumford_shah import Phases, candidates, phase_cost, start_means
-from cgckit.priors.regions import Landscape, lesion_map
+from cgckit.priors.mumford_shah import Phases, choose_phases, phase_cost, start_means
+from cgckit.priors.regions import lesion_map
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +29,6 @@ _DARKEST = -3.0
 _STRIDE = 4
 _CROP = 48
 _SAMPLES = 5_000
-_SLOPE_SMOOTHING_MM = 1.0
 _EDGE_SMOOTHING_MM = 0.7
 # Of the running sums that the means are quotients of.
 _MEMORY = 0.95
@@ -186,22 +184,13 @@ class MumfordShahNetPrior(Prior):
         cost = phase_cost(evidence.clamp(min=_DARKEST), self._means, self._spread)
         order = self._means.argsort()
         membership = (torch.softmax(correction - cost, 0) * torch.from_numpy(blocks.brain))[order]
-        smoothed = smooth(coarse, blocks.brain, blocks.spacing, _SLOPE_SMOOTHING_MM)
-        found = choose_lesion(
-            Landscape.of(smoothed, blocks.brain, blocks.spacing),
-            candidates(Phases(self._means[order], self._spread, membership, 0.0, 0)),
-            floor=self.floor,
-            min_component=self.min_component,
-            min_edge=self.min_edge,
+        phases = Phases(self._means[order], self._spread, membership, 0.0, 0)
+        found, self.choice = choose_phases(
+            phases, coarse, blocks, floor=self.floor, min_component=self.min_component, min_edge=self.min_edge
         )
         if found is None:
-            self.choice = f"nothing stands out {self.floor:g} MAD or more above the median: the map is empty"
             return torch.zeros(case.brain.shape)
         lesion, selection = found
-        self.choice = (
-            f"{lesion.total} phases; lesion = the {lesion.count} brightest, from {lesion.level:.1f} MAD on, "
-            f"border {selection.edge:.2f} MAD/mm"
-        )
         edge = torch.from_numpy(smooth(full, brain, case.spacing, _EDGE_SMOOTHING_MM)).clamp(min=_DARKEST)
         fine = phase_cost(edge, self._means, self._spread).neg_()
         for phase, coarse_phase in zip(fine, correction, strict=True):

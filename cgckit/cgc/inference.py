@@ -7,6 +7,7 @@ from monai.inferers.utils import sliding_window_inference
 from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
+from cgckit.cgc.appearance import appearance_evidence
 from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import prior_evidence
 from cgckit.cgc.model_files import TrainedModel
@@ -19,13 +20,24 @@ from cgckit.images.preparation import resample_case, transfer
 def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
     """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
 
-    The network works on its own grid; its log-odds are interpolated to the case's. With a `prior` [H, W, L] the prior's
-    (`cgckit.cgc.margin.prior_evidence`), weighted by the setting `prior_weight`, are added: the network has seen all
-    modalities and the whole cohort, the prior this image at full resolution. Near the prior's edge the network decides
-    where it is sure; to add a lesion far from it, or to empty its interior, it must be very sure.
+    The network works on its own grid; its log-odds are interpolated to the case's, and two others are added to them:
+
+    - With a `prior` [H, W, L] the prior's (`cgckit.cgc.margin.prior_evidence`), times the setting `prior_weight`. Near
+      the prior's edge the network decides where it is sure; to add a lesion far from it, or to empty its interior, it
+      must be very sure.
+    - Those of the subject's own appearance model (`cgckit.cgc.appearance.appearance_evidence`), times the setting
+      `appearance_weight`. It is learnt from the prior's mask, or the network's own where there is no prior.
+
+    The network has seen the whole cohort, on a coarser grid; the prior and the appearance model this image, in full
+    resolution.
     """
     coarse = resample_case(case, model.settings.spacing)
     return _refined(model.settings, infer(model, coarse.image), coarse, case, prior)
+
+
+def without_network(settings: Settings, case: Case, prior: Tensor) -> Tensor:
+    """What `segment` would give if the network had no opinion: the prior and the appearance model alone."""
+    return _refined(settings, torch.zeros(case.brain.shape), case, case, prior)
 
 
 def uncertainty(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
@@ -49,8 +61,11 @@ def _refined(settings: Settings, logits: Tensor, coarse: Case, case: Case, prior
     """Probability on `case`'s grid from the network's log-odds on that of `coarse` and the prior."""
     if coarse is not case:
         logits = transfer(logits, coarse, case)
+    lesion = logits >= 0 if prior is None else prior >= 0.5
     if prior is not None and settings.prior_weight > 0:
         logits = logits + settings.prior_weight * prior_evidence(prior, case.spacing, reach=settings.prior_reach)
+    if settings.appearance_weight > 0:
+        logits = logits + settings.appearance_weight * appearance_evidence(case, lesion)
     probability = logits.sigmoid() * case.brain
     if settings.fill_cores:
         probability = with_cores(probability, case.brain)

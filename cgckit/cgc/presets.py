@@ -53,8 +53,9 @@ class Settings:
     augment: bool = _setting(True, "mirror, rescale and add noise to the crops")
     precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "auto: bfloat16 where CUDA has it")
     overlap: float = _setting(0.25, "overlap of neighbouring windows at inference")
-    prior_weight: float = _setting(1.0, "weight of the prior's log-odds beside the network's; 0: the network alone")
+    prior_weight: float = _setting(0.5, "weight of the prior's log-odds beside the network's; 0: without the prior")
     prior_reach: float = _setting(20.0, "distance from its edge up to which the prior's log-odds grow [mm]")
+    appearance_weight: float = _setting(1.0, "weight of the subject's own appearance model; 0 switches it off")
     min_lesion: float = _setting(50.0, "connected parts of the refined mask below this are dropped [mm^3]")
     fill_cores: bool = _setting(True, "count dark cores that the refined mask encloses as lesion")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
@@ -77,6 +78,7 @@ class Settings:
             "weight_coarse",
             "weight_fine",
             "prior_weight",
+            "appearance_weight",
             "untrusted_inner",
             "untrusted_outer",
             "min_lesion",
@@ -170,6 +172,7 @@ PRESETS: dict[str, Settings] = {
         untrusted_outer=0.0,
         untrusted_doubt=0.0,
         prior_weight=0.0,
+        appearance_weight=0.0,
         min_lesion=0.0,
         fill_cores=False,
     ),

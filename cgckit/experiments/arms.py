@@ -11,18 +11,18 @@ from cgckit.errors import UsageError
 if TYPE_CHECKING:
     from cgckit.cgc.presets import Settings
 
-PRIOR, PLAIN, NETWORK, BOTH, SUPERVISED = "prior", "plain", "network", "both", "supervised"
+PRIOR, APPEARANCE, PLAIN, NETWORK, BOTH, SUPERVISED = "prior", "appearance", "plain", "network", "both", "supervised"
 
 _NO_CONTRAST: Mapping[str, object] = {"weight_coarse": 0.0, "weight_fine": 0.0}
 _EVERY_VOXEL: Mapping[str, object] = dict.fromkeys(
-    ("untrusted_inner", "untrusted_outer", "untrusted_doubt", "prior_weight"), 0.0
+    ("untrusted_inner", "untrusted_outer", "untrusted_doubt", "prior_weight", "appearance_weight"), 0.0
 )
 # Parts of the crop that the paper's patches are: 12x12x4, 6x6x4 and 3x3x4 of the 24x24x8 that its encoder gives.
 _PATCHES = {"patch-12x12x4": (2, 2, 2), "patch-6x6x4": (4, 4, 2), "patch-3x3x4": (8, 8, 2)}
 _TEMPERATURES = {f"temperature-{value:g}": value for value in (0.07, 0.1, 0.2, 0.3, 0.7, 0.9)}
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "paths": (PRIOR, PLAIN, NETWORK, "coarse", "fine", BOTH),
+    "paths": (PRIOR, APPEARANCE, PLAIN, NETWORK, "coarse", "fine", BOTH),
     "patches": tuple(_PATCHES),
     "temperatures": tuple(_TEMPERATURES),
     SUPERVISED: (SUPERVISED,),
@@ -64,19 +64,25 @@ class Arm:
 
     Attributes:
         name: of the row.
-        target: what the network is trained on: "nothing", so that the prior itself is scored; the "prior"; or the
-            "references", which is an upper bound that uses labels.
+        target: what the network is trained on: the "prior", or the "references", which is an upper bound that uses
+            labels. Without a network, the "nothing" that is trained leaves the prior itself to be scored, and
+            "appearance" the prior with the subject's own appearance model.
         changes: settings that differ from the experiment's.
     """
 
     name: str
-    target: Literal["nothing", "prior", "references"] = "prior"
+    target: Literal["nothing", "appearance", "prior", "references"] = "prior"
     changes: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def uses_labels(self) -> bool:
         """Whether labels reach its training."""
         return self.target == "references"
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has a network."""
+        return self.target in ("prior", "references")
 
 
 THE_PRIOR = Arm(PRIOR, "nothing")
@@ -85,7 +91,8 @@ THE_PRIOR = Arm(PRIOR, "nothing")
 def ablation(settings: Settings) -> tuple[Arm, ...]:
     """The arms of the paper's Tables 2 and 3 around `settings`, and the supervised bound of the same backbone.
 
-    `prior` is P itself. `plain` is plain self-training, the paper's backbone + P: trained on every voxel of P, and the
+    `prior` is P itself, `appearance` is P with the subject's own appearance model: what refinement gives without any
+    network. `plain` is plain self-training, the paper's backbone + P: trained on every voxel of P, and the
     network alone gives the result. `network` is `settings` without the two paths, which with the paper's preset is the
     same; `coarse` and `fine` add one of the paths; `both` is `settings` as they stand. Patches are the paper's shares
     of the crop (its 6x6x4 is a quarter by a quarter by a half of the encoder's grid), rounded to at least one voxel:
@@ -98,6 +105,7 @@ def ablation(settings: Settings) -> tuple[Arm, ...]:
     }
     return (
         THE_PRIOR,
+        Arm(APPEARANCE, "appearance"),
         Arm(PLAIN, changes={**_NO_CONTRAST, **_EVERY_VOXEL}),
         Arm(NETWORK, changes=_NO_CONTRAST),
         Arm("coarse", changes={"weight_fine": 0.0}),

@@ -14,13 +14,13 @@ from rich.progress import Progress
 from torch import Tensor
 
 from cgckit.cgc.crops import write_case
-from cgckit.cgc.inference import segment
+from cgckit.cgc.inference import segment, without_network
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError
-from cgckit.experiments.arms import Arm
+from cgckit.experiments.arms import APPEARANCE, Arm
 from cgckit.experiments.folds import Fold, held_out, whole
 from cgckit.experiments.references import References
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
@@ -146,7 +146,7 @@ class Experiment:
                 for seed in seeds
                 for arm in arms
                 for fold in self._folds(arm)
-                if arm.target != "nothing" or seed == seeds[0]
+                if arm.trained or seed == seeds[0]
             ]
             task = bars.add_task("experiment", total=len(units), note="")
             for arm, fold, seed in units:
@@ -170,13 +170,12 @@ class Experiment:
 
     def _digest(self, arm: Arm, fold: Fold, seed: int) -> str:
         """The same for arms of equal settings, which are trained once."""
-        trained = arm.target != "nothing"
         return run_key(
             {
                 "experiment": self.key,
                 "target": arm.target,
-                "settings": self.settings.override(arm.changes).to_json() if trained else None,
-                "seed": seed if trained else None,
+                "settings": self.settings.override(arm.changes).to_json() if arm.trained else None,
+                "seed": seed if arm.trained else None,
                 "train": [subject.label for subject in fold.train],
                 "test": [subject.label for subject in fold.test],
             }
@@ -186,9 +185,7 @@ class Experiment:
         maps = PriorMaps(self.prior, Cohort(fold.train, self.cohort.modalities), self.work / "priors", IMAGE_SPACING)
         settings = self.settings.override(arm.changes)
         started = time.monotonic()
-        model, training = (
-            (None, {}) if arm.target == "nothing" else self._train(arm, settings, fold, seed, unit, maps, bars)
-        )
+        model, training = self._train(arm, settings, fold, seed, unit, maps, bars) if arm.trained else (None, {})
         trained = time.monotonic()
         scores = tuple(item for subject in fold.test for item in self._score(arm, model, maps, subject))
         seconds = {"training": round(trained - started, 1), "scoring": round(time.monotonic() - trained, 1)}
@@ -230,19 +227,26 @@ class Experiment:
         return examples
 
     def _score(self, arm: Arm, model: TrainedModel | None, maps: PriorMaps, subject: Subject) -> Iterator[Scored]:
-        """Score the arm's output and, where it is mixed with the prior's, the network's own map."""
+        """Score the arm's output and, where it is mixed with other evidence, the network's own map."""
         case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
         reference, grid = self.references.read(case)
-        if model is None:
-            found = {OUTPUT: maps(subject, case).probability}
-        else:
-            evidence = None if arm.uses_labels else _usable(maps, subject, case)
+        evidence = None if arm.uses_labels else _usable(maps, subject, case)
+        if model is not None:
             found = {OUTPUT: segment(model, case, evidence)}
-            if evidence is not None and model.settings.prior_weight > 0:
-                found[NETWORK_ALONE] = segment(model, case)
+            if model.settings.prior_weight > 0 or model.settings.appearance_weight > 0:
+                found[NETWORK_ALONE] = segment(_alone(model), case)
+        elif arm.target == APPEARANCE and evidence is not None:
+            found = {OUTPUT: without_network(self.settings, case, evidence)}
+        else:
+            found = {OUTPUT: maps(subject, case).probability}
         for name, probability in found.items():
             mask = to_native(probability.numpy(), case) >= 0.5
             yield Scored(subject.source, name, score(mask, reference, grid.spacing))
+
+
+def _alone(model: TrainedModel) -> TrainedModel:
+    """The same network, with nothing added to what it says."""
+    return dataclasses.replace(model, settings=model.settings.override({"prior_weight": 0.0, "appearance_weight": 0.0}))
 
 
 def _usable(maps: PriorMaps, subject: Subject, case: Case) -> Tensor | None:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from cgckit.evaluation.result import METRICS, Summary, summarise
-from cgckit.experiments.arms import NETWORK, PRIOR, PUBLISHED, Published
+from cgckit.experiments.arms import GROUPS, NETWORK, PRIOR, PUBLISHED, Published
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome
 from cgckit.metrics import Scores
 
@@ -38,7 +38,7 @@ class ArmRow:
         seeds: how many.
         subjects: the scores by subject.
         output: mean and deviation over the subjects of the arm's result.
-        network_alone: the same for the network's own map, where the result is mixed with the prior's.
+        network_alone: the same for the network's own map, where the result is mixed with other evidence.
         seed_sd: deviation, over the seeds, of the mean Dice; NaN for one seed.
         fine_share: share of the training crops in which the fine-grained path had a pair to contrast; NaN without it.
         versus: comparison with other arms (`prior`, `network`), by name.
@@ -88,7 +88,7 @@ class ArmRow:
 
 def tabulate(outcomes: Sequence[Outcome]) -> list[ArmRow]:
     """A row for each arm, in the paper's order; others follow in the order in which they were done."""
-    known = list(PUBLISHED)
+    known = [name for group in GROUPS.values() for name in group]
     names = dict.fromkeys(outcome.arm for outcome in outcomes)
     ordered = sorted(names, key=lambda name: known.index(name) if name in known else len(known))
     by_arm = {name: [outcome for outcome in outcomes if outcome.arm == name] for name in ordered}

@@ -14,6 +14,9 @@ from cgckit.images.case import Case
 _THRESHOLD = 0.5
 _EMPTY_ML = 0.1
 _MOST_OF_BRAIN = 0.5
+# From this share of the brain on, a lesion is as thick as lesions of that size are, and not folded like the cortex.
+_LARGE = 0.1
+_SHEET = 0.25
 # Around a lesion: a gap for its blurred border, then the tissue that it is compared with [mm].
 _GAP_MM, _SHELL_MM = 2.0, 8.0
 # What a skull stripping that left a rim behind, or a bright cortex, covers [mm].
@@ -55,8 +58,10 @@ class Health:
 def assess(case: Case, probability: Tensor) -> Health:
     """Measure a prior `probability` [H, W, L] of a case and say whether it is degenerate.
 
-    Degenerate is a prior with less than 0.1 ml of lesion, one that calls more than half of the brain lesion,
-    and one that is the brain's rim: more than 80 % of it lies there and covers more than half of it.
+    Degenerate is a prior with less than 0.1 ml of lesion; one that calls more than half of the brain lesion; one that
+    is the brain's rim: more than 80 % of it lies there and covers more than half of it; and one that takes more than a
+    tenth of the brain in a sheet, as cortex does: its mean depth is below a quarter of that of a ball of its volume.
+    Gliomas have half of a ball's and more; multiple sclerosis less, but not in a tenth of the brain.
     """
     brain: BoolArray = case.brain.cpu().numpy()
     lesion: BoolArray = (probability.detach().cpu().numpy() >= _THRESHOLD) & brain
@@ -78,6 +83,8 @@ def assess(case: Case, probability: Tensor) -> Health:
         degenerate = f"it calls {fraction:.0%} of the brain lesion"
     elif edge_share > 0.8 and on_rim > 0.5 * rim.sum():
         degenerate = f"it is the rim of the brain ({edge_share:.0%} of it within {_RIM_MM:g} mm of the edge)"
+    elif fraction > _LARGE and (depth := _relative_depth(lesion, case.spacing)) < _SHEET:
+        degenerate = f"it is a sheet through {fraction:.0%} of the brain, like cortex (its mean depth is {depth:.0%} of a ball's)"
 
     remarks = []
     if degenerate is None:
@@ -110,6 +117,14 @@ def _rim(brain: BoolArray, spacing: tuple[float, float, float]) -> BoolArray:
     depth = ndimage.distance_transform_edt(solid, sampling=spacing)[1:-1, 1:-1, 1:-1]
     rim: BoolArray = brain & (depth <= max(_RIM_MM, *spacing))
     return rim
+
+
+def _relative_depth(lesion: BoolArray, spacing: tuple[float, float, float]) -> float:
+    """Mean distance to the edge, as a share of that in a ball of the same volume."""
+    box = ndimage.find_objects(lesion.astype(np.uint8))[0]
+    depth = ndimage.distance_transform_edt(np.pad(lesion[box], 1), sampling=spacing)
+    radius = (3 * lesion.sum() * np.prod(spacing) / (4 * np.pi)) ** (1 / 3)
+    return float(depth.sum() / lesion.sum() / (radius / 4))
 
 
 def _contrast(case: Case, lesion: BoolArray, brain: BoolArray) -> tuple[float | None, str | None]:

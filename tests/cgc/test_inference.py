@@ -9,13 +9,21 @@ import pytest
 import torch
 from torch import nn
 
-from cgckit.cgc.inference import infer, segment, uncertainty
+from cgckit.cgc.inference import infer, segment, uncertainty, without_network
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
 
-SETTINGS = Settings(steps=1, crop=(16, 16, 16), patch_size=(1, 1, 1), mirror=False, min_lesion=0.0, fill_cores=False)
+SETTINGS = Settings(
+    steps=1,
+    crop=(16, 16, 16),
+    patch_size=(1, 1, 1),
+    mirror=False,
+    appearance_weight=0.0,
+    min_lesion=0.0,
+    fill_cores=False,
+)
 
 
 class FirstChannel(nn.Module):
@@ -105,6 +113,37 @@ def test_a_prior_of_no_weight_changes_nothing() -> None:
     alone = segment(model(FirstChannel(), spacing=1.0), case)
     with_prior = segment(model(FirstChannel(), spacing=1.0, prior_weight=0.0), case, torch.ones(case.brain.shape))
     torch.testing.assert_close(with_prior, alone)
+
+
+@pytest.mark.parametrize("with_prior", [True, False])
+def test_voxels_that_look_like_the_rest_of_the_lesion_join_it(with_prior: bool) -> None:
+    image = np.random.default_rng(4).normal(-1.0, 0.05, size=(32, 16, 16))
+    image[:16] += 1.3
+    image[12:16] -= 0.4  # lesion that the network just misses
+    case = make_case(image)
+    prior = torch.zeros(case.brain.shape)
+    prior[:12] = 1.0
+    weights = {"prior_weight": 0.1, "prior_reach": 1e3}
+    for appearance_weight, expected in ((0.0, False), (1.0, True)):
+        trained = model(FirstChannel(), spacing=1.0, appearance_weight=appearance_weight, **weights)
+        found = segment(trained, case, prior if with_prior else None) >= 0.5
+        assert found[1:11].all()
+        assert bool(found[12:15].float().mean() > 0.5) == expected
+        assert not found[18:].any()
+
+
+def test_without_a_network_prior_and_appearance_decide() -> None:
+    image = np.random.default_rng(5).normal(-1.0, 0.1, size=(32, 16, 16))
+    image[:16] += 2.0
+    case = make_case(image)
+    prior = torch.zeros(case.brain.shape)
+    prior[:14] = 1.0
+    for appearance_weight, expected in ((0.0, False), (1.0, True)):
+        settings = dataclasses.replace(SETTINGS, prior_weight=0.5, appearance_weight=appearance_weight)
+        found = without_network(settings, case, prior) >= 0.5
+        assert found[:14].all()
+        assert bool(found[14].all()) == expected
+        assert not found[17:].any()
 
 
 @pytest.mark.parametrize("sure", [0.0, 1.0])

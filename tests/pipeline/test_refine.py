@@ -35,6 +35,7 @@ QUICK = {
     "mirror": False,
     "uncertainty_views": 2,
     "prior_weight": 0.0,  # what is tested is the network's own map
+    "appearance_weight": 0.0,
 }
 refine_module = importlib.import_module("cgckit.pipeline.refine")
 WriteCohort = Callable[..., Path]

@@ -140,3 +140,28 @@ def test_small_and_large_priors_are_remarked_on(case, distance):
 def test_a_channel_without_spread_gives_no_contrast(case):
     flat = Case(case.subject, torch.zeros_like(case.image), case.brain, case.modalities, case.spacing)
     assert assess(flat, block(15, 8)).contrast is None
+
+
+def sheets(thickness: int, apart: int) -> tuple[Case, torch.Tensor]:
+    """A brain of a million voxels of 1 mm with parallel sheets in its middle."""
+    brain = torch.zeros((104,) * 3, dtype=torch.bool)
+    brain[2:-2, 2:-2, 2:-2] = True
+    lesion = torch.zeros(brain.shape)
+    lesion[20:-20, 20:-20, 20:-20] = 1
+    lesion[torch.arange(104) % apart >= thickness] = 0
+    return Case("case", torch.randn((1, *brain.shape)) * brain, brain, ("flair",), (1.0,) * 3), lesion
+
+
+def test_sheets_through_much_of_the_brain_are_degenerate_and_a_lump_is_not():
+    case, folded = sheets(3, 6)
+    health = assess(case, folded)
+    assert health.fraction > 0.1
+    assert "sheet through 1" in health.degenerate
+    assert assess(*sheets(1, 1)).degenerate is None
+
+
+def test_sheets_of_less_than_a_tenth_of_the_brain_may_be_lesions():
+    case, folded = sheets(2, 8)
+    health = assess(case, folded)
+    assert 0.04 < health.fraction < 0.1
+    assert health.degenerate is None

@@ -84,7 +84,10 @@ def assess(case: Case, probability: Tensor) -> Health:
     elif edge_share > 0.8 and on_rim > 0.5 * rim.sum():
         degenerate = f"it is the rim of the brain ({edge_share:.0%} of it within {_RIM_MM:g} mm of the edge)"
     elif fraction > _LARGE and (depth := _relative_depth(lesion, case.spacing)) < _SHEET:
-        degenerate = f"it is a sheet through {fraction:.0%} of the brain, like cortex (its mean depth is {depth:.0%} of a ball's)"
+        degenerate = (
+            f"it is a sheet through {fraction:.0%} of the brain, like cortex "
+            f"(its mean depth is {depth:.0%} of a ball's)"
+        )
 
     remarks = []
     if degenerate is None:

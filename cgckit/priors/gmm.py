@@ -18,6 +18,7 @@ from cgckit.priors.base import Prior
 from cgckit.priors.coarse import Blocks, FloatArray
 from cgckit.priors.evidence import lesion_evidence
 from cgckit.priors.lesion_choice import Candidate, choose_lesion
+from cgckit.priors.ranges import LESION_CHOICE, at_least, check_ranges
 from cgckit.priors.regions import Landscape, lesion_map
 
 _SAMPLES = 20_000
@@ -70,14 +71,7 @@ class GaussianMixturePrior(Prior):
             raise UsageError(
                 f"gmm: need 2 <= min_components <= max_components, got {self.min_components} and {self.max_components}"
             )
-        for name in ("smoothing", "asymmetry"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise UsageError(f"gmm: {name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("min_component", "min_edge"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"gmm: {name} is a share between 0 and 1, got {getattr(self, name)}")
-        if not np.isfinite(self.floor):
-            raise UsageError(f"gmm: floor must be a finite number of MADs, got {self.floor}")
+        check_ranges("gmm", self, LESION_CHOICE | {"smoothing": at_least(0)})
 
     def predict(self, case: Case) -> Tensor:
         """Return the posterior of lesion, [H, W, L] float32 in [0, 1], 0 outside the brain."""

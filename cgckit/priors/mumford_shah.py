@@ -12,13 +12,13 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.priors.base import Prior
 from cgckit.priors.coarse import Blocks, FloatArray, Spacing
 from cgckit.priors.evidence import lesion_evidence, smooth
 from cgckit.priors.lesion_choice import Candidate, choose_lesion
 from cgckit.priors.partition import Partition
+from cgckit.priors.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
 from cgckit.priors.regions import Landscape, Selection, lesion_map
 
 _log = logging.getLogger(__name__)
@@ -94,20 +94,8 @@ class MumfordShahPrior(Prior):
     choice: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.phases < 3:
-            raise UsageError(f"mumford-shah: phases must be 3 or more, got {self.phases}")
-        for name in ("length", "softness", "tolerance"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise UsageError(f"mumford-shah: {name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.asymmetry < np.inf:
-            raise UsageError(f"mumford-shah: asymmetry must be 0 or more, got {self.asymmetry}")
-        for name in ("min_component", "min_edge"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"mumford-shah: {name} is a share between 0 and 1, got {getattr(self, name)}")
-        if not np.isfinite(self.floor):
-            raise UsageError(f"mumford-shah: floor must be a finite number of MADs, got {self.floor}")
-        if self.max_iterations < 1:
-            raise UsageError(f"mumford-shah: max_iterations must be 1 or more, got {self.max_iterations}")
+        ranges = FUNCTIONAL | {"tolerance": POSITIVE, "max_iterations": at_least(1)}
+        check_ranges("mumford-shah", self, ranges)
 
     def predict(self, case: Case) -> Tensor:
         """Return the membership of the lesion phases, [H, W, L] float32 in [0, 1], 0 outside the brain."""

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.nets import residual_block, train, up_block
 from cgckit.priors.base import Prior
 from cgckit.priors.coarse import Blocks, FloatArray, Spacing
 from cgckit.priors.evidence import lesion_evidence, smooth
 from cgckit.priors.mumford_shah import Phases, choose_phases, phase_cost, start_means
+from cgckit.priors.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
 from cgckit.priors.regions import lesion_map
 
 _log = logging.getLogger(__name__)
@@ -104,18 +104,8 @@ class MumfordShahNetPrior(Prior):
     choice: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.phases < 3:
-            raise UsageError(f"mumford-shah-net: phases must be 3 or more, got {self.phases}")
-        for name in ("length", "softness", "steps", "learning_rate", "width"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise UsageError(f"mumford-shah-net: {name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.asymmetry < np.inf:
-            raise UsageError(f"mumford-shah-net: asymmetry must be 0 or more, got {self.asymmetry}")
-        for name in ("min_component", "min_edge"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"mumford-shah-net: {name} is a share between 0 and 1, got {getattr(self, name)}")
-        if not np.isfinite(self.floor):
-            raise UsageError(f"mumford-shah-net: floor must be a finite number of MADs, got {self.floor}")
+        ranges = FUNCTIONAL | {"steps": at_least(1), "learning_rate": POSITIVE, "width": at_least(1)}
+        check_ranges("mumford-shah-net", self, ranges)
         self._network: Correction | None = None
         self._means = torch.zeros(0)
         self._spread = 1.0

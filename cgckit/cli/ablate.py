@@ -36,7 +36,8 @@ def ablate(
 ) -> None:
     """Measure what each part of the method adds: the paper's ablations on a cohort with references.
 
-    Arms: prior; plain (self-training: a network that copies the prior); network
+    Arms: prior; appearance (the prior with the subject's own appearance model,
+    no network); plain (self-training: a network that copies the prior); network
     (the preset without contrast), coarse, fine, both; three patch sizes; six
     temperatures; and supervised, the same network trained on the references,
     which is the only one that uses labels.

@@ -23,6 +23,7 @@ from cgckit.priors.regions import Landscape, Selection, lesion_map
 
 _log = logging.getLogger(__name__)
 
+# Fluid is far darker than tissue and never lesion here: left as it is, it would take phases of its own.
 _DARKEST = -3.0
 _COARSE_MM = 2.0
 _SAMPLES = 20_000
@@ -122,16 +123,15 @@ class MumfordShahPrior(Prior):
             spacing: voxel edge lengths in mm.
             subject: named in the warning if the iterations run out.
         """
-        bounded = evidence.clamp(min=_DARKEST)
-        means, width = start_means(bounded[brain].numpy(), self.phases, self.softness)
+        means, width = start_means(evidence[brain].numpy(), self.phases, self.softness)
         solver = Partition(brain, spacing, self.length)
         spent = 0
         while True:
-            data = phase_cost(bounded, means, width)
+            data = phase_cost(evidence, means, width)
             allowed = min(_STEPS_PER_MEANS, self.max_iterations - spent)
             labelling = solver.solve(data, tolerance=self.tolerance, max_iterations=allowed)
             spent += max(1, labelling.iterations)
-            moved = _phase_means(labelling.membership, bounded, brain, means)
+            moved = phase_means(labelling.membership, evidence, brain, means)
             step = float((moved - means).abs().max())
             if step < _MEANS_TOLERANCE and labelling.gap <= self.tolerance:
                 break
@@ -151,7 +151,7 @@ class MumfordShahPrior(Prior):
         Each side costs the free energy of its phases, `-log sum_n exp(-d_n)`. Boundaries within a side cost
         nothing, so two labels stand for K.
         """
-        data = phase_cost(evidence.clamp(min=_DARKEST), phases.means, phases.width)
+        data = phase_cost(evidence, phases.means, phases.width)
         sides = torch.stack([-torch.logsumexp(-side, 0) for side in (data[:-count], data[-count:])])
         solver = Partition(case.brain, case.spacing, self.length)
         labelling = solver.solve(sides, tolerance=self.tolerance, max_iterations=_FINE_ITERATIONS)
@@ -166,7 +166,7 @@ def start_means(evidence: FloatArray, phases: int, softness: float) -> tuple[Ten
     """
     if len(evidence) == 0:
         return torch.zeros(1), 1.0
-    sample = evidence[:: max(1, len(evidence) // _SAMPLES)].astype(np.float64)[:, None]
+    sample = evidence[:: max(1, len(evidence) // _SAMPLES)].astype(np.float64).clip(_DARKEST)[:, None]
     bulk = phases - 1
     start = np.unique(np.quantile(sample, [*((np.arange(bulk) + 0.5) / bulk), _TAIL]))[:, None]
     fit = KMeans(len(start), init=start, n_init=1, random_state=0).fit(sample)
@@ -178,18 +178,18 @@ def start_means(evidence: FloatArray, phases: int, softness: float) -> tuple[Ten
 def phase_cost(evidence: Tensor, means: Tensor, width: float) -> Tensor:
     """`(e - c_n)^2 / (2 s^2)` above that of the nearest phase, [K, H, W, L].
 
-    What all phases share changes no partition. The cost is cut off where the membership is nil, for arithmetic
-    on denormal numbers is slow.
+    Evidence below -3 MAD counts as -3. What all phases share changes no partition. The cost is cut off where the
+    membership is nil, for arithmetic on denormal numbers is slow.
     """
-    cost = (evidence[None] - means[:, None, None, None]).square_().div_(2 * width**2)
+    cost = (evidence.clamp(min=_DARKEST)[None] - means[:, None, None, None]).square_().div_(2 * width**2)
     return cost.sub_(cost.amin(0)).clamp_(max=_NIL)
 
 
-def _phase_means(membership: Tensor, evidence: Tensor, brain: Tensor, means: Tensor) -> Tensor:
+def phase_means(membership: Tensor, evidence: Tensor, brain: Tensor, means: Tensor) -> Tensor:
     """`sum(e y_n) / sum(y_n)` over the brain; an empty phase keeps its mean."""
     inside = membership[:, brain]
     mass = inside.sum(1)
-    return torch.where(mass > 1e-3, inside @ evidence[brain] / mass.clamp(min=1e-3), means)
+    return torch.where(mass > 1e-3, inside @ evidence[brain].clamp(min=_DARKEST) / mass.clamp(min=1e-3), means)
 
 
 def candidates(phases: Phases) -> Iterator[Candidate]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
-from cgckit.priors.mumford_shah import MumfordShahPrior, _phase_means
+from cgckit.priors.mumford_shah import MumfordShahPrior, phase_means
 from cgckit.priors.partition import Partition
 
 SHAPE = (44, 50, 40)
@@ -203,7 +203,7 @@ def test_an_empty_phase_keeps_its_mean() -> None:
     membership = torch.zeros(2, 3, 3, 3)
     membership[0] = 1.0
     brain = torch.ones(3, 3, 3, dtype=torch.bool)
-    means = _phase_means(membership, torch.full((3, 3, 3), 2.0), brain, torch.tensor([0.0, 7.0]))
+    means = phase_means(membership, torch.full((3, 3, 3), 2.0), brain, torch.tensor([0.0, 7.0]))
     assert means.tolist() == [2.0, 7.0]
 
 

@@ -32,40 +32,53 @@ def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Ten
     resolution.
     """
     coarse = resample_case(case, model.settings.spacing)
-    return _refined(model.settings, infer(model, coarse.image), coarse, case, prior)
+    logits = _on_grid(infer(model, coarse.image), coarse, case)
+    return _probability(model.settings, logits + _evidence(model.settings, logits, case, prior), case)
 
 
 def without_network(settings: Settings, case: Case, prior: Tensor) -> Tensor:
     """What `segment` would give if the network had no opinion: the prior and the appearance model alone."""
-    return _refined(settings, torch.zeros(case.brain.shape), case, case, prior)
+    nothing = torch.zeros(case.brain.shape)
+    return _probability(settings, _evidence(settings, nothing, case, prior), case)
 
 
 def uncertainty(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
     """Standard deviation of `segment`'s probability over augmented views, [H, W, L] float32, 0 outside the brain.
 
     There are `uncertainty_views` of them: contrast, brightness and noise vary as in training, every other one is
-    mirrored. It shows how much the result hangs on what should not matter, not how wrong the network may be.
+    mirrored; the evidence that is added to the network's is that of the image as it is. It shows how much the
+    result hangs on what should not matter, not how wrong the network may be.
     """
     coarse = resample_case(case, model.settings.spacing)
+    evidence = _evidence(model.settings, _on_grid(infer(model, coarse.image), coarse, case), case, prior)
     vary = intensity_augmentation(len(coarse.image))
     maps = []
     for view in range(model.settings.uncertainty_views):
         varied = vary.set_random_state(seed=view)({"image": coarse.image.clone()})["image"]
         image = convert_to_tensor(varied, track_meta=False) * coarse.brain
         logits = _mirrored(model, image) if view % 2 else _direct(model, image)
-        maps.append(_refined(model.settings, logits, coarse, case, prior))
+        maps.append(_probability(model.settings, _on_grid(logits, coarse, case) + evidence, case))
     return torch.stack(maps).std(0, correction=0)
 
 
-def _refined(settings: Settings, logits: Tensor, coarse: Case, case: Case, prior: Tensor | None) -> Tensor:
-    """Probability on `case`'s grid from the network's log-odds on that of `coarse` and the prior."""
-    if coarse is not case:
-        logits = transfer(logits, coarse, case)
-    lesion = logits >= 0 if prior is None else prior >= 0.5
+def _on_grid(logits: Tensor, coarse: Case, case: Case) -> Tensor:
+    """Log-odds on the network's grid, brought to the case's."""
+    return logits if coarse is case else transfer(logits, coarse, case)
+
+
+def _evidence(settings: Settings, logits: Tensor, case: Case, prior: Tensor | None) -> Tensor:
+    """What is added to the network's log-odds `logits` [H, W, L]: the weighted ones of prior and appearance."""
+    evidence = torch.zeros_like(logits)
     if prior is not None and settings.prior_weight > 0:
-        logits = logits + settings.prior_weight * prior_evidence(prior, case.spacing, reach=settings.prior_reach)
+        evidence += settings.prior_weight * prior_evidence(prior, case.spacing, reach=settings.prior_reach)
     if settings.appearance_weight > 0:
-        logits = logits + settings.appearance_weight * appearance_evidence(case, lesion)
+        lesion = logits >= 0 if prior is None else prior >= 0.5
+        evidence += settings.appearance_weight * appearance_evidence(case, lesion)
+    return evidence
+
+
+def _probability(settings: Settings, logits: Tensor, case: Case) -> Tensor:
+    """Probability of lesion in the brain, with enclosed cores and without specks."""
     probability = logits.sigmoid() * case.brain
     if settings.fill_cores:
         probability = with_cores(probability, case.brain)

@@ -113,7 +113,7 @@ void write(const ContrastInputs<S>& in, int64_t g, const PatchGradients<T>* grad
   const bool in_place = elements.in_quads && std::is_same_v<S, T>;
   std::vector<int64_t> quad = contiguous_quads(depth);
   for (size_t q = 0; q < quad.size() && in_place; ++q) quad[q] = elements.offset[q * kQuad];
-  parallel_for(panels(in.patches(), kRowsTogether), [&](int64_t begin, int64_t end) {
+  parallel_for(panels(in.patches(), kRowsTogether), 8, [&](int64_t begin, int64_t end) {
     Buffer<T> scratch(kRowsTogether * depth), rows(kRowsTogether * depth);
     for (int64_t i = begin * kRowsTogether; i < std::min(end * kRowsTogether, in.patches());
          i += kRowsTogether) {
@@ -153,7 +153,7 @@ void write_sums(const ContrastInputs<S>& in, int64_t g, const Members<T>* member
   const int64_t depth = kept_depth(grid);
   Buffer<T> rows(count * depth);
   const std::vector<int64_t> quad = contiguous_quads(depth);
-  parallel_for(panels(count, kRowsTogether), [&](int64_t begin, int64_t end) {
+  parallel_for(panels(count, kRowsTogether), 8, [&](int64_t begin, int64_t end) {
     Buffer<T> scratch(kRowsTogether * depth);
     for (int64_t i = begin * kRowsTogether; i < std::min(end * kRowsTogether, count); i += kRowsTogether) {
       T* row[kRowsTogether];
@@ -163,7 +163,7 @@ void write_sums(const ContrastInputs<S>& in, int64_t g, const Members<T>* member
   });
   const int64_t map[3] = {grid.map[0], grid.map[1], grid.map[2]};
   const MapStrides plane{0, 0, {map[1] * map[2], map[2], 1}};
-  parallel_for(images * grid.channels, [&](int64_t begin, int64_t end) {
+  parallel_for(images * grid.channels, 1, [&](int64_t begin, int64_t end) {
     Buffer<T> sum(map[0] * map[1] * map[2]);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t image = g * images + item / grid.channels, c = item % grid.channels;

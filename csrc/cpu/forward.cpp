@@ -15,7 +15,7 @@ void positive_similarity(const Members<T>& members, const int64_t* order, double
                          const ParallelFor& parallel_for) {
   const TileKernels<T>& kernels = tile_kernels<T>();
   const std::vector<double> sum = sum_of_anchors(members, nullptr, parallel_for);
-  parallel_for(members.anchors(), [&](int64_t begin, int64_t end) {
+  parallel_for(members.anchors(), kRowsTogether, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const double inverse_norm = static_cast<double>(*members.inverse_norm(i));
       const double to_all = kernels.dot(members.row(i), sum.data()) * inverse_norm;

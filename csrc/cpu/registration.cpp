@@ -2,18 +2,28 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
+#include <atomic>
 #include <optional>
 #include <tuple>
 #include <vector>
 
 #include "../common/tensors.h"
 #include "contrast.h"
+#include "large_pages.h"
 
 namespace cgckit::cpu {
 namespace {
 
-void on_thread_pool(int64_t items, const std::function<void(int64_t, int64_t)>& body) {
-  torch::stable::parallel_for(0, items, 1, body);
+// Every thread takes a few items at a time until none is left, so that one that is held up delays no other.
+void on_thread_pool(int64_t items, int64_t together, const std::function<void(int64_t, int64_t)>& body) {
+  std::atomic<int64_t> next{0};
+  torch::stable::parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
+    const int64_t taken = std::clamp<int64_t>((end - begin) / 2, 1, together);
+    for (int64_t first = next.fetch_add(taken); first < items; first = next.fetch_add(taken)) {
+      body(first, std::min(first + taken, items));
+    }
+  });
 }
 
 // Calls run(S{}) with the C++ type of `features`.
@@ -36,6 +46,12 @@ void dispatch(const Tensor& features, const Run& run) {
 template <typename S>
 const S* values(const Tensor& features) {
   return static_cast<const S*>(features.const_data_ptr());
+}
+
+// A new tensor in large pages, where it is that large.
+Tensor in_large_pages(Tensor tensor) {
+  prefer_large_pages(tensor.mutable_data_ptr(), static_cast<size_t>(tensor.numel()) * tensor.element_size());
+  return tensor;
 }
 
 std::tuple<Tensor, Tensor, Tensor> patch_statistics(const Tensor& features, const Tensor& probability,
@@ -98,7 +114,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> patch_contrast(const Tensor& features
   Tensor pos = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
   Tensor expected = torch::stable::new_empty(norm, norm.sizes(), ScalarType::Double);
   const int64_t size = keep ? kept_size(grid, norm.size(0)) : 0;
-  Tensor kept = torch::stable::new_empty(norm, {size});
+  Tensor kept = in_large_pages(torch::stable::new_empty(norm, {size}));
   dispatch(features, [&](auto zero) {
     using S = decltype(zero);
     using T = typename Computed<S>::type;
@@ -125,7 +141,7 @@ std::tuple<Tensor, Tensor> patch_contrast_backward(const Tensor& grad_log_z, con
   STD_TORCH_CHECK(kept.scalar_type() == computed_type(features) && kept.is_contiguous() &&
                       (kept.numel() == 0 || kept.numel() == kept_size(grid, norm.size(0))),
                   "kept must be what patch_contrast returned, or empty");
-  Tensor grad_features = torch::stable::empty_like(features);
+  Tensor grad_features = in_large_pages(torch::stable::empty_like(features));
   if (!grid.overlaps() && !grid.fills_map()) torch::stable::zero_(grad_features);
   Tensor grad_temperature = torch::stable::empty_like(temperature);
   dispatch(features, [&](auto zero) {

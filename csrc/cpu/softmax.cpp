@@ -45,7 +45,7 @@ class Softmax {
     end_ = end;
     pack_anchors();
     const bool fixed_shift = maxima_.empty();
-    parallel_for_(tiles_, [&](int64_t first, int64_t last) {
+    parallel_for_(tiles_, 1, [&](int64_t first, int64_t last) {
       Buffer<T> packed(kDepthBlock * kPanelColumns);
       for (int64_t t = first; t < last; ++t) {
         gram(t, packed.data());
@@ -61,7 +61,7 @@ class Softmax {
       const T* of_row = maxima_.data() + i * tiles_;
       shift_[static_cast<size_t>(i)] = *std::max_element(of_row, of_row + tiles_);
     }
-    parallel_for_(tiles_, [&](int64_t first, int64_t last) {
+    parallel_for_(tiles_, 1, [&](int64_t first, int64_t last) {
       for (int64_t t = first; t < last; ++t) exponentials(t);
     });
   }
@@ -86,7 +86,7 @@ class Softmax {
     for (size_t i = 0; i < scale.size(); ++i)
       scale[i] *= *members_.inverse_norm(begin_ + static_cast<int64_t>(i));
     const int64_t depth = members_.depth();
-    parallel_for_(panels(depth, kPanelColumns), [&](int64_t first, int64_t last) {
+    parallel_for_(panels(depth, kPanelColumns), kChunkPanels, [&](int64_t first, int64_t last) {
       Scratch scratch(rows_);
       for (int64_t p = first; p < last; p += kChunkPanels) {
         const int64_t d_end = std::min(std::min(p + kChunkPanels, last) * kPanelColumns, depth);
@@ -114,7 +114,7 @@ class Softmax {
   int64_t block() const { return end_ - begin_; }
 
   void pack_anchors() {
-    parallel_for_(rows_, [&](int64_t first, int64_t last) {
+    parallel_for_(rows_, kPanelRows, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
         T* packed = anchors_.data() + i * anchor_distance_;
         if (i >= block()) {

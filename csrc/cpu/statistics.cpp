@@ -67,7 +67,7 @@ void statistics(const StatisticsInputs<S>& in, const StatisticsOutputs<S>& out,
   for (size_t d = 0; d < elements.offset.size(); d += kQuad) quad.push_back(elements.offset[d]);
   std::vector<Role> roles(static_cast<size_t>(in.grid.total()));
   const int64_t total = in.grid.total();
-  parallel_for(panels(total, kRowsTogether), [&](int64_t begin, int64_t end) {
+  parallel_for(panels(total, kRowsTogether), 8, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin * kRowsTogether; first < std::min(end * kRowsTogether, total);
          first += kRowsTogether) {
       const S* start[kRowsTogether];

@@ -193,10 +193,9 @@ void write_sums(const ContrastInputs<S>& in, int64_t g, const Members<T>* member
 }  // namespace
 
 template <typename S>
-void backward(const ContrastInputs<S>& in, const GradientInputs& gradient,
-              const typename Computed<S>::type* kept, const GradientOutputs<S>& out,
-              const ParallelFor& parallel_for) {
-  using T = typename Computed<S>::type;
+void backward(const ContrastInputs<S>& in, const GradientInputs& gradient, const Computed<S>* kept,
+              const GradientOutputs<S>& out, const ParallelFor& parallel_for) {
+  using T = Computed<S>;
   const PatchElements elements(in.grid, in.strides, in.channels_last());
   const bool overlaps = in.grid.overlaps();
   const int64_t depth = kept_depth(in.grid);
@@ -219,13 +218,12 @@ void backward(const ContrastInputs<S>& in, const GradientInputs& gradient,
       weight[static_cast<size_t>(i)] = gradient.grad_log_z[index];
       h[static_cast<size_t>(i)] = gradient.grad_pos[index];
       by_temperature +=
-          gradient.grad_log_z[index] * log_z_by_temperature(gradient.expected[index], in.temperature);
+          gradient.grad_log_z[index] * log_z_by_temperature(gradient.expected[index], *in.temperature);
     }
     const Members<T> members(in, g, elements, parallel_for);
-    const bool serves =
-        kept != nullptr && kept[in.grid.total() * depth + g] == static_cast<T>(in.kept_code());
+    const bool serves = kept != nullptr && kept[in.grid.total() * depth + g] == static_cast<T>(kept_code(in));
     const SoftmaxGradient<T> of_softmax = softmax_gradient(
-        members, in.temperature, weight, serves ? kept + first * depth : nullptr, parallel_for);
+        members, *in.temperature, weight, serves ? kept + first * depth : nullptr, parallel_for);
     const PatchGradients<T> gradients(members, of_softmax, h, parallel_for);
     if (overlaps) {
       write_sums(in, g, &members, &gradients, out, parallel_for);

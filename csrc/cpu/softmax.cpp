@@ -20,6 +20,13 @@ constexpr int64_t kMinTiles = 16;  // small problems are cut finer, so that thre
 constexpr int64_t kDepthBlock = 256;  // of D: a panel of 16 columns stays in the first-level cache
 constexpr int64_t kChunkPanels = 8;   // panels of D that a thread accumulates at once
 
+// Whole panels of columns, and of rows too where tiles are large: no part of a tile is then computed in vain.
+int64_t tile_width(int64_t members) {
+  constexpr int64_t kBoth = 48;
+  const int64_t wanted = panels(members, kMinTiles);
+  return std::min(kTileColumns, padded(wanted, wanted < kBoth ? kPanelColumns : kBoth));
+}
+
 template <typename T>
 class Softmax {
  public:
@@ -29,7 +36,7 @@ class Softmax {
         parallel_for_(parallel_for),
         temperature_(temperature),
         rows_(padded(std::min(kAnchorBlock, members.anchors()), kPanelRows)),
-        width_(std::min(kTileColumns, padded(panels(members.count(), kMinTiles), kPanelColumns))),
+        width_(tile_width(members.count())),
         tiles_(panels(members.count(), width_)),
         tile_distance_(row_distance(width_)),
         anchor_distance_(row_distance(members.depth())),

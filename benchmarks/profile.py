@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 import resource
 import statistics
@@ -31,17 +32,27 @@ Written by `python -m benchmarks profile`: medians of interleaved rounds of the 
 what their floating-point operations take at the burst of fused multiply-adds that the machine showed in the same run;
 `memory`: what the bytes that the operator must move take at the rate of c = a + b on arrays beyond the caches, a line
 that is written counted twice, as it is read first. The two hardly overlap, since a tile is packed, then multiplied.
-`faults`: pages that the system had to give, 4 KiB each unless it gives large ones.
+`warm`: nothing happens between operators but the burst, so that the map may lie in caches and memory is used again.
+`cold`: before every operator the caches are filled with something else and free memory goes back to the system, as
+where other work lies between, such as the other ways to the loss in `loss.md`. `faults`: pages that the system gave,
+4 KiB each unless it gives large ones; `system`: mean time in the system, which fills them with zeros.
 """
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One operator."""
+    """What one operator took."""
 
-    run: Callable[[], Any]
     operations: float
     bytes: float
+    seconds: float
+    system: float  # of the seconds
+    faults: float
+
+
+def _system_and_faults() -> tuple[float, int]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_stime, usage.ru_minflt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,34 +68,37 @@ def run(arguments: argparse.Namespace) -> None:
     flops, rate = max(burst_flops(arguments.threads)), bandwidth(arguments.threads)
     lines = []
     for name, rho in [(arguments.preset, arguments.rho)] if arguments.preset else CASES:
-        measured, bursts = _measure(PRESETS[name], rho, arguments)
-        flops = max([flops, *bursts])
-        lines.append((name, measured))
+        for cold in (False, True):
+            measured, bursts = _measure(PRESETS[name], rho, arguments, cold)
+            flops = max([flops, *bursts])
+            lines.append((name, "cold" if cold else "warm", measured))
     about = description(torch.device("cpu"))
     text = f"# Where the time of the fused loss goes\n\n{EXPLANATION}\n"
     text += f"{about['device']}, threads {about['threads']}, {about['isa']}, commit {about['commit']}; "
     text += f"burst {flops / 1e9:.0f} GFLOP/s, memory {rate / 1e9:.1f} GB/s.\n\n"
-    text += "| preset | operator | time | products | memory | their sum of time | faults |\n"
-    text += "| --- | --- | --- | --- | --- | --- | --- |\n"
-    for name, measured in lines:
-        for operator, (seconds, operations, moved, faults) in measured.items():
-            products, memory = operations / flops, moved / rate
-            cells = [f"{1000 * value:.2f} ms" for value in (seconds, products, memory)]
-            share = f"{(products + memory) / seconds:.0%}"
-            text += f"| {' | '.join([name, operator, *cells, share, f'{faults:.0f}'])} |\n"
+    text += "| preset | state | operator | time | products | memory | system | faults |\n"
+    text += "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
+    for name, state, measured in lines:
+        for operator, stage in measured.items():
+            times = stage.seconds, stage.operations / flops, stage.bytes / rate, stage.system
+            cells = [name, state, operator, *(f"{1000 * value:.1f} ms" for value in times), f"{stage.faults:.0f}"]
+            text += f"| {' | '.join(cells)} |\n"
+        both = sum(stage.seconds for stage in measured.values())
+        share = sum(stage.operations for stage in measured.values()) / flops / both
+        text += f"| {name} | {state} | all, {share:.0%} of the burst | {1000 * both:.1f} ms | | | | |\n"
     (arguments.results / "profile.md").write_text(text)
     print(text)
 
 
 def _measure(
-    preset: Preset, rho: float, arguments: argparse.Namespace
-) -> tuple[dict[str, tuple[float, float, float, float]], list[float]]:
-    """Seconds, operations, bytes and faults of every operator, and the bursts beside them."""
+    preset: Preset, rho: float, arguments: argparse.Namespace, cold: bool
+) -> tuple[dict[str, Stage], list[float]]:
+    """Every operator, and the bursts beside them."""
     given = inputs(preset, rho, torch.device("cpu"))
     grid = PatchGrid.of(preset.shape[2:], preset.patch, None)
     geometry = grid.size, grid.stride
     temperature = torch.tensor(TEMPERATURE, dtype=torch.float64)
-    operators = torch.ops.cgckit
+    library = torch.ops.cgckit
     anchors, size = int(given.positive.sum()), 4.0 * given.features.numel()
     blocks = math.ceil(anchors / ANCHOR_BLOCK)
     product = 2.0 * preset.depth * anchors * preset.patches
@@ -94,17 +108,21 @@ def _measure(
         gradient = torch.full_like(found["forward"][0], 1 / anchors)
         return gradient, -gradient / TEMPERATURE
 
-    stages = {
-        "statistics": Stage(
-            lambda: operators.patch_statistics(given.features, given.probability, None, *geometry, 0.5, True), 0, size
+    # Operator -> how it is called, its operations, and its bytes: of every block of anchors, the forward pass reads
+    # the map twice, and reads and writes the gradient that it keeps.
+    operators: dict[str, tuple[Callable[[], Any], float, float]] = {
+        "statistics": (
+            lambda: library.patch_statistics(given.features, given.probability, None, *geometry, 0.5, True),
+            0,
+            size,
         ),
-        "forward": Stage(
-            lambda: operators.patch_contrast(given.features, temperature, *found["statistics"], *geometry, True),
+        "forward": (
+            lambda: library.patch_contrast(given.features, temperature, *found["statistics"], *geometry, True),
             3 * product,
-            (4 * blocks) * size,  # the map twice a block, and the gradient that it keeps, read and written
+            4 * blocks * size,
         ),
-        "backward": Stage(
-            lambda: operators.patch_contrast_backward(
+        "backward": (
+            lambda: library.patch_contrast_backward(
                 *upstream(),
                 given.features,
                 temperature,
@@ -117,19 +135,32 @@ def _measure(
             4 * size,
         ),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in stages}
-    faults: dict[str, list[float]] = {name: [] for name in stages}
+    seconds: dict[str, list[float]] = {name: [] for name in operators}
+    system: dict[str, list[float]] = {name: [] for name in operators}
+    faults: dict[str, list[int]] = {name: [] for name in operators}
     bursts: list[float] = []
     began = time.perf_counter()
     while len(bursts) < 2 or time.perf_counter() - began < arguments.seconds:
         found.clear()
-        for name, stage in stages.items():
-            before, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
-            found[name] = stage.run()
+        for name, (call, _, _) in operators.items():
+            if cold:
+                bandwidth(arguments.threads, repetitions=1)
+                ctypes.CDLL(None).malloc_trim(0)
+            before = _system_and_faults()
+            start = time.perf_counter()
+            found[name] = call()
             seconds[name].append(time.perf_counter() - start)
-            faults[name].append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+            after = _system_and_faults()
+            system[name].append(after[0] - before[0])
+            faults[name].append(after[1] - before[1])
         bursts.append(max(burst_flops(arguments.threads, repetitions=3)))
     return {
-        name: (statistics.median(seconds[name][1:]), stage.operations, stage.bytes, statistics.median(faults[name][1:]))
-        for name, stage in stages.items()
+        name: Stage(
+            operations,
+            moved,
+            statistics.median(seconds[name][1:]),
+            statistics.mean(system[name][1:]),
+            statistics.median(faults[name][1:]),
+        )
+        for name, (_, operations, moved) in operators.items()
     }, bursts

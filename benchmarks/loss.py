@@ -71,7 +71,10 @@ def measure_preset(preset: Preset, rho: float, device: torch.device, options: ar
     began = time.perf_counter()
     while len(calm(rounds, best)) < options.rounds and (not rounds or time.perf_counter() - began < options.seconds):
         before = _bursts(device)
-        times = {name: _time(loss, given.features, device) for name, loss in losses.items()}
+        # In turn each comes first: after the bursts, memory that lay idle may have to come from the host again.
+        turn = len(rounds) % len(losses)
+        in_turn = [*list(losses)[turn:], *list(losses)[:turn]]
+        times = {name: _time(losses[name], given.features, device) for name in in_turn}
         rounds.append(Round([*before, *_bursts(device)], times))
     best = max([best, *(burst for done in rounds for burst in done.bursts)])
     counted = calm(rounds, best) or rounds

@@ -41,12 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure what is asked for, in place of earlier results of the same preset and share; then write all again."""
+    """Measure what is asked for, in place of earlier results of the same preset and share; then write all again.
+
+    What was measured without a calm round is not kept.
+    """
     torch.set_num_threads(arguments.threads)
     for name in [] if arguments.table else arguments.preset or PRESETS:
         for rho in arguments.rho or PRESETS[name].shares:
             rows = measure_preset(PRESETS[name], rho, torch.device(arguments.device), arguments)
-            report.replace_rows(arguments.results, rows)
+            if rows[0]["rounds_calm"]:
+                report.replace_rows(arguments.results, rows)
+            else:
+                print(f"{name} rho {rho:g} is not kept: no round was calm", flush=True)
     report.write(arguments.results)
 
 

@@ -77,10 +77,7 @@ def measure_preset(preset: Preset, rho: float, device: torch.device, options: ar
     began = time.perf_counter()
     while len(calm(rounds, best)) < options.rounds and (not rounds or time.perf_counter() - began < options.seconds):
         before = _bursts(device)
-        # In turn each comes first: after the bursts, memory that lay idle may have to come from the host again.
-        turn = len(rounds) % len(losses)
-        in_turn = [*list(losses)[turn:], *list(losses)[:turn]]
-        times = {name: _time(losses[name], given.features, device) for name in in_turn}
+        times = {name: _time_again(loss, given.features, device) for name, loss in losses.items()}
         rounds.append(Round([*before, *_bursts(device)], times))
     best = max([best, *(burst for done in rounds for burst in done.bursts)])
     counted = calm(rounds, best) or rounds
@@ -161,6 +158,12 @@ def _time(loss: Loss, features: Tensor, device: torch.device) -> tuple[float, fl
     middle = _now(device)
     value.backward()
     return middle - start, _now(device) - middle
+
+
+def _time_again(loss: Loss, features: Tensor, device: torch.device) -> tuple[float, float]:
+    """As steps follow one another: a first call finds the memory of the one before, which may be gone, and its caches."""
+    _time(loss, features, device)
+    return _time(loss, features, device)
 
 
 def _now(device: torch.device) -> float:

@@ -161,7 +161,7 @@ def _time(loss: Loss, features: Tensor, device: torch.device) -> tuple[float, fl
 
 
 def _time_again(loss: Loss, features: Tensor, device: torch.device) -> tuple[float, float]:
-    """As steps follow one another: a first call finds the memory of the one before, which may be gone, and its caches."""
+    """As in a row of steps: a first call finds the caches and the free memory that another way to the loss has left."""
     _time(loss, features, device)
     return _time(loss, features, device)
 

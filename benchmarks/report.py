@@ -19,13 +19,13 @@ YARDSTICKS = (
 EXPLANATION = """\
 Written by `python -m benchmarks loss`; temperature 0.2. Columns after the fused operator's own: how many times longer
 (forward and backward) or larger (memory beyond the inputs) each other way to the same loss is, in the same interleaved
-run; medians of the rounds, in each of which a way is called twice and the second call counts. *anchors-only* is plain
-PyTorch with rows for the anchors alone, *full* with all N x N similarities, each also under `torch.compile` (the loss,
-not the unfolding); *metric-learning* is pytorch-metric-learning's `SupConLoss`, also with the anchors' pairs given;
-*blockwise* is cgckit without its compiled extension. `of peak`: floating-point operations of the three products, 6 D n
-N, a second, over the machine's burst of fused multiply-adds. `error`: relative L2 of the gradient to float64.
-`commit`: of what was measured. Blank: not run, as N x N would take gigabytes or the library has no such case. Where
-the rest of the time goes is in `profile.md`.
+run; medians of the rounds, in each of which a way is called twice and the second call counts (once, in rows of commits
+up to 0006fe4). *anchors-only* is plain PyTorch with rows for the anchors alone, *full* with all N x N similarities,
+each also under `torch.compile` (the loss, not the unfolding); *metric-learning* is pytorch-metric-learning's
+`SupConLoss`, also with the anchors' pairs given; *blockwise* is cgckit without its compiled extension. `of peak`:
+floating-point operations of the three products, 6 D n N, a second, over the machine's burst of fused multiply-adds.
+`error`: relative L2 of the gradient to float64. `commit`: of what was measured. Blank: not run, as N x N would take
+gigabytes or the library has no such case. Where the rest of the time goes is in `profile.md`.
 
 Time against N (presets n-*) is linear if `ns a pair` (of an anchor and a patch) stays the same. It stepped up beyond N
 = 25,000 before large pages were asked for: buffers of more than 32 MiB are new memory in every call, and the system

@@ -20,7 +20,7 @@ EXPLANATION = """\
 Written by `python -m benchmarks loss`; temperature 0.2. Columns after the fused operator's own: how many times longer
 (forward and backward) or larger (memory beyond the inputs) each other way to the same loss is, in the same interleaved
 run; medians of the rounds, in each of which a way is called twice and the second call counts (once, in rows of commits
-up to 0006fe4). *anchors-only* is plain PyTorch with rows for the anchors alone, *full* with all N x N similarities,
+before b14c03c). *anchors-only* is plain PyTorch with rows for the anchors alone, *full* with all N x N similarities,
 each also under `torch.compile` (the loss, not the unfolding); *metric-learning* is pytorch-metric-learning's
 `SupConLoss`, also with the anchors' pairs given; *blockwise* is cgckit without its compiled extension. `of peak`:
 floating-point operations of the three products, 6 D n N, a second, over the machine's burst of fused multiply-adds.

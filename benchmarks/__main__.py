@@ -1,12 +1,12 @@
-"""`python -m benchmarks loss` or `pipeline`: measure, and write what was found to benchmarks/results/."""
+"""`python -m benchmarks loss`, `profile` or `pipeline`: measure, and write what was found to benchmarks/results/."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import loss, pipeline
+from benchmarks import loss, pipeline, profile
 
-BENCHMARKS = {"loss": loss, "pipeline": pipeline}
+BENCHMARKS = {"loss": loss, "pipeline": pipeline, "profile": profile}
 
 
 def main() -> None:

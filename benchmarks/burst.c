@@ -21,3 +21,8 @@ float burst(int64_t count) {
   for (int c = 1; c < CHAINS; ++c) total += sum[c];
   return total[0] + total[1] + total[2] + total[3] + total[4] + total[5] + total[6] + total[7];
 }
+
+/* c = a + b: what memory can do at best. */
+void triad(const float* a, const float* b, float* c, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) c[i] = a[i] + b[i];
+}

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 @cache
 def _burst() -> ctypes.CDLL:
-    """The FMA loop, compiled for this very processor."""
+    """The loops of burst.c, compiled for this very processor."""
     folder = Path(tempfile.mkdtemp(prefix="burst-"))
     library = folder / "burst.so"
     source = Path(__file__).with_name("burst.c")
@@ -31,6 +31,8 @@ def _burst() -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(library))
     loaded.burst.argtypes = [ctypes.c_int64]
     loaded.burst.restype = ctypes.c_float
+    loaded.triad.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64]
+    loaded.triad.restype = None
     return loaded
 
 
@@ -44,6 +46,23 @@ def burst_flops(threads: int, repetitions: int = 20, steps: int = 1_500_000) -> 
             list(pool.map(run, [steps] * threads))
             rates.append(2 * 96 * steps * threads / (time.perf_counter() - start))
     return rates
+
+
+def bandwidth(threads: int, repetitions: int = 10, count: int = 1 << 25) -> float:
+    """Bytes a second at best of c = a + b on arrays of `count` float32, c counted twice: its lines are read first."""
+    a, b, c = (torch.ones(count) for _ in range(3))
+    part = count // threads
+    best = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(repetitions):
+            start = time.perf_counter()
+            list(
+                pool.map(
+                    lambda t: _burst().triad(*(x.data_ptr() + 4 * part * t for x in (a, b, c)), part), range(threads)
+                )
+            )
+            best = max(best, 4 * 4 * part * threads / (time.perf_counter() - start))
+    return best
 
 
 class PeakMemory:

@@ -19,12 +19,17 @@ YARDSTICKS = (
 EXPLANATION = """\
 Written by `python -m benchmarks loss`; temperature 0.2. Columns after the fused operator's own: how many times longer
 (forward and backward) or larger (memory beyond the inputs) each other way to the same loss is, in the same interleaved
-run; medians of the rounds. *anchors-only* is plain PyTorch with rows for the anchors alone, *full* with all N x N
-similarities, each also under `torch.compile` (the loss, not the unfolding); *metric-learning* is
-pytorch-metric-learning's `SupConLoss`, also with the anchors' pairs given; *blockwise* is cgckit without its compiled
-extension. `of peak`: floating-point operations of the three products, 6 D n N, a second, over the machine's burst of
-fused multiply-adds. `error`: relative L2 of the gradient to float64. Blank: not run, as N x N would take gigabytes or
-the library has no such case.
+run; medians of the rounds, in each of which a way is called twice and the second call counts (once, in rows of commits
+before b14c03c). *anchors-only* is plain PyTorch with rows for the anchors alone, *full* with all N x N similarities,
+each also under `torch.compile` (the loss, not the unfolding); *metric-learning* is pytorch-metric-learning's
+`SupConLoss`, also with the anchors' pairs given; *blockwise* is cgckit without its compiled extension. `of peak`:
+floating-point operations of the three products, 6 D n N, a second, over the machine's burst of fused multiply-adds.
+`error`: relative L2 of the gradient to float64. `commit`: of what was measured. Blank: not run, as N x N would take
+gigabytes or the library has no such case. Where the rest of the time goes is in `profile.md`.
+
+Time against N (presets n-*) is linear if `ns a pair` (of an anchor and a patch) stays the same. It stepped up beyond N
+= 25,000 before large pages were asked for: buffers of more than 32 MiB are new memory in every call, and the system
+gave them 4 KiB at a time. The fused operator's own buffers no longer are; the others' still are.
 """
 
 
@@ -42,7 +47,11 @@ def read(folder: Path) -> list[Row]:
 
 
 def _key(row: Row) -> tuple[Any, ...]:
-    return row["device"], row["threads"], row["preset"], row["rho"]
+    return *_machine(row), row["preset"], row["rho"]
+
+
+def _machine(row: Row) -> tuple[Any, ...]:
+    return row["device"], row["threads"]
 
 
 def write(folder: Path) -> None:
@@ -54,7 +63,7 @@ def write(folder: Path) -> None:
     for device, threads in sorted({key[:2] for key in runs}):
         of_device = sorted((run for key, run in runs.items() if key[:2] == (device, threads)), key=_order)
         fused = of_device[0]["fused"]
-        text.append(f"\n## {device}, {threads} threads, torch {fused['torch']}, {fused['isa']}\n")
+        text.append(f"\n## {device}, threads: {threads}, torch {fused['torch']}, {fused['isa']}\n")
         text.append(f"\nTime, forward and backward:\n\n{_table(of_device, 'both_s')}")
         text.append(f"\nPeak memory:\n\n{_table(of_device, 'peak_bytes')}")
     (folder / "loss.md").write_text("".join(text))
@@ -68,7 +77,15 @@ def _order(run: dict[str, Row]) -> tuple[Any, ...]:
 
 def _table(runs: list[dict[str, Row]], quantity: str) -> str:
     timed = quantity == "both_s"
-    columns = ["preset", "N", "D", "n", "fused", *(["of peak", "error", "calm rounds"] if timed else []), *YARDSTICKS]
+    columns = [
+        "preset",
+        "N",
+        "D",
+        "n",
+        "fused",
+        *(["ns a pair", "of peak", "error", "calm rounds", "commit"] if timed else []),
+        *YARDSTICKS,
+    ]
     lines = [columns, ["---"] * len(columns)]
     for run in runs:
         fused = run["fused"]
@@ -78,14 +95,15 @@ def _table(runs: list[dict[str, Row]], quantity: str) -> str:
             operations = 6 * fused["depth"] * fused["anchors"] * fused["patches"]
             peak = f"{operations / fused['both_s'] / fused['burst_flops']:.0%}" if fused["burst_flops"] else ""
             error = f"{fused['gradient_error']:.1e}" if fused["gradient_error"] is not None else ""
-            cells += [peak, error, f"{fused['rounds_calm']} of {fused['rounds']}"]
+            pair = f"{1e9 * fused['both_s'] / fused['anchors'] / fused['patches']:.1f}"
+            cells += [pair, peak, error, f"{fused['rounds_calm']} of {fused['rounds']}", fused["commit"]]
         cells += [f"{run[name][quantity] / fused[quantity]:.2f}" if name in run else "" for name in YARDSTICKS]
         lines.append(cells)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _draw(path: Path, runs: list[dict[str, Row]]) -> None:
-    """Time and memory against N at fixed n."""
+    """Time and memory against N at fixed n, on the machine and threads measured last."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -94,15 +112,16 @@ def _draw(path: Path, runs: list[dict[str, Row]]) -> None:
     scaling = sorted((run for run in runs if run["fused"]["preset"].startswith("n-")), key=_order)
     if not scaling:
         return
+    latest = max((run["fused"] for run in scaling), key=lambda row: row["date"])
+    scaling = [run for run in scaling if _machine(run["fused"]) == _machine(latest)]
     figure, (time, memory) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name in ("fused", "blockwise", "eager anchors-only", "eager full"):
         rows = [run[name] for run in scaling if name in run]
         patches = [row["patches"] for row in rows]
         time.loglog(patches, [row["both_s"] for row in rows], marker="o", label=name)
         memory.loglog(patches, [row["peak_bytes"] / 2**20 for row in rows], marker="o", label=name)
-    example = scaling[0]["fused"]
     figure.suptitle(
-        f"D = {example['depth']}, n = {example['anchors']} anchors; {example['device']}, {example['threads']} threads"
+        f"D = {latest['depth']}, n = {latest['anchors']} anchors; {latest['device']}, threads: {latest['threads']}"
     )
     time.set(xlabel="patches N", ylabel="forward and backward [s]")
     memory.set(xlabel="patches N", ylabel="memory beyond the inputs [MiB]")

@@ -87,9 +87,11 @@ def patch_contrastive_loss(
         features, probability = features.unsqueeze(-1), probability.unsqueeze(-1)
         mask = None if mask is None else mask.unsqueeze(-1)
     with torch.autocast(features.device.type, enabled=False):
-        losses, anchors = _group_losses(
-            features, probability.detach().float(), mask, grid, tau, threshold, scope == "batch", chosen
-        )
+        given = features, probability.detach().float(), mask, grid, tau, threshold, scope == "batch"
+        if chosen == "reference":
+            losses, anchors = reference.group_losses(*given)
+        else:
+            losses, anchors = _group_losses(tau, *contrast_terms(*given, chosen))
     if reduction == "none":
         return losses
     if reduction == "sum":
@@ -98,23 +100,9 @@ def patch_contrastive_loss(
 
 
 def _group_losses(
-    features: Tensor,
-    probability: Tensor,
-    mask: Tensor | None,
-    grid: PatchGrid,
-    temperature: Tensor,
-    threshold: float,
-    pooled: bool,
-    implementation: Implementation,
+    temperature: Tensor, statistics: PatchStatistics, log_z: Tensor, pos: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Loss and number of anchors of every group, [G] each."""
-    if implementation == "reference":
-        exact = features if features.dtype == torch.float64 else features.float()
-        tau = temperature.to(exact.dtype)
-        return reference.group_losses(exact, probability, mask, grid, tau, threshold, pooled)
-    statistics, log_z, pos = contrast_terms(
-        features, probability, mask, grid, temperature, threshold, pooled, implementation
-    )
+    """Loss and number of anchors of every group, [G] each, from `contrast_terms`."""
     # LSE - pos / tau = log Z + (1 - pos) / tau: the large terms 1 / tau never meet.
     n = statistics.counts[:, 0]
     contrasted = torch.where(n >= 2, n, 0)

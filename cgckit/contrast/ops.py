@@ -9,7 +9,8 @@ imports; `fused_available()` says whether they are there.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -134,9 +135,38 @@ def _fake_contrast(
 
 
 def _fake_backward(
-    grad_log_z: Tensor, grad_pos: Tensor, features: Tensor, temperature: Tensor, *rest: object
+    grad_log_z: Tensor,
+    grad_pos: Tensor,
+    features: Tensor,
+    temperature: Tensor,
+    norm: Tensor,
+    order: Tensor,
+    counts: Tensor,
+    log_z: Tensor,
+    expected: Tensor,
+    kept: Tensor,
+    patch_size: Sequence[int],
+    stride: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(features), torch.empty_like(temperature)
+
+
+_FAKES: dict[str, Callable[..., Any]] = {
+    "patch_statistics": _fake_statistics,
+    "patch_contrast": _fake_contrast,
+    "patch_contrast_backward": _fake_backward,
+}
+
+
+def _check_extension() -> None:
+    """Refuse an extension compiled from other sources, whose operators take other arguments."""
+    for name, fake in _FAKES.items():
+        operator = getattr(torch.ops.cgckit, name, None)
+        taken = operator and [argument.name for argument in operator.default._schema.arguments]
+        if taken != list(inspect.signature(fake).parameters):
+            raise ImportError(
+                "the compiled extension is from another version of cgckit; install it again (make install, pip install)"
+            )
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
@@ -215,10 +245,8 @@ def _inside_transform() -> bool:
 
 
 def _register() -> None:
-    torch.library.register_fake("cgckit::patch_statistics", _fake_statistics)
-    torch.library.register_fake("cgckit::patch_contrast", _fake_contrast)
-    torch.library.register_fake("cgckit::patch_contrast_backward", _fake_backward)
-    for name in ("patch_statistics", "patch_contrast", "patch_contrast_backward"):
+    for name, fake in _FAKES.items():
+        torch.library.register_fake(f"cgckit::{name}", fake)
         torch.library.register_vmap(f"cgckit::{name}", _no_vmap)
     torch.library.register_autograd("cgckit::patch_contrast", _backward, setup_context=_keep_for_backward)
     torch.library.register_autograd(
@@ -227,4 +255,5 @@ def _register() -> None:
 
 
 if fused_available():
+    _check_extension()
     _register()

@@ -43,12 +43,13 @@ def group_losses(
     pooled: bool,
 ) -> tuple[Tensor, Tensor]:
     """Loss and number of anchors of every group, [G] each."""
-    x = grid.vectors(features)  # [B, P, D]
+    x = grid.vectors(features if features.dtype == torch.float64 else features.float())  # [B, P, D]
     member = ~(x.detach().double().square().sum(-1) < torch.finfo(x.dtype).tiny)
     if mask is not None:
         member = member & inside(mask, grid)
     anchor = member & positive(probability, grid, threshold)
     if pooled:
         x, member, anchor = x.flatten(0, 1)[None], member.reshape(1, -1), anchor.reshape(1, -1)
-    losses = [group_loss(x_g[m_g], a_g[m_g], temperature) for x_g, m_g, a_g in zip(x, member, anchor, strict=True)]
+    tau = temperature.to(x.dtype)
+    losses = [group_loss(x_g[m_g], a_g[m_g], tau) for x_g, m_g, a_g in zip(x, member, anchor, strict=True)]
     return torch.stack(losses), anchor.sum(1)

@@ -5,6 +5,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <optional>
 #include <vector>
 
 #include "patch_grid.h"
@@ -46,6 +47,11 @@ inline ScalarType computed_type(const Tensor& features) {
   return features.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+inline void check_device(const Tensor& tensor, const Tensor& features, const char* name) {
+  STD_TORCH_CHECK(tensor.get_device_index() == features.get_device_index(), name,
+                  " must be on the device of features");
+}
+
 inline void check_voxel_map(const Tensor& map, const PatchGrid& grid, ScalarType dtype, const char* name) {
   STD_TORCH_CHECK(map.scalar_type() == dtype, name, " has the wrong dtype");
   STD_TORCH_CHECK(map.dim() == 4 && map.size(0) == grid.batch && map.size(1) == grid.map[0] &&
@@ -60,6 +66,15 @@ inline void check_per_patch(const Tensor& values, const Tensor& like, ScalarType
                   name, " must be contiguous and of the shape of norm, [G, N]");
 }
 
+inline void check_statistics_inputs(const Tensor& features, const Tensor& probability,
+                                    const std::optional<Tensor>& mask, const PatchGrid& grid) {
+  check_voxel_map(probability, grid, ScalarType::Float, "probability");
+  check_device(probability, features, "probability");
+  if (!mask) return;
+  check_voxel_map(*mask, grid, ScalarType::Bool, "mask");
+  check_device(*mask, features, "mask");
+}
+
 // What the two contrast operators take besides their features.
 inline void check_contrast_inputs(const Tensor& features, const Tensor& temperature, const Tensor& norm,
                                   const Tensor& order, const Tensor& counts, const PatchGrid& grid) {
@@ -71,6 +86,23 @@ inline void check_contrast_inputs(const Tensor& features, const Tensor& temperat
   STD_TORCH_CHECK(counts.scalar_type() == ScalarType::Long && counts.dim() == 2 &&
                       counts.size(0) == norm.size(0) && counts.size(1) == 2 && counts.is_contiguous(),
                   "counts must be contiguous int64 and [G, 2]");
+  check_device(temperature, features, "temperature");
+  check_device(norm, features, "norm");
+  check_device(order, features, "order");
+  check_device(counts, features, "counts");
+}
+
+// What the backward operator takes besides.
+inline void check_gradient_inputs(const Tensor& features, const Tensor& norm, const Tensor& grad_log_z,
+                                  const Tensor& grad_pos, const Tensor& log_z, const Tensor& expected) {
+  check_per_patch(grad_log_z, norm, ScalarType::Double, "grad_log_z");
+  check_per_patch(grad_pos, norm, ScalarType::Double, "grad_pos");
+  check_per_patch(log_z, norm, ScalarType::Double, "log_z");
+  check_per_patch(expected, norm, ScalarType::Double, "expected");
+  check_device(grad_log_z, features, "grad_log_z");
+  check_device(grad_pos, features, "grad_pos");
+  check_device(log_z, features, "log_z");
+  check_device(expected, features, "expected");
 }
 
 }  // namespace cgckit

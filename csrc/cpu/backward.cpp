@@ -113,7 +113,7 @@ void write(const ContrastInputs<S>& in, int64_t g, const PatchGradients<T>* grad
   const bool in_place = elements.in_quads && std::is_same_v<S, T>;
   std::vector<int64_t> quad = contiguous_quads(depth);
   for (size_t q = 0; q < quad.size() && in_place; ++q) quad[q] = elements.offset[q * kQuad];
-  parallel_for(panels(in.patches(), kRowsTogether), [&](int64_t begin, int64_t end) {
+  parallel_for(panels(in.patches(), kRowsTogether), 8, [&](int64_t begin, int64_t end) {
     Buffer<T> scratch(kRowsTogether * depth), rows(kRowsTogether * depth);
     for (int64_t i = begin * kRowsTogether; i < std::min(end * kRowsTogether, in.patches());
          i += kRowsTogether) {
@@ -153,7 +153,7 @@ void write_sums(const ContrastInputs<S>& in, int64_t g, const Members<T>* member
   const int64_t depth = kept_depth(grid);
   Buffer<T> rows(count * depth);
   const std::vector<int64_t> quad = contiguous_quads(depth);
-  parallel_for(panels(count, kRowsTogether), [&](int64_t begin, int64_t end) {
+  parallel_for(panels(count, kRowsTogether), 8, [&](int64_t begin, int64_t end) {
     Buffer<T> scratch(kRowsTogether * depth);
     for (int64_t i = begin * kRowsTogether; i < std::min(end * kRowsTogether, count); i += kRowsTogether) {
       T* row[kRowsTogether];
@@ -163,7 +163,7 @@ void write_sums(const ContrastInputs<S>& in, int64_t g, const Members<T>* member
   });
   const int64_t map[3] = {grid.map[0], grid.map[1], grid.map[2]};
   const MapStrides plane{0, 0, {map[1] * map[2], map[2], 1}};
-  parallel_for(images * grid.channels, [&](int64_t begin, int64_t end) {
+  parallel_for(images * grid.channels, 1, [&](int64_t begin, int64_t end) {
     Buffer<T> sum(map[0] * map[1] * map[2]);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t image = g * images + item / grid.channels, c = item % grid.channels;
@@ -193,10 +193,9 @@ void write_sums(const ContrastInputs<S>& in, int64_t g, const Members<T>* member
 }  // namespace
 
 template <typename S>
-void backward(const ContrastInputs<S>& in, const GradientInputs& gradient,
-              const typename Computed<S>::type* kept, const GradientOutputs<S>& out,
-              const ParallelFor& parallel_for) {
-  using T = typename Computed<S>::type;
+void backward(const ContrastInputs<S>& in, const GradientInputs& gradient, const Computed<S>* kept,
+              const GradientOutputs<S>& out, const ParallelFor& parallel_for) {
+  using T = Computed<S>;
   const PatchElements elements(in.grid, in.strides, in.channels_last());
   const bool overlaps = in.grid.overlaps();
   const int64_t depth = kept_depth(in.grid);
@@ -219,13 +218,12 @@ void backward(const ContrastInputs<S>& in, const GradientInputs& gradient,
       weight[static_cast<size_t>(i)] = gradient.grad_log_z[index];
       h[static_cast<size_t>(i)] = gradient.grad_pos[index];
       by_temperature +=
-          gradient.grad_log_z[index] * log_z_by_temperature(gradient.expected[index], in.temperature);
+          gradient.grad_log_z[index] * log_z_by_temperature(gradient.expected[index], *in.temperature);
     }
     const Members<T> members(in, g, elements, parallel_for);
-    const bool serves =
-        kept != nullptr && kept[in.grid.total() * depth + g] == static_cast<T>(in.kept_code());
+    const bool serves = kept != nullptr && kept[in.grid.total() * depth + g] == static_cast<T>(kept_code(in));
     const SoftmaxGradient<T> of_softmax = softmax_gradient(
-        members, in.temperature, weight, serves ? kept + first * depth : nullptr, parallel_for);
+        members, *in.temperature, weight, serves ? kept + first * depth : nullptr, parallel_for);
     const PatchGradients<T> gradients(members, of_softmax, h, parallel_for);
     if (overlaps) {
       write_sums(in, g, &members, &gradients, out, parallel_for);

@@ -7,6 +7,8 @@
 #include <new>
 #include <utility>
 
+#include "large_pages.h"
+
 namespace cgckit::cpu {
 
 template <typename T>
@@ -14,7 +16,9 @@ class Buffer {
  public:
   explicit Buffer(int64_t size)
       : size_(size),
-        data_(static_cast<T*>(::operator new(static_cast<size_t>(size) * sizeof(T), kAlignment))) {}
+        data_(static_cast<T*>(::operator new(static_cast<size_t>(size) * sizeof(T), kAlignment))) {
+    prefer_large_pages(data_, static_cast<size_t>(size) * sizeof(T));
+  }
   Buffer() : Buffer(0) {}
   ~Buffer() { ::operator delete(data_, kAlignment); }
   Buffer(Buffer&& other) noexcept : size_(other.size_), data_(std::exchange(other.data_, nullptr)) {}

@@ -5,16 +5,9 @@
 #include <cstring>
 
 #include "../common/macros.h"
+#include "../common/number.h"
 
 namespace cgckit::cpu {
-
-struct BFloat16 {
-  uint16_t bits;
-};
-
-struct Float16 {
-  uint16_t bits;
-};
 
 CGCKIT_INLINE float from_bits(uint32_t bits) {
   float value;
@@ -67,15 +60,5 @@ CGCKIT_INLINE void store(float value, Float16& out) {
   }
   out.bits = static_cast<uint16_t>(bits | sign);
 }
-
-// The type that a map of S is computed in.
-template <typename S>
-struct Computed {
-  using type = float;
-};
-template <>
-struct Computed<double> {
-  using type = double;
-};
 
 }  // namespace cgckit::cpu

@@ -52,7 +52,7 @@ Members<T>::Members(const ContrastInputs<S>& in, int64_t group, const PatchEleme
   }
   const int64_t distance = row_distance(depth);
   copy_ = Buffer<T>(count * distance);
-  parallel_for(panels(count, kRowsOfItem), [&](int64_t begin, int64_t end) {
+  parallel_for(panels(count, kRowsOfItem), 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin * kRowsOfItem; i < std::min(end * kRowsOfItem, count); i += kRowsOfItem) {
       copy_rows(source, elements.offset, i, std::min(i + kRowsOfItem, count), copy_.data(), distance);
     }

@@ -16,7 +16,7 @@ std::vector<double> sum_of_anchors(const Members<T>& members, const double* weig
   constexpr int64_t kQuadsOfItem = 64;
   std::vector<double> sum(static_cast<size_t>(members.depth()), 0.0);
   const int64_t quads = members.depth() / kQuad;
-  parallel_for(panels(quads, kQuadsOfItem), [&](int64_t begin, int64_t end) {
+  parallel_for(panels(quads, kQuadsOfItem), 1, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kQuadsOfItem;
     const int64_t count = std::min(end * kQuadsOfItem, quads) - first;
     for (int64_t i = 0; i < members.anchors(); ++i) {

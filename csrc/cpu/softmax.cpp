@@ -20,6 +20,13 @@ constexpr int64_t kMinTiles = 16;  // small problems are cut finer, so that thre
 constexpr int64_t kDepthBlock = 256;  // of D: a panel of 16 columns stays in the first-level cache
 constexpr int64_t kChunkPanels = 8;   // panels of D that a thread accumulates at once
 
+// Whole panels of columns, and of rows too where tiles are large: no part of a tile is then computed in vain.
+int64_t tile_width(int64_t members) {
+  constexpr int64_t kBoth = 48;
+  const int64_t wanted = panels(members, kMinTiles);
+  return std::min(kTileColumns, padded(wanted, wanted < kBoth ? kPanelColumns : kBoth));
+}
+
 template <typename T>
 class Softmax {
  public:
@@ -29,7 +36,7 @@ class Softmax {
         parallel_for_(parallel_for),
         temperature_(temperature),
         rows_(padded(std::min(kAnchorBlock, members.anchors()), kPanelRows)),
-        width_(std::min(kTileColumns, padded(panels(members.count(), kMinTiles), kPanelColumns))),
+        width_(tile_width(members.count())),
         tiles_(panels(members.count(), width_)),
         tile_distance_(row_distance(width_)),
         anchor_distance_(row_distance(members.depth())),
@@ -45,7 +52,7 @@ class Softmax {
     end_ = end;
     pack_anchors();
     const bool fixed_shift = maxima_.empty();
-    parallel_for_(tiles_, [&](int64_t first, int64_t last) {
+    parallel_for_(tiles_, 1, [&](int64_t first, int64_t last) {
       Buffer<T> packed(kDepthBlock * kPanelColumns);
       for (int64_t t = first; t < last; ++t) {
         gram(t, packed.data());
@@ -61,7 +68,7 @@ class Softmax {
       const T* of_row = maxima_.data() + i * tiles_;
       shift_[static_cast<size_t>(i)] = *std::max_element(of_row, of_row + tiles_);
     }
-    parallel_for_(tiles_, [&](int64_t first, int64_t last) {
+    parallel_for_(tiles_, 1, [&](int64_t first, int64_t last) {
       for (int64_t t = first; t < last; ++t) exponentials(t);
     });
   }
@@ -86,7 +93,7 @@ class Softmax {
     for (size_t i = 0; i < scale.size(); ++i)
       scale[i] *= *members_.inverse_norm(begin_ + static_cast<int64_t>(i));
     const int64_t depth = members_.depth();
-    parallel_for_(panels(depth, kPanelColumns), [&](int64_t first, int64_t last) {
+    parallel_for_(panels(depth, kPanelColumns), kChunkPanels, [&](int64_t first, int64_t last) {
       Scratch scratch(rows_);
       for (int64_t p = first; p < last; p += kChunkPanels) {
         const int64_t d_end = std::min(std::min(p + kChunkPanels, last) * kPanelColumns, depth);
@@ -114,7 +121,7 @@ class Softmax {
   int64_t block() const { return end_ - begin_; }
 
   void pack_anchors() {
-    parallel_for_(rows_, [&](int64_t first, int64_t last) {
+    parallel_for_(rows_, kPanelRows, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
         T* packed = anchors_.data() + i * anchor_distance_;
         if (i >= block()) {

@@ -19,7 +19,7 @@ enum Role : uint8_t { kAnchor, kCandidate, kLeftOut };
 template <typename S>
 void squared_norms(const S* const* patches, const PatchElements& elements, const std::vector<int64_t>& quad,
                    double* squared) {
-  using T = typename Computed<S>::type;
+  using T = Computed<S>;
   if constexpr (std::is_same_v<S, T>) {
     if (elements.in_quads) {
       tile_kernels<T>().squared_norms(patches, quad.data(), static_cast<int64_t>(quad.size()), squared);
@@ -37,7 +37,7 @@ void squared_norms(const S* const* patches, const PatchElements& elements, const
 
 template <typename S>
 Role role(const StatisticsInputs<S>& in, int64_t index, double squared) {
-  using T = typename Computed<S>::type;
+  using T = Computed<S>;
   const PatchGrid& grid = in.grid;
   // A norm whose square is not a normal number of T counts as zero; NaN takes part, so that it shows.
   if (squared < static_cast<double>(std::numeric_limits<T>::min())) return kLeftOut;
@@ -67,7 +67,7 @@ void statistics(const StatisticsInputs<S>& in, const StatisticsOutputs<S>& out,
   for (size_t d = 0; d < elements.offset.size(); d += kQuad) quad.push_back(elements.offset[d]);
   std::vector<Role> roles(static_cast<size_t>(in.grid.total()));
   const int64_t total = in.grid.total();
-  parallel_for(panels(total, kRowsTogether), [&](int64_t begin, int64_t end) {
+  parallel_for(panels(total, kRowsTogether), 8, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin * kRowsTogether; first < std::min(end * kRowsTogether, total);
          first += kRowsTogether) {
       const S* start[kRowsTogether];
@@ -77,7 +77,7 @@ void statistics(const StatisticsInputs<S>& in, const StatisticsOutputs<S>& out,
       }
       squared_norms(start, elements, quad, squared);
       for (int64_t i = 0; i < std::min(kRowsTogether, total - first); ++i) {
-        out.norm[first + i] = static_cast<typename Computed<S>::type>(std::sqrt(squared[i]));
+        out.norm[first + i] = static_cast<Computed<S>>(std::sqrt(squared[i]));
         roles[static_cast<size_t>(first + i)] = role(in, first + i, squared[i]);
       }
     }

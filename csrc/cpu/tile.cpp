@@ -35,7 +35,11 @@ template <typename T>
 CGCKIT_INLINE void store(T* to, const Quad<T>& value) {
   std::memcpy(to, &value, sizeof value);
 }
-#define CGCKIT_TO_DOUBLE(value) __builtin_convertvector(value, DoubleQuad)
+// Number by number: of __builtin_convertvector, GCC 12 makes halves that go through memory.
+template <typename T>
+CGCKIT_INLINE void widen(const Quad<T>& value, DoubleQuad& wide) {
+  wide = DoubleQuad{value[0], value[1], value[2], value[3]};
+}
 
 CGCKIT_INLINE double sum_of(const DoubleQuad& value) { return (value[0] + value[2]) + (value[1] + value[3]); }
 
@@ -165,7 +169,8 @@ CGCKIT_INLINE void squared_norms(const T* const* rows, const int64_t* quad, int6
     for (int64_t i = 0; i < kRowsTogether; ++i) {
       Quad<T> x;
       load(rows[i] + quad[q], x);
-      const DoubleQuad wide = CGCKIT_TO_DOUBLE(x);
+      DoubleQuad wide;
+      widen<T>(x, wide);
       sum[i] += wide * wide;
     }
   }
@@ -177,10 +182,11 @@ CGCKIT_INLINE void add_to(double* sum, const Row<T>& row, double weight) {
   for (int64_t q = 0; q < row.quads; ++q) {
     prefetch_quads<1>(&row.first, row.quad, row.quads, q);
     Quad<T> x;
-    DoubleQuad total;
+    DoubleQuad wide, total;
     load(row.first + row.quad[q], x);
     load(sum + q * kQuad, total);
-    store<double>(sum + q * kQuad, total + weight * CGCKIT_TO_DOUBLE(x));
+    widen<T>(x, wide);
+    store<double>(sum + q * kQuad, total + weight * wide);
   }
 }
 
@@ -190,10 +196,11 @@ CGCKIT_INLINE double dot(const Row<T>& row, const double* y) {
   for (int64_t q = 0; q < row.quads; ++q) {
     prefetch_quads<1>(&row.first, row.quad, row.quads, q);
     Quad<T> x;
-    DoubleQuad other;
+    DoubleQuad wide, other;
     load(row.first + row.quad[q], x);
     load(y + q * kQuad, other);
-    sum[q % 2] += CGCKIT_TO_DOUBLE(x) * other;
+    widen<T>(x, wide);
+    sum[q % 2] += wide * other;
   }
   return sum_of(sum[0] + sum[1]);
 }
@@ -208,7 +215,10 @@ CGCKIT_INLINE void project(const T* const* rows, const int64_t* quad, int64_t qu
       Quad<T> x, unit;
       load(rows[i] + quad[q], x);
       load(gradient[i].unit + q * kQuad, unit);
-      sum[i] += CGCKIT_TO_DOUBLE(x) * CGCKIT_TO_DOUBLE(unit);
+      DoubleQuad wide_x, wide_unit;
+      widen<T>(x, wide_x);
+      widen<T>(unit, wide_unit);
+      sum[i] += wide_x * wide_unit;
     }
   }
   T along[kRowsTogether], scale[kRowsTogether];
@@ -226,8 +236,6 @@ CGCKIT_INLINE void project(const T* const* rows, const int64_t* quad, int64_t qu
     }
   }
 }
-
-#undef CGCKIT_TO_DOUBLE
 
 // One function per kernel and instruction set, compiled for it.
 #define CGCKIT_KERNELS(TARGET, NAME, T)                                                                    \

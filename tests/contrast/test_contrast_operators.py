@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cgckit.contrast import build_information, fused_available, patch_contrastive_loss
+from cgckit.contrast import build_information, fused_available, ops, patch_contrastive_loss
 
 pytestmark = pytest.mark.skipif(not fused_available(), reason="the extension is not built")
 
@@ -295,3 +295,10 @@ def test_build_information_names_compiler_and_instruction_set() -> None:
     assert set(information) == {"version", "compiler", "flags", "torch target", "instruction sets", "in use"}
     assert information["in use"] in information["instruction sets"].split(", ")
     assert information["torch target"] == "2.10"
+
+
+@pytest.mark.parametrize("name", ["patch_contrast", "patch_sum"])
+def test_an_extension_from_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(ops._FAKES, name, lambda features, temperature: None)
+    with pytest.raises(ImportError, match="from another version of cgckit"):
+        ops._check_extension()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,23 @@ def test_a_very_low_temperature_neither_overflows_nor_underflows(samples: dict[s
     found = loss_and_gradients(sample, torch.float32, tau, implementation)
     assert abs(found[0] - expected[0]) <= 2e-6 / tau
     assert (found[1] - expected[1]).norm() <= 4e-7 / tau * expected[1].norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("implementation", FUSED, indirect=True)
+def test_offsets_beyond_32_bits(make: Any, implementation: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    features, probability = (t[..., :4].contiguous() for t in make.ragged())
+    near = features.to(dtype)
+    far_apart = 2**30 + 1024  # elements from channel to channel: the third lies beyond 2^31, in a file full of holes
+    memory = torch.from_file(str(tmp_path / "map"), shared=True, size=2 * far_apart + 2**10, dtype=dtype)
+    far = memory.as_strided(near.shape, (7 * 8 * 4, far_apart, 8 * 4, 4, 1)).copy_(near)
+    found = []
+    for x in (near, far):
+        x = x.detach().requires_grad_()
+        loss = patch_contrastive_loss(x, probability, patch_size=(2, 2, 4), implementation=implementation)
+        found.append((loss.detach(), *torch.autograd.grad(loss, x)))
+    assert found[0][1].any()
+    torch.testing.assert_close(found[1], found[0])
 
 
 @pytest.mark.parametrize("tau", TEMPERATURES)

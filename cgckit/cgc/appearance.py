@@ -54,11 +54,9 @@ def appearance_evidence(case: Case, lesion: Tensor) -> Tensor:
     judged = brain & (distance <= _REACH_MM)
     samples = np.concatenate([smooth[mask], smooth[normal]]).astype(np.float64)
     classes = np.repeat([True, False], [mask.sum(), normal.sum()])
-    varied = samples.std(axis=0) > 0  # A modality that the subject lacks is 0 everywhere.
-    if not varied.any():
-        return evidence
+    # The shrinkage also keeps a modality that the subject lacks, 0 everywhere, from making the covariances singular.
     model = QuadraticDiscriminantAnalysis(priors=[0.5, 0.5], reg_param=_SHRINKAGE)
-    model.fit(samples[:, varied], classes)
-    log_odds = model.decision_function(smooth[judged][:, varied].astype(np.float64))
+    model.fit(samples, classes)
+    log_odds = model.decision_function(smooth[judged].astype(np.float64))
     evidence[torch.from_numpy(judged)] = torch.from_numpy(np.clip(log_odds, -_CERTAINTY, _CERTAINTY)).float()
     return evidence

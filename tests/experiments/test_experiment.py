@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import max_pool3d
 
 import cgckit
 from cgckit.cgc.crops import CropSampler
@@ -34,6 +35,14 @@ class BrightFlair(Prior):
 
     def predict(self, case: Case) -> Tensor:
         return ((case.channel("flair") > 2.5) & case.brain).float()
+
+
+class Blurred(Prior):
+    """The lesions and what lies within two voxels of them."""
+
+    def predict(self, case: Case) -> Tensor:
+        bright = ((case.channel("flair") > 2.5) & case.brain).float()
+        return max_pool3d(bright[None], 5, stride=1, padding=2)[0] * case.brain
 
 
 class Learned(BrightFlair):
@@ -125,6 +134,31 @@ def test_the_ablation_scores_what_refine_would_write(write_cohort: WriteCohort, 
         if item.map == OUTPUT
     }
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_networks_own_map_does_not_hang_on_other_evidence(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans = write_cohort(2)
+    scores = {}
+    for weight in (0.0, 3.0):
+        settings = {"steps": 20, "learning_rate": 1e-2, "prior_weight": weight / 2, "appearance_weight": weight}
+        out = tmp_path / f"out-{weight}"
+        ablate(start(scans, out, Blurred(), settings=settings), ["both"])
+        trained = next(outcome for outcome in read_results(out / "results.jsonl")[1] if outcome.arm == "both")
+        for item in trained.scores:
+            scores.setdefault((weight, item.map), []).append(item.scores.dice)
+    assert min(scores[0.0, OUTPUT]) > 0
+    assert scores[3.0, NETWORK_ALONE] == scores[0.0, OUTPUT]
+    assert scores[3.0, OUTPUT] != scores[0.0, OUTPUT]
+
+
+def test_the_arm_without_a_network_is_the_prior_and_the_appearance_model(
+    write_cohort: WriteCohort, tmp_path: Path, trained_on: list[list[str]]
+) -> None:
+    rows = ablate(start(write_cohort(2), tmp_path / "out", Blurred()), ["appearance"], [0, 1])
+    prior, appearance = rows
+    assert (appearance.arm, appearance.seeds) == ("appearance", 1), "nothing in it is random"
+    assert appearance.output.mean["dice"] > prior.output.mean["dice"] + 0.05
+    assert not trained_on
 
 
 def test_references_reach_the_supervised_arm_and_no_other(

@@ -140,13 +140,14 @@ def test_the_networks_own_map_does_not_hang_on_other_evidence(write_cohort: Writ
     scans = write_cohort(2)
     scores = {}
     for weight in (0.0, 3.0):
-        settings = {"steps": 20, "learning_rate": 1e-2, "prior_weight": weight / 2, "appearance_weight": weight}
+        settings = {"steps": 60, "learning_rate": 1e-2, "untrusted_outer": 0.0}
+        settings |= {"prior_weight": weight / 2, "appearance_weight": weight}
         out = tmp_path / f"out-{weight}"
         ablate(start(scans, out, Blurred(), settings=settings), ["both"])
         trained = next(outcome for outcome in read_results(out / "results.jsonl")[1] if outcome.arm == "both")
         for item in trained.scores:
             scores.setdefault((weight, item.map), []).append(item.scores.dice)
-    assert min(scores[0.0, OUTPUT]) > 0
+    assert min(scores[0.0, OUTPUT]) > 0.2, "the network has learnt something that could be changed"
     assert scores[3.0, NETWORK_ALONE] == scores[0.0, OUTPUT]
     assert scores[3.0, OUTPUT] != scores[0.0, OUTPUT]
 

@@ -230,15 +230,15 @@ class Experiment:
         """Score the arm's output and, where it is mixed with other evidence, the network's own map."""
         case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
         reference, grid = self.references.read(case)
-        evidence = None if arm.uses_labels else _usable(maps, subject, case)
-        if model is not None:
-            found = {OUTPUT: segment(model, case, evidence)}
+        if model is None:
+            prior = maps(subject, case)
+            found = {OUTPUT: prior.probability}
+            if arm.target == APPEARANCE and not prior.health.degenerate:
+                found = {OUTPUT: without_network(self.settings, case, prior.probability)}
+        else:
+            found = {OUTPUT: segment(model, case, None if arm.uses_labels else _usable(maps, subject, case))}
             if model.settings.prior_weight > 0 or model.settings.appearance_weight > 0:
                 found[NETWORK_ALONE] = segment(_alone(model), case)
-        elif arm.target == APPEARANCE and evidence is not None:
-            found = {OUTPUT: without_network(self.settings, case, evidence)}
-        else:
-            found = {OUTPUT: maps(subject, case).probability}
         for name, probability in found.items():
             mask = to_native(probability.numpy(), case) >= 0.5
             yield Scored(subject.source, name, score(mask, reference, grid.spacing))

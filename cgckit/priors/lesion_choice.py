@@ -1,8 +1,8 @@
 """Which classes of a brain are lesion, decided without labels; shared by the built-in priors.
 
 Taking "the brightest of K classes" makes the result a lottery of K: with one class too few the lesion shares
-its class with grey matter, with one too many it is cut in two. Here the j brightest classes are a candidate
-for every j (and every K that was tried), and lesion is the candidate R whose border is steepest:
+its class with grey matter, with one too many it is cut in two. Here everything brighter than a level is a candidate,
+for many levels, and lesion is the candidate R whose border is steepest:
 
     score(R) = log edge(R) + .1 log volume(R) - .6 log^2(level(R) / 2.5)
 
@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from cgckit.priors.coarse import BoolArray
 from cgckit.priors.regions import Landscape, Selection
@@ -33,13 +34,13 @@ _MAX_BRAIN_SHARE = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """The `count` brightest of `total` classes.
+    """What is brighter than a level, in a partition of the brain.
 
     Attributes:
         total: number of classes in the partition.
-        count: how many of them, from the brightest down, would be lesion.
-        level: evidence where these classes meet the others, in MADs above the brain's median.
-        region: [H, W, L] bool, the voxels that belong to them.
+        count: how many of them, from the brightest down, lie above the level.
+        level: evidence from which on it would be lesion, in MADs above the brain's median.
+        region: [H, W, L] bool, the voxels above it.
     """
 
     total: int
@@ -55,30 +56,40 @@ def choose_lesion(
     floor: float,
     min_component: float,
     min_edge: float,
+    steady: bool = False,
 ) -> tuple[Candidate, Selection] | None:
     """Return the candidate of the highest score, and what of it looks like lesion; None if no candidate qualifies.
 
     Args:
         landscape: the evidence.
-        candidates: the sets of classes to choose among.
-        floor: sets that begin below this many MADs are never lesion.
+        candidates: to choose among.
+        floor: what begins below this many MADs is never lesion.
         min_component: see `Landscape.select`.
         min_edge: likewise.
+        steady: the candidates are a fine row of levels, and each counts with the median of its own and its neighbours'
+            scores; the best of many is else one where parts come together by chance.
     """
+    tried: list[tuple[Candidate, Selection | None]] = []
+    scores: list[float] = []
+    for candidate in candidates:
+        found = landscape.select(candidate.region, candidate.level, min_component, min_edge)
+        if found is not None and not _qualifies(candidate, found, landscape, floor):
+            found = None
+        tried.append((candidate, found))
+        scores.append(-np.inf if found is None else _score(found, candidate.level))
+    if steady and scores:
+        scores = list(ndimage.median_filter(scores, 3, mode="nearest"))
     best: tuple[Candidate, Selection] | None = None
     highest = -np.inf
-    for candidate in candidates:
-        if candidate.level < floor:
-            continue
-        found = landscape.select(candidate.region, candidate.level, min_component, min_edge)
-        if found is None or found.edge < _FAINTEST_EDGE:
-            continue
-        if found.region.sum() > _MAX_BRAIN_SHARE * landscape.brain.sum():
-            continue
-        score = _score(found, candidate.level)
-        if score > highest:
-            best, highest = (candidate, found), score
+    for (candidate, selection), score in zip(tried, scores, strict=True):
+        if selection is not None and (best is None or score > highest):
+            best, highest = (candidate, selection), score
     return best
+
+
+def _qualifies(candidate: Candidate, found: Selection, landscape: Landscape, floor: float) -> bool:
+    share = found.region.sum() / landscape.brain.sum()
+    return candidate.level >= floor and found.edge >= _FAINTEST_EDGE and bool(share <= _MAX_BRAIN_SHARE)
 
 
 def _score(found: Selection, level: float) -> float:

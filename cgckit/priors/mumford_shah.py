@@ -33,6 +33,10 @@ _SLOPE_SMOOTHING_MM = 1.0
 _MEANS_TOLERANCE = 0.05
 _NIL = 30.0
 _TAIL = 0.995
+_FAINTEST_SHARE = 0.02
+_LEVEL_RATIO = 1.06
+"""Between the levels that are tried: the means alone lie so far apart that a lesion's border falls between two."""
+_LOWEST_LEVEL = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +57,15 @@ class Phases:
     gap: float
     iterations: int
 
+    @property
+    def image(self) -> Tensor:
+        """The piecewise-constant image `u = sum_n c_n y_n`, [H, W, L] in MADs."""
+        return torch.tensordot(self.means, self.membership, 1)
+
 
 @dataclass
 class MumfordShahPrior(Prior):
-    """Soft membership of the lesion phases of a Mumford-Shah partition (the functional of Kim and Ye).
+    """Soft membership of the bright side of a Mumford-Shah partition (the functional of Kim and Ye).
 
         min_{c, y}  sum_x [ sum_n (e - c_n)^2 / (2 s^2) y_n + y_n log y_n + length sum_n |grad y_n| ]
 
@@ -66,8 +75,8 @@ class MumfordShahPrior(Prior):
     the functional is the plain one. The means, `c_n = sum(e y_n) / sum(y_n)`, alternate with the convex labelling
     (`cgckit.priors.partition`) on a 2 mm grid, from one-dimensional k-means, until the means move less
     than 0.05 MAD and the duality gap is below `tolerance` nats per voxel. A phase that runs empty keeps its mean.
-    Lesion is a set of brightest phases, the one with the steepest border (`cgckit.priors.lesion_choice`); its boundary
-    is then solved on the full grid with the means held.
+    Lesion is where the piecewise-constant image `u = sum_n c_n y_n` is above a level, the one that has the steepest
+    border (`cgckit.priors.lesion_choice`); the boundary is then solved on the full grid with the means held.
 
     Attributes:
         phases: number of phases, at least 3.
@@ -99,19 +108,19 @@ class MumfordShahPrior(Prior):
         check_ranges("mumford-shah", self, ranges)
 
     def predict(self, case: Case) -> Tensor:
-        """Return the membership of the lesion phases, [H, W, L] float32 in [0, 1], 0 outside the brain."""
+        """Return the membership of the lesion side, [H, W, L] float32 in [0, 1], 0 outside the brain."""
         full = lesion_evidence(case, smoothing=0, asymmetry_weight=self.asymmetry)
         blocks = Blocks.cut(case.brain.numpy(), case.spacing, _COARSE_MM)
         evidence = blocks.mean(full)
         brain = torch.from_numpy(blocks.brain)
         phases = self.partition(torch.from_numpy(evidence), brain, blocks.spacing, case.subject)
-        found, self.choice = choose_phases(
+        found, self.choice = choose_level(
             phases, evidence, blocks, floor=self.floor, min_component=self.min_component, min_edge=self.min_edge
         )
         if found is None:
             return torch.zeros(case.brain.shape)
         lesion, selection = found
-        membership = self._refine(torch.from_numpy(full), case, phases, lesion.count)
+        membership = self._refine(torch.from_numpy(full), case, phases, lesion)
         return torch.from_numpy(lesion_map(membership, blocks, case.spacing, selection.region))
 
     def partition(self, evidence: Tensor, brain: Tensor, spacing: Spacing, subject: str = "") -> Phases:
@@ -145,17 +154,17 @@ class MumfordShahPrior(Prior):
         order = means.argsort()
         return Phases(means[order], width, labelling.membership[order] * brain, labelling.gap, spent)
 
-    def _refine(self, evidence: Tensor, case: Case, phases: Phases, count: int) -> FloatArray:
+    def _refine(self, evidence: Tensor, case: Case, phases: Phases, lesion: Candidate) -> FloatArray:
         """Solve lesion against rest on the case's own grid, means held, and return the lesion's membership.
 
         Each side costs the free energy of its phases, `-log sum_n exp(-d_n)`. Boundaries within a side cost
         nothing, so two labels stand for K.
         """
-        data = phase_cost(evidence, phases.means, phases.width)
+        data, count = phase_cost(evidence, phases.means, phases.width), lesion.count
         sides = torch.stack([-torch.logsumexp(-side, 0) for side in (data[:-count], data[-count:])])
         solver = Partition(case.brain, case.spacing, self.length)
         labelling = solver.solve(sides, tolerance=self.tolerance, max_iterations=_FINE_ITERATIONS)
-        return labelling.membership[1].numpy()
+        return half_at_level(labelling.membership[1], phases, lesion).numpy()
 
 
 def start_means(evidence: FloatArray, phases: int, softness: float) -> tuple[Tensor, float]:
@@ -192,26 +201,42 @@ def phase_means(membership: Tensor, evidence: Tensor, brain: Tensor, means: Tens
     return torch.where(mass > 1e-3, inside @ evidence[brain].clamp(min=_DARKEST) / mass.clamp(min=1e-3), means)
 
 
-def candidates(phases: Phases) -> Iterator[Candidate]:
-    """Every set of the j brightest phases."""
-    total = len(phases.means)
-    for count in range(1, total):
-        region = phases.membership[-count:].sum(0) > 0.5
-        level = float(phases.means[-count] + phases.means[-count - 1]) / 2
-        yield Candidate(total, count, level, region.numpy())
+def half_at_level(share: Tensor, phases: Phases, lesion: Candidate) -> Tensor:
+    """Shift the log-odds of the lesion side's `share` so that one half is where `u` is the lesion's level.
+
+    Between the means a and b next to the level, `u = a + (b - a) share`, so it is the level where the share is
+    `q = (level - a) / (b - a)`.
+    """
+    below, above = phases.means[-lesion.count - 1], phases.means[-lesion.count]
+    q = ((lesion.level - below) / (above - below)).clamp(_FAINTEST_SHARE, 1 - _FAINTEST_SHARE)
+    return share * (1 - q) / (share * (1 - q) + (1 - share) * q)
 
 
-def choose_phases(
+def candidates(phases: Phases, floor: float) -> Iterator[Candidate]:
+    """What is above a level in the piecewise-constant image, for levels from `floor` on, 6 % apart and above 0."""
+    image, means = phases.image.numpy(), phases.means.numpy()
+    level = max(floor, _LOWEST_LEVEL)
+    while level < means[-1]:
+        count = int((means > level).sum())
+        if count < len(means):
+            yield Candidate(len(means), count, level, image > level)
+        level *= _LEVEL_RATIO
+
+
+def choose_level(
     phases: Phases, evidence: FloatArray, blocks: Blocks, *, floor: float, min_component: float, min_edge: float
 ) -> tuple[tuple[Candidate, Selection] | None, str]:
-    """The lesion phases by `choose_lesion` on the coarse `evidence` [H, W, L], and the choice in words."""
+    """The lesion side by `choose_lesion` on the coarse `evidence` [H, W, L], and the choice in words."""
     smoothed = smooth(evidence, blocks.brain, blocks.spacing, _SLOPE_SMOOTHING_MM)
-    landscape = Landscape.of(smoothed, blocks.brain, blocks.spacing)
-    found = choose_lesion(landscape, candidates(phases), floor=floor, min_component=min_component, min_edge=min_edge)
+    found = choose_lesion(
+        Landscape.of(smoothed, blocks.brain, blocks.spacing),
+        candidates(phases, floor),
+        floor=floor,
+        min_component=min_component,
+        min_edge=min_edge,
+        steady=True,
+    )
     if found is None:
         return None, f"nothing stands out {floor:g} MAD or more above the median: the map is empty"
     lesion, selection = found
-    return found, (
-        f"{lesion.total} phases; lesion = the {lesion.count} brightest, from {lesion.level:.1f} MAD on, "
-        f"border {selection.edge:.2f} MAD/mm"
-    )
+    return found, f"{lesion.total} phases; lesion from {lesion.level:.1f} MAD on, border {selection.edge:.2f} MAD/mm"

@@ -17,7 +17,7 @@ from cgckit.nets import residual_block, train, up_block
 from cgckit.priors.base import Prior
 from cgckit.priors.coarse import Blocks, FloatArray, Spacing
 from cgckit.priors.evidence import lesion_evidence, smooth
-from cgckit.priors.mumford_shah import Phases, choose_phases, phase_cost, phase_means, start_means
+from cgckit.priors.mumford_shah import Phases, choose_level, half_at_level, phase_cost, phase_means, start_means
 from cgckit.priors.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
 from cgckit.priors.regions import lesion_map
 
@@ -72,9 +72,9 @@ class MumfordShahNetPrior(Prior):
     It is the functional of `cgckit.priors.mumford_shah`, on the same evidence `e`; instead of solving for the partition
     of each subject, a small U-Net `f` learns on a 2 mm grid what all subjects' partitions have in common. The
     means `c_n` and the width `s` are each subject's own: from one-dimensional k-means, held in training; at
-    prediction they alternate with the network until they move less than 0.05 MAD. Lesion is a set of brightest phases,
-    chosen for each subject as in the direct solver. On the case's own grid `f` is interpolated, the costs are computed
-    anew, so the boundary is as fine as the image.
+    prediction they alternate with the network until they move less than 0.05 MAD. Lesion is where `u = sum_n c_n y_n` is
+    above a level, chosen for each subject as in the direct solver. On the case's own grid `f` is interpolated, the
+    costs are computed anew, so the boundary is as fine as the image.
 
     Attributes:
         phases: number of phases, at least 3.
@@ -153,7 +153,7 @@ class MumfordShahNetPrior(Prior):
 
     @torch.no_grad()
     def predict(self, case: Case) -> Tensor:
-        """Return the membership of the lesion phases, [H, W, L] float32 in [0, 1], 0 outside the brain.
+        """Return the membership of the lesion side, [H, W, L] float32 in [0, 1], 0 outside the brain.
 
         Raises:
             RuntimeError: if neither `fit` nor `load_state` was called before.
@@ -173,7 +173,7 @@ class MumfordShahNetPrior(Prior):
                 break
         order = means.argsort()
         phases = Phases(means[order], width, (membership * brain)[order], 0.0, 0)
-        found, self.choice = choose_phases(
+        found, self.choice = choose_level(
             phases, coarse, blocks, floor=self.floor, min_component=self.min_component, min_edge=self.min_edge
         )
         if found is None:
@@ -184,7 +184,8 @@ class MumfordShahNetPrior(Prior):
         for phase, coarse_phase in zip(fine, correction, strict=True):
             phase.add_(torch.from_numpy(blocks.enlarge(coarse_phase.numpy())))
         share = torch.softmax(fine, 0)[order[-lesion.count :]].sum(0)
-        return torch.from_numpy(lesion_map(share.numpy(), blocks, case.spacing, selection.region))
+        membership = half_at_level(share, phases, lesion).numpy()
+        return torch.from_numpy(lesion_map(membership, blocks, case.spacing, selection.region))
 
     def state(self) -> Mapping[str, Tensor]:
         """The network's weights."""

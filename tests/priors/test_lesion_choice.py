@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -36,8 +38,8 @@ def candidates() -> list[Candidate]:
     return [Candidate(6, count, LEVELS[count], part) for count, part in enumerate((CORE, LESION, HALO), start=1)]
 
 
-def choose(sets: list[Candidate], floor: float = 1.3, **options: float) -> tuple[Candidate, Selection] | None:
-    settings = {"min_component": 0.1, "min_edge": 0.5} | options
+def choose(sets: list[Candidate], floor: float = 1.3, **options: Any) -> tuple[Candidate, Selection] | None:
+    settings: dict[str, Any] = {"min_component": 0.1, "min_edge": 0.5} | options
     return choose_lesion(Landscape.of(image(), BRAIN, MM), sets, floor=floor, **settings)
 
 
@@ -55,6 +57,16 @@ def test_sets_that_begin_below_the_floor_are_never_lesion() -> None:
     assert found is not None
     assert found[0].count == 1
     assert choose(candidates(), floor=13.0) is None
+
+
+def test_in_a_fine_row_of_levels_one_that_stands_alone_is_chance() -> None:
+    levels = [3.0, 3.2, 3.4, 3.6, 3.8]
+    row = [Candidate(6, 1, level, HALO) for level in levels]
+    row[2] = Candidate(6, 2, levels[2], LESION)
+    for steady, expected in ((False, LESION), (True, HALO)):
+        found = choose(row, steady=steady)
+        assert found is not None
+        assert np.array_equal(found[1].region, expected)
 
 
 def test_most_of_the_brain_is_no_lesion() -> None:

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
-from cgckit.priors.mumford_shah import MumfordShahPrior, phase_means
+from cgckit.priors.lesion_choice import Candidate
+from cgckit.priors.mumford_shah import MumfordShahPrior, Phases, half_at_level, phase_means
 from cgckit.priors.partition import Partition
 
 SHAPE = (44, 50, 40)
@@ -230,6 +232,29 @@ def test_a_small_lesion_gets_a_phase_of_its_own() -> None:
     case, lesion = simulate(radius=3.5)
     assert lesion.sum() < 0.01 * case.brain.sum()
     assert dice(MumfordShahPrior().predict(case), lesion) > 0.8
+
+
+def test_a_lesion_that_ends_between_two_phases_is_found_whole() -> None:
+    case, lesion = simulate(radius=8.0)
+    core = ndimage.distance_transform_edt(lesion.numpy()) > 4
+    case.image[0][lesion & ~torch.from_numpy(core)] -= 4.0
+    assert dice(MumfordShahPrior().predict(case), lesion) > 0.98
+
+
+def test_one_half_is_where_the_piecewise_constant_image_has_the_chosen_level() -> None:
+    share = torch.tensor([0.0, 0.1, 0.25, 0.5, 1.0])
+    phases = Phases(torch.tensor([0.0, 1.0, 5.0]), 1.0, torch.stack([0 * share, 1 - share, share]), 0.0, 1)
+    lesion = Candidate(3, 1, 2.0, (share > 0.25).numpy())
+    shifted = half_at_level(share, phases, lesion)
+    assert shifted[2] == 0.5
+    assert torch.equal(shifted > 0.5, phases.image > 2.0)
+    assert shifted[[0, -1]].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("floor", [-1.0, 0.0])
+def test_a_floor_at_the_median_or_below_it_finds_the_lesion_too(floor: float) -> None:
+    case, lesion = simulate()
+    assert dice(MumfordShahPrior(floor=floor).predict(case), lesion) > 0.85
 
 
 def test_the_boundary_is_solved_on_the_fine_grid() -> None:

@@ -72,9 +72,9 @@ class MumfordShahNetPrior(Prior):
     It is the functional of `cgckit.priors.mumford_shah`, on the same evidence `e`; instead of solving for the partition
     of each subject, a small U-Net `f` learns on a 2 mm grid what all subjects' partitions have in common. The
     means `c_n` and the width `s` are each subject's own: from one-dimensional k-means, held in training; at
-    prediction they alternate with the network until they move less than 0.05 MAD. Lesion is where `u = sum_n c_n y_n` is
-    above a level, chosen for each subject as in the direct solver. On the case's own grid `f` is interpolated, the
-    costs are computed anew, so the boundary is as fine as the image.
+    prediction they alternate with the network until they move less than 0.05 MAD. Lesion is where the image
+    `u = sum_n c_n y_n` is above a level, chosen for each subject as in the direct solver. On the case's own grid `f` is
+    interpolated, the costs are computed anew, so the boundary is as fine as the image.
 
     Attributes:
         phases: number of phases, at least 3.

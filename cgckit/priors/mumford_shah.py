@@ -60,7 +60,7 @@ class Phases:
     @property
     def image(self) -> Tensor:
         """The piecewise-constant image `u = sum_n c_n y_n`, [H, W, L] in MADs."""
-        return torch.tensordot(self.means, self.membership, 1)
+        return torch.einsum("n,nhwl->hwl", self.means, self.membership)
 
 
 @dataclass

@@ -184,8 +184,8 @@ class MumfordShahNetPrior(Prior):
         for phase, coarse_phase in zip(fine, correction, strict=True):
             phase.add_(torch.from_numpy(blocks.enlarge(coarse_phase.numpy())))
         share = torch.softmax(fine, 0)[order[-lesion.count :]].sum(0)
-        membership = half_at_level(share, phases, lesion).numpy()
-        return torch.from_numpy(lesion_map(membership, blocks, case.spacing, selection.region))
+        lesion_share = half_at_level(share, phases, lesion).numpy()
+        return torch.from_numpy(lesion_map(lesion_share, blocks, case.spacing, selection.region))
 
     def state(self) -> Mapping[str, Tensor]:
         """The network's weights."""

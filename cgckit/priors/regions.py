@@ -107,8 +107,9 @@ class Selection:
 def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen: BoolArray) -> FloatArray:
     """Restrict a soft lesion membership to the parts that were chosen on a coarse grid, [H, W, L] in [0, 1].
 
-    Above one half in the parts of `membership > .5` (their holes filled) that touch `chosen`; up to 3 mm around
-    them the membership, held below one half, gives a soft edge; zero elsewhere.
+    Above one half in the parts of `membership > .5` (their holes filled) that touch `chosen`, no farther than 3 mm
+    from it: on the fine grid a bridge of a few voxels may join what was not chosen. Up to 3 mm around them the
+    membership, held below one half, gives a soft edge; zero elsewhere.
 
     Args:
         membership: [H, W, L].
@@ -121,7 +122,8 @@ def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen:
     kept = np.zeros(count + 1, bool)
     kept[np.unique(blocks.sample(labels)[chosen])] = True
     kept[0] = False
-    region = kept[labels]
+    near = ndimage.binary_dilation(chosen, ball(_EDGE_MM, blocks.spacing))
+    region = kept[labels] & (blocks.enlarge(near.astype(np.float32)) >= 0.5)
     edge = ndimage.binary_dilation(region, ball(_EDGE_MM, spacing)) & brain & ~region
     probability = np.where(region, np.clip(membership, 0.5 + _MARGIN, 1), 0)
     return np.where(edge, np.clip(membership, 0, 0.5 - _MARGIN), probability).astype(np.float32)

@@ -143,3 +143,13 @@ def test_one_half_of_the_map_is_the_parts_that_were_chosen() -> None:
     assert probability[33, 33, 33] == 0
     assert 0 < probability[8, 18, 18] < 0.5, "the edge stays soft"
     assert not probability[~BRAIN].any()
+
+
+def test_a_bridge_of_the_fine_grid_does_not_bring_in_what_was_not_chosen() -> None:
+    membership = np.where(LESION | cube(31, 37), np.float32(0.9), np.float32(0))
+    bridge = np.s_[27:32, 27:32, 27:32]
+    membership[bridge] = 0.9
+    blocks = Blocks.cut(BRAIN, MM, 2.0)
+    found = lesion_map(membership, blocks, MM, blocks.mean(LESION.astype(np.float32)) > 0.5) > 0.5
+    assert not found[cube(31, 37)].any()
+    assert np.array_equal(found & LESION, LESION)

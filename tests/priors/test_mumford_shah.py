@@ -242,13 +242,13 @@ def test_a_lesion_that_ends_between_two_phases_is_found_whole() -> None:
 
 
 def test_one_half_is_where_the_piecewise_constant_image_has_the_chosen_level() -> None:
-    share = torch.tensor([0.0, 0.1, 0.25, 0.5, 1.0])
+    share = torch.tensor([0.0, 0.1, 0.25, 0.5, 1.0]).reshape(5, 1, 1)
     phases = Phases(torch.tensor([0.0, 1.0, 5.0]), 1.0, torch.stack([0 * share, 1 - share, share]), 0.0, 1)
     lesion = Candidate(3, 1, 2.0, (share > 0.25).numpy())
     shifted = half_at_level(share, phases, lesion)
     assert shifted[2] == 0.5
     assert torch.equal(shifted > 0.5, phases.image > 2.0)
-    assert shifted[[0, -1]].tolist() == [0, 1]
+    assert shifted[[0, -1]].flatten().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("floor", [-1.0, 0.0])

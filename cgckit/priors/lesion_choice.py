@@ -27,7 +27,8 @@ from cgckit.priors.regions import Landscape, Selection
 
 _VOLUME_WEIGHT = 0.1
 _LEVEL, _LEVEL_WEIGHT = 2.5, 0.6
-_LOWEST_LEVEL = 0.1
+LOWEST_LEVEL = 0.1
+"""The median itself and what is below it count as this [MAD]."""
 _FAINTEST_EDGE = 0.3
 _MAX_BRAIN_SHARE = 0.25
 
@@ -72,26 +73,28 @@ def choose_lesion(
     tried: list[tuple[Candidate, Selection | None]] = []
     scores: list[float] = []
     for candidate in candidates:
+        if candidate.level < floor:
+            continue
         found = landscape.select(candidate.region, candidate.level, min_component, min_edge)
-        if found is not None and not _qualifies(candidate, found, landscape, floor):
+        if found is not None and not _qualifies(found, landscape):
             found = None
         tried.append((candidate, found))
         scores.append(-np.inf if found is None else _score(found, candidate.level))
     if steady and scores:
         scores = list(ndimage.median_filter(scores, 3, mode="nearest"))
-    best: tuple[Candidate, Selection] | None = None
-    highest = -np.inf
-    for (candidate, selection), score in zip(tried, scores, strict=True):
-        if selection is not None and (best is None or score > highest):
-            best, highest = (candidate, selection), score
-    return best
+    best = max(
+        ((score, candidate, found) for score, (candidate, found) in zip(scores, tried, strict=True) if found),
+        key=lambda entry: entry[0],
+        default=None,
+    )
+    return best and best[1:]
 
 
-def _qualifies(candidate: Candidate, found: Selection, landscape: Landscape, floor: float) -> bool:
-    share = found.region.sum() / landscape.brain.sum()
-    return candidate.level >= floor and found.edge >= _FAINTEST_EDGE and bool(share <= _MAX_BRAIN_SHARE)
+def _qualifies(found: Selection, landscape: Landscape) -> bool:
+    small = found.region.sum() <= _MAX_BRAIN_SHARE * landscape.brain.sum()
+    return found.edge >= _FAINTEST_EDGE and bool(small)
 
 
 def _score(found: Selection, level: float) -> float:
-    outlier = _LEVEL_WEIGHT * np.log(max(level, _LOWEST_LEVEL) / _LEVEL) ** 2
+    outlier = _LEVEL_WEIGHT * np.log(max(level, LOWEST_LEVEL) / _LEVEL) ** 2
     return float(np.log(found.edge) + _VOLUME_WEIGHT * np.log(found.volume_ml) - outlier)

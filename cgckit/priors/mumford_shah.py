@@ -16,7 +16,7 @@ from cgckit.images.case import Case
 from cgckit.priors.base import Prior
 from cgckit.priors.coarse import Blocks, FloatArray, Spacing
 from cgckit.priors.evidence import lesion_evidence, smooth
-from cgckit.priors.lesion_choice import Candidate, choose_lesion
+from cgckit.priors.lesion_choice import LOWEST_LEVEL, Candidate, choose_lesion
 from cgckit.priors.partition import Partition
 from cgckit.priors.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
 from cgckit.priors.regions import Landscape, Selection, lesion_map
@@ -34,9 +34,9 @@ _MEANS_TOLERANCE = 0.05
 _NIL = 30.0
 _TAIL = 0.995
 _FAINTEST_SHARE = 0.02
+"""A level closer to a mean than this share of the gap to the next is held there: log-odds end at it."""
 _LEVEL_RATIO = 1.06
 """Between the levels that are tried: the means alone lie so far apart that a lesion's border falls between two."""
-_LOWEST_LEVEL = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +215,7 @@ def half_at_level(share: Tensor, phases: Phases, lesion: Candidate) -> Tensor:
 def candidates(phases: Phases, floor: float) -> Iterator[Candidate]:
     """What is above a level in the piecewise-constant image, for levels from `floor` on, 6 % apart and above 0."""
     image, means = phases.image.numpy(), phases.means.numpy()
-    level = max(floor, _LOWEST_LEVEL)
+    level = max(floor, LOWEST_LEVEL)
     while level < means[-1]:
         count = int((means > level).sum())
         if count < len(means):

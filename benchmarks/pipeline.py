@@ -1,24 +1,25 @@
 """`python -m benchmarks.pipeline`: cgckit against what a user would pick instead: the prior itself, or a copy of it.
 
 `pipeline-NAME.jsonl` holds what was measured (`cgckit.experiments.results`: one line for each arm, fold and seed), and
-`pipeline-NAME.md` the table of it.
+`pipeline-NAME.md` two tables of it: the arms, and Dice and ASSD of every subject.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cgckit.experiments.commands import ablate
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.results import read_results
-from cgckit.experiments.table import tabulate
+from cgckit.experiments.table import ArmRow, tabulate
 from cgckit.phantom import write_cohort
 
 RESULTS = Path(__file__).parent / "results"
-ARMS = "paths,supervised"
+ARMS = "paths,bounds"
 COLUMNS = {
     "arm": "arm",
     "labels": "labels",
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cohort", type=Path, help="scans; by default six simulated subjects")
     parser.add_argument("--references", type=Path, help="reference masks; by default beside the scans")
     parser.add_argument("--prior", default="gmm")
+    parser.add_argument("--modalities", help="use only these, A,B,...")
     parser.add_argument("--arms", default=ARMS, help=f"as in `cgckit ablate` (default {ARMS})")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--folds", type=int, default=5)
@@ -68,7 +70,14 @@ def measure(arguments: argparse.Namespace) -> None:
     out = arguments.work / arguments.name
     settings = dict(pair.split("=", 1) for pair in arguments.set)
     experiment = Experiment.find(
-        cohort, references, arguments.prior, out, settings=settings, folds=arguments.folds, overwrite=True
+        cohort,
+        references,
+        arguments.prior,
+        out,
+        settings=settings,
+        modalities=arguments.modalities and arguments.modalities.split(","),
+        folds=arguments.folds,
+        overwrite=True,
     )
     ablate(experiment, arguments.arms.split(","), [int(seed) for seed in arguments.seeds.split(",")], progress=True)
     arguments.results.mkdir(parents=True, exist_ok=True)
@@ -79,11 +88,11 @@ def write(results: Path) -> None:
     """Write the table of every file of results."""
     for path in sorted(results.glob("pipeline-*.jsonl")):
         description, outcomes = read_results(path)
-        rows = [row.cells() for row in tabulate(outcomes)]
+        arms = tabulate(outcomes)
+        rows = [row.cells() for row in arms]
         columns = [name for name, key in COLUMNS.items() if any(row[key] is not None for row in rows)]
-        lines = [columns, ["---"] * len(columns), *([_cell(row[COLUMNS[name]]) for name in columns] for row in rows)]
-        table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-        path.with_suffix(".md").write_text(f"{_heading(description, rows)}\n\n{table}")
+        table = _table(columns, [[_cell(row[COLUMNS[name]]) for name in columns] for row in rows])
+        path.with_suffix(".md").write_text(f"{_heading(description, rows)}\n\n{table}\n{_subjects(arms)}")
 
 
 def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -92,9 +101,26 @@ def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     scored = "held-out subjects" if protocol["hold_out"] else "the subjects trained on, without labels"
     return (
         f"{count} subjects, {', '.join(description['modalities'])}; prior {prior}, "
-        f"{description['settings']['steps']} steps. Scored on {scored}; `supervised` on held-out ones ({folds} folds). "
+        f"{description['settings']['steps']} steps. Scored on {scored}. "
+        "Two bounds use the references: `oracle`, the prior cut at each subject's best threshold, and `supervised`, "
+        f"the network trained on them and scored on held-out subjects ({folds} folds). "
         "p: Wilcoxon signed-rank of Dice over the subjects, two-sided."
     )
+
+
+def _subjects(arms: Sequence[ArmRow]) -> str:
+    """Dice of every subject, and its ASSD in mm, mean over the seeds."""
+    lines = []
+    for subject in arms[0].subjects:
+        scores = [arm.subjects[subject] for arm in arms]
+        lines.append([subject, *(f"{score.dice:.3f}, {score.assd:.2f}" for score in scores)])
+    return "Dice and ASSD [mm] of every subject, mean over the seeds:\n\n" + _table(
+        ["subject", *(arm.arm for arm in arms)], lines
+    )
+
+
+def _table(columns: list[str], lines: list[list[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in [columns, ["---"] * len(columns), *lines])
 
 
 def _cell(value: Any) -> str:

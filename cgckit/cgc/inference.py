@@ -11,7 +11,7 @@ from cgckit.cgc.appearance import appearance_evidence
 from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import prior_evidence
 from cgckit.cgc.model_files import TrainedModel
-from cgckit.cgc.parts import with_cores, without_specks
+from cgckit.cgc.parts import with_cores, without_refused, without_specks
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
@@ -29,17 +29,18 @@ def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Ten
       `appearance_weight`. It is learnt from the prior's mask, or the network's own where there is no prior.
 
     The network has seen the whole cohort, on a coarser grid; the prior and the appearance model this image, in full
-    resolution.
+    resolution. So these may move a lesion's edge, but a connected part of the mask stays only where the network alone
+    calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_refused`).
     """
     coarse = resample_case(case, model.settings.spacing)
     logits = _on_grid(infer(model, coarse.image), coarse, case)
-    return _probability(model.settings, logits + _evidence(model.settings, logits, case, prior), case)
+    return _probability(model.settings, logits, _evidence(model.settings, logits, case, prior), case)
 
 
 def without_network(settings: Settings, case: Case, prior: Tensor) -> Tensor:
     """What `segment` would give if the network had no opinion: the prior and the appearance model alone."""
     nothing = torch.zeros(case.brain.shape)
-    return _probability(settings, _evidence(settings, nothing, case, prior), case)
+    return _probability(settings, nothing, _evidence(settings, nothing, case, prior), case)
 
 
 def uncertainty(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
@@ -57,7 +58,7 @@ def uncertainty(model: TrainedModel, case: Case, prior: Tensor | None = None) ->
         varied = vary.set_random_state(seed=view)({"image": coarse.image.clone()})["image"]
         image = convert_to_tensor(varied, track_meta=False) * coarse.brain
         logits = _mirrored(model, image) if view % 2 else _direct(model, image)
-        maps.append(_probability(model.settings, _on_grid(logits, coarse, case) + evidence, case))
+        maps.append(_probability(model.settings, _on_grid(logits, coarse, case), evidence, case))
     return torch.stack(maps).std(0, correction=0)
 
 
@@ -77,12 +78,13 @@ def _evidence(settings: Settings, logits: Tensor, case: Case, prior: Tensor | No
     return evidence
 
 
-def _probability(settings: Settings, logits: Tensor, case: Case) -> Tensor:
-    """Probability of lesion in the brain, with enclosed cores and without specks."""
-    probability = logits.sigmoid() * case.brain
+def _probability(settings: Settings, logits: Tensor, evidence: Tensor, case: Case) -> Tensor:
+    """Probability of lesion in the brain, with enclosed cores, and without specks and what the network refuses."""
+    probability = (logits + evidence).sigmoid() * case.brain
     if settings.fill_cores:
         probability = with_cores(probability, case.brain)
-    return without_specks(probability, case.spacing, settings.min_lesion)
+    probability = without_specks(probability, case.spacing, settings.min_lesion)
+    return without_refused(probability, logits >= 0, settings.min_consent)
 
 
 def infer(model: TrainedModel, image: Tensor) -> Tensor:

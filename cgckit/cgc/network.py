@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from cgckit.nets.blocks import residual_block, up_block
 
+_LESION_FREE = -4.0
+"""Log-odds of lesion that an untrained network gives: some 2 in 100 voxels, as lesions are rare."""
+
 DOWN_SAMPLING = 8
 """Three twofold down-samplings: the encoder's grid is eight times coarser than the image's."""
 
@@ -38,6 +41,10 @@ class CGCNet(nn.Module):
 
     The content code `z` is instance-normalised before the heads and the decoder: the contrastive loss does not see
     scale, so without it Adam lets the norm of `z` grow until the decoder's skips no longer matter.
+
+    The heads' biases start where normal tissue is (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, use
+    the same start). From 0, the quickest way to call nearly everything normal is features that all say normal; their
+    activation leaves nothing of them in a lesion, whose log-odds then stay at the bias, near 0, however long it trains.
     """
 
     def __init__(self, in_channels: int, widths: Sequence[int] = (32, 64, 128, 256), projection: int = 128) -> None:
@@ -49,8 +56,12 @@ class CGCNet(nn.Module):
         self.normalise = nn.InstanceNorm3d(widths[-1])
         self.up = nn.ModuleList(up_block(b, a) for a, b in reversed(list(pairwise(widths))))
         self.lesion = nn.Conv3d(widths[0], 1, kernel_size=1)
-        self.coarse = nn.Sequential(residual_block(widths[-1], widths[-1]), nn.Conv3d(widths[-1], 1, kernel_size=1))
+        coarse = nn.Conv3d(widths[-1], 1, kernel_size=1)
+        self.coarse = nn.Sequential(residual_block(widths[-1], widths[-1]), coarse)
         self.project = nn.Conv3d(widths[-1], projection, kernel_size=1)
+        for head in (self.lesion, coarse):
+            if head.bias is not None:
+                nn.init.constant_(head.bias, _LESION_FREE)
 
     def forward(self, image: Tensor) -> CGCOutput:
         """Segment `image` [B, C, H, W, L]; H, W and L are multiples of 8."""

@@ -1,6 +1,6 @@
-"""What single voxels cannot tell of a refined map: specks that are no lesion, and dark cores that are part of one.
+"""What single voxels cannot tell of a refined map: parts that are no lesion, and dark cores that are part of one.
 
-Both functions change probabilities as little as they can, so that the mask stays "0.5 or more".
+The functions change probabilities as little as they can, so that the mask stays "0.5 or more".
 """
 
 from __future__ import annotations
@@ -25,6 +25,26 @@ def without_specks(probability: Tensor, spacing: tuple[float, float, float], min
     volume[0] = np.inf
     specks = torch.from_numpy((volume < min_volume)[components])
     return torch.where(specks, probability.clamp(max=_BELOW_HALF), probability)
+
+
+def without_refused(probability: Tensor, lesion: Tensor, least: float) -> Tensor:
+    """Cut connected parts of the mask of which too little is called lesion by another judge, [H, W, L].
+
+    A prior's false parts are whole ones: a venous sinus, a fold of cortex. Voxel by voxel a network that was trained on
+    them hardly contradicts, but taken together it does: it has seen the same structure called normal in other subjects.
+    The part that the judge agrees with most stays in any case: a mask is not emptied.
+
+    Args:
+        probability: [H, W, L]; parts are those of 0.5 or more (6 neighbours).
+        lesion: [H, W, L] bool, what the judge calls lesion.
+        least: share of a part's voxels that must be among them.
+    """
+    components, count = ndimage.label(probability.numpy() >= 0.5)
+    if count == 0:
+        return probability
+    share = ndimage.mean(lesion.numpy(), components, np.arange(1, count + 1))
+    refused = np.concatenate([[False], share < min(least, share.max())])[components]
+    return torch.where(torch.from_numpy(refused), probability.clamp(max=_BELOW_HALF), probability)
 
 
 def with_cores(probability: Tensor, brain: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class Settings:
     prior_reach: float = _setting(20.0, "distance from its edge up to which the prior's log-odds grow [mm]")
     appearance_weight: float = _setting(1.0, "weight of the subject's own appearance model; 0 switches it off")
     min_lesion: float = _setting(50.0, "connected parts of the refined mask below this are dropped [mm^3]")
+    min_consent: float = _setting(0.5, "share of a connected part that the network alone must call lesion; 0: none")
     fill_cores: bool = _setting(True, "count dark cores that the refined mask encloses as lesion")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
     uncertainty_views: int = _setting(0, "augmented views for a map of uncertainty, 8 for instance; 0 writes none")
@@ -85,7 +86,7 @@ class Settings:
         ):
             if not 0 <= getattr(self, name) < math.inf:
                 problems.append(f"{name} must not be negative")
-        for name in ("patch_threshold", "lesion_share", "untrusted_doubt"):
+        for name in ("patch_threshold", "lesion_share", "untrusted_doubt", "min_consent"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} must lie in [0, 1]")
         if self.uncertainty_views < 0 or self.uncertainty_views == 1:
@@ -174,6 +175,7 @@ PRESETS: dict[str, Settings] = {
         prior_weight=0.0,
         appearance_weight=0.0,
         min_lesion=0.0,
+        min_consent=0.0,
         fill_cores=False,
     ),
 }

@@ -17,9 +17,7 @@ def ablate(
     prior_option: options.PriorOptions = None,
     arms: Annotated[
         str | None,
-        typer.Option(
-            metavar="A,B,...", help="Arms, or paths, patches, temperatures, supervised; the prior is always one."
-        ),
+        typer.Option(metavar="A,B,...", help="Arms, or paths, patches, temperatures, bounds; the prior is always one."),
     ] = None,
     seeds: experiments.Seeds = "0",
     folds: Annotated[int, typer.Option(min=2, help="Folds of what is cross-validated.")] = 5,
@@ -39,8 +37,9 @@ def ablate(
     Arms: prior; appearance (the prior with the subject's own appearance model,
     no network); plain (self-training: a network that copies the prior); network
     (the preset without contrast), coarse, fine, both; three patch sizes; six
-    temperatures; and supervised, the same network trained on the references,
-    which is the only one that uses labels.
+    temperatures; and two bounds, the only ones that use labels: oracle (the prior
+    cut at each subject's best threshold) and supervised (the same network trained
+    on the references).
 
     An interrupted ablation goes on when the command is given again, and takes
     further arms and seeds.
@@ -49,7 +48,7 @@ def ablate(
 
         cgckit ablate brats/ --prior gmm --out ablation/
 
-        cgckit ablate scans/ references/ --out ablation/ --arms paths,supervised --seeds 0,1
+        cgckit ablate scans/ references/ --out ablation/ --arms paths,bounds --seeds 0,1
     """
     from cgckit.experiments.commands import ablate as run
     from cgckit.experiments.experiment import Experiment

@@ -46,7 +46,10 @@ def show_rows(rows: Sequence[ArmRow], title: str) -> None:
     """Print a table of arms; what used labels gets one of its own."""
     from cgckit.cli.tables import show_table
 
-    bound = "Upper bound, no method: the same network trained on the references, scored on held-out subjects"
+    bound = (
+        "Bounds that use the references, no methods. oracle: the prior cut at each subject's best threshold; "
+        "supervised: the same network trained on the references, scored on held-out subjects"
+    )
     for labels, heading in ((False, title), (True, bound)):
         lines = [_cells(row.cells()) for row in rows if row.uses_labels == labels]
         if lines:

@@ -11,7 +11,8 @@ from cgckit.errors import UsageError
 if TYPE_CHECKING:
     from cgckit.cgc.presets import Settings
 
-PRIOR, APPEARANCE, PLAIN, NETWORK, BOTH, SUPERVISED = "prior", "appearance", "plain", "network", "both", "supervised"
+PRIOR, APPEARANCE, PLAIN, NETWORK, BOTH = "prior", "appearance", "plain", "network", "both"
+ORACLE, SUPERVISED = "oracle", "supervised"
 
 _NO_CONTRAST: Mapping[str, object] = {"weight_coarse": 0.0, "weight_fine": 0.0}
 _EVERY_VOXEL: Mapping[str, object] = dict.fromkeys(
@@ -25,7 +26,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "paths": (PRIOR, APPEARANCE, PLAIN, NETWORK, "coarse", "fine", BOTH),
     "patches": tuple(_PATCHES),
     "temperatures": tuple(_TEMPERATURES),
-    SUPERVISED: (SUPERVISED,),
+    "bounds": (ORACLE, SUPERVISED),
 }
 """Names of the ablation's arms, by the part of the paper's tables that they belong to."""
 
@@ -65,19 +66,20 @@ class Arm:
     Attributes:
         name: of the row.
         target: what the network is trained on: the "prior", or the "references", which is an upper bound that uses
-            labels. Without a network, the "nothing" that is trained leaves the prior itself to be scored, and
-            "appearance" the prior with the subject's own appearance model.
+            labels. Without a network, the "nothing" that is trained leaves the prior itself to be scored,
+            "appearance" the prior with the subject's own appearance model, and "threshold" the prior cut where the
+            subject's reference says, a bound too.
         changes: settings that differ from the experiment's.
     """
 
     name: str
-    target: Literal["nothing", "appearance", "prior", "references"] = "prior"
+    target: Literal["nothing", "appearance", "threshold", "prior", "references"] = "prior"
     changes: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def uses_labels(self) -> bool:
-        """Whether labels reach its training."""
-        return self.target == "references"
+        """Whether labels reach its masks."""
+        return self.target in ("threshold", "references")
 
     @property
     def trained(self) -> bool:
@@ -92,11 +94,12 @@ def ablation(settings: Settings) -> tuple[Arm, ...]:
     """The arms of the paper's Tables 2 and 3 around `settings`, and the supervised bound of the same backbone.
 
     `prior` is P itself, `appearance` is P with the subject's own appearance model: what refinement gives without any
-    network. `plain` is plain self-training, the paper's backbone + P: trained on every voxel of P, and the
-    network alone gives the result. `network` is `settings` without the two paths, which with the paper's preset is the
-    same; `coarse` and `fine` add one of the paths; `both` is `settings` as they stand. Patches are the paper's shares
-    of the crop (its 6x6x4 is a quarter by a quarter by a half of the encoder's grid), rounded to at least one voxel:
-    smaller crops then have about as many patches to contrast as the paper's.
+    network; `oracle` is P cut at the threshold with the best Dice, subject by subject. `plain` is plain self-training,
+    the paper's backbone + P: trained on every voxel of P, and the network alone gives the result. `network` is
+    `settings` without the two paths, which with the paper's preset is the same; `coarse` and `fine` add one of the
+    paths; `both` is `settings` as they stand. Patches are the paper's shares of the crop (its 6x6x4 is a quarter by a
+    quarter by a half of the encoder's grid), rounded to at least one voxel: smaller crops then have about as many
+    patches to contrast as the paper's.
     """
     content = [size // 8 for size in settings.crop]
     sizes = {
@@ -113,6 +116,7 @@ def ablation(settings: Settings) -> tuple[Arm, ...]:
         Arm(BOTH),
         *(Arm(name, changes={"patch_size": size}) for name, size in sizes.items()),
         *(Arm(name, changes={"temperature": value}) for name, value in _TEMPERATURES.items()),
+        Arm(ORACLE, "threshold"),
         Arm(SUPERVISED, "references", {**_NO_CONTRAST, **_EVERY_VOXEL}),
     )
 

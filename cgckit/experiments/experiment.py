@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from rich.progress import Progress
-from torch import Tensor
 
 from cgckit.cgc.crops import write_case
 from cgckit.cgc.inference import segment, without_network
@@ -22,9 +21,8 @@ from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError
 from cgckit.experiments.arms import APPEARANCE, Arm
 from cgckit.experiments.folds import Fold, held_out, whole
-from cgckit.experiments.references import References
+from cgckit.experiments.references import References, best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
-from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import to_native
 from cgckit.images.preparation import IMAGE_SPACING, prepare
@@ -43,7 +41,7 @@ class Experiment:
 
     A unit, which is one arm in one fold with one seed, is not done again once it is in that file. Priors are computed
     once and shared by the arms; a prior that learns is fitted on the training subjects of each fold. References reach
-    the training of arms that say so (`Arm.uses_labels`) and of no other; those are always scored on held-out subjects.
+    the bounds (`Arm.uses_labels`) and no other arm; what is trained on them is always scored on held-out subjects.
 
     Args:
         cohort: the subjects.
@@ -157,7 +155,7 @@ class Experiment:
         return self.results.outcomes
 
     def _folds(self, arm: Arm) -> list[Fold]:
-        crossed = arm.uses_labels or self.hold_out
+        crossed = arm.target == "references" or self.hold_out
         return held_out(self.cohort, self.folds) if crossed else whole(self.cohort)
 
     def _unit(self, arm: Arm, fold: Fold, seed: int, bars: Progress) -> None:
@@ -218,7 +216,7 @@ class Experiment:
         examples = []
         for subject in fold.train:
             case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
-            target = self.references.target(case) if arm.uses_labels else _usable(maps, subject, case)
+            target = self.references.target(case) if arm.uses_labels else maps(subject, case).target
             if target is not None:
                 examples.append(folder / f"{subject.label}.safetensors")
                 write_case(examples[-1], case, target, settings)
@@ -230,26 +228,23 @@ class Experiment:
         """Score the arm's output and, where it is mixed with other evidence, the network's own map."""
         case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
         reference, grid = self.references.read(case)
+        threshold = 0.5
         if model is None:
             prior = maps(subject, case)
             found = {OUTPUT: prior.probability}
-            if arm.target == APPEARANCE and not prior.health.degenerate:
-                found = {OUTPUT: without_network(self.settings, case, prior.probability)}
+            if arm.target == "threshold":
+                threshold = best_threshold(to_native(prior.probability.numpy(), case), reference)
+            if arm.target == APPEARANCE and prior.evidence is not None:
+                found = {OUTPUT: without_network(self.settings, case, prior.evidence)}
         else:
-            found = {OUTPUT: segment(model, case, None if arm.uses_labels else _usable(maps, subject, case))}
+            found = {OUTPUT: segment(model, case, None if arm.uses_labels else maps(subject, case).evidence)}
             if model.settings.prior_weight > 0 or model.settings.appearance_weight > 0:
                 found[NETWORK_ALONE] = segment(_alone(model), case)
         for name, probability in found.items():
-            mask = to_native(probability.numpy(), case) >= 0.5
+            mask = to_native(probability.numpy(), case) >= threshold
             yield Scored(subject.source, name, score(mask, reference, grid.spacing))
 
 
 def _alone(model: TrainedModel) -> TrainedModel:
     """The same network, with nothing added to what it says."""
     return dataclasses.replace(model, settings=model.settings.override({"prior_weight": 0.0, "appearance_weight": 0.0}))
-
-
-def _usable(maps: PriorMaps, subject: Subject, case: Case) -> Tensor | None:
-    """A subject's prior probability, [H, W, L] on the case's grid; None if its health excludes it."""
-    found = maps(subject, case)
-    return None if found.health.degenerate else found.probability

@@ -32,7 +32,7 @@ class Outcome:
 
     Attributes:
         arm: its name.
-        uses_labels: whether labels reached its training.
+        uses_labels: whether labels reached its masks.
         fold: which fold was held out; None if it was trained on the subjects that it is scored on.
         seed: of initialisation and sampling.
         unit: digest of everything that the outcome depends on.

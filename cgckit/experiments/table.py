@@ -34,7 +34,7 @@ class ArmRow:
 
     Attributes:
         arm: its name.
-        uses_labels: whether labels reached its training.
+        uses_labels: whether labels reached its masks.
         seeds: how many.
         subjects: the scores by subject.
         output: mean and deviation over the subjects of the arm's result.

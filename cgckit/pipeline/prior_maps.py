@@ -39,6 +39,16 @@ class PriorMap:
     health: Health
     choice: str
 
+    @property
+    def target(self) -> Tensor | None:
+        """The probability, if a network may be trained on it."""
+        return None if self.health.degenerate else self.probability
+
+    @property
+    def evidence(self) -> Tensor | None:
+        """The probability, if refinement may weigh it."""
+        return self.probability if self.health.evidence else None
+
     def report(self) -> dict[str, Any]:
         """Health and choice as plain JSON values."""
         return {**dataclasses.asdict(self.health), "choice": self.choice}

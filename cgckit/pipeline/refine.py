@@ -261,10 +261,9 @@ class _Run:
 
     def _refine_subject(self, model: TrainedModel, subject: Subject, report: Mapping[str, Any]) -> dict[str, Any]:
         case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
-        probability = self.maps(subject, case).probability
-        evidence = None if report["degenerate"] else probability
-        refined = write_refined(self.out, model, subject, case, evidence)
-        prior = to_native(probability.numpy(), case) >= 0.5
+        found = self.maps(subject, case)
+        refined = write_refined(self.out, model, subject, case, found.evidence)
+        prior = to_native(found.probability.numpy(), case) >= 0.5
         millilitres = refined.voxel_ml
         overlap, both = int((prior & refined.mask).sum()), int(prior.sum()) + int(refined.mask.sum())
         row = SubjectSummary(

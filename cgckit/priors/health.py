@@ -41,6 +41,9 @@ class Health:
         largest_ml: volume of the largest part.
         edge_share: share of the lesion that lies within 4 mm of the brain's edge.
         degenerate: why nothing can be learned from the prior, or None.
+        evidence: whether refinement may weigh it: always if it is not degenerate, and if it is a sheet. A network that
+            was trained on other subjects can tell which of its parts are lesion; an empty prior, the rim or most of the
+            brain have no parts to choose among.
         remarks: what looks suspicious but may be right.
     """
 
@@ -52,6 +55,7 @@ class Health:
     largest_ml: float
     edge_share: float
     degenerate: str | None
+    evidence: bool
     remarks: tuple[str, ...]
 
 
@@ -83,7 +87,8 @@ def assess(case: Case, probability: Tensor) -> Health:
         degenerate = f"it calls {fraction:.0%} of the brain lesion"
     elif edge_share > 0.8 and on_rim > 0.5 * rim.sum():
         degenerate = f"it is the rim of the brain ({edge_share:.0%} of it within {_RIM_MM:g} mm of the edge)"
-    elif fraction > _LARGE and (depth := _relative_depth(lesion, case.spacing)) < _SHEET:
+    evidence = degenerate is None
+    if evidence and fraction > _LARGE and (depth := _relative_depth(lesion, case.spacing)) < _SHEET:
         degenerate = (
             f"it is a sheet through {fraction:.0%} of the brain, like cortex "
             f"(its mean depth is {depth:.0%} of a ball's)"
@@ -110,6 +115,7 @@ def assess(case: Case, probability: Tensor) -> Health:
         largest_ml,
         edge_share,
         degenerate,
+        evidence,
         tuple(remarks),
     )
 

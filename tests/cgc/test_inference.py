@@ -22,6 +22,7 @@ SETTINGS = Settings(
     mirror=False,
     appearance_weight=0.0,
     min_lesion=0.0,
+    min_consent=0.0,
     fill_cores=False,
 )
 
@@ -186,3 +187,19 @@ def test_specks_and_cores_are_settled_on_request() -> None:
     ):
         found = segment(model(FirstChannel(), spacing=1.0, **changes), case) >= 0.5
         assert int(found.sum()) == expected
+
+
+def test_parts_of_the_prior_that_the_network_refuses_are_dropped_on_request() -> None:
+    image = np.full((24, 16, 16), -1.0)
+    image[2:8, 4:12, 4:12] = 1.0
+    image[14, 4:12, 4:12] = 1.0  # a sixth of the prior's second part
+    case = make_case(image)
+    prior = torch.zeros(case.brain.shape)
+    prior[2:8, 4:12, 4:12] = prior[14:20, 4:12, 4:12] = 1.0
+    for min_consent, expected in ((0.0, 768), (0.1, 768), (0.5, 384)):
+        trained = model(FirstChannel(), spacing=1.0, min_consent=min_consent)
+        found = segment(trained, case, prior) >= 0.5
+        assert int(found.sum()) == expected
+        assert found[2:8, 4:12, 4:12].all()
+    nothing = without_network(dataclasses.replace(SETTINGS, min_consent=0.5), case, prior)
+    assert int((nothing >= 0.5).sum()) == 768, "no network, no veto"

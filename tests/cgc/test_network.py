@@ -32,6 +32,16 @@ def test_a_growing_encoder_does_not_change_the_heads(network: CGCNet) -> None:
         torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_untrained_network_calls_nothing_lesion(seed: int) -> None:
+    """Else features of normal tissue are learnt, and a lesion is at best where they are silent."""
+    torch.manual_seed(seed)
+    output = CGCNet(2)(torch.randn(1, 2, 32, 32, 32))
+    for head in (output.lesion, output.coarse):
+        assert -6 < float(head.detach().mean()) < -2
+        assert float((head < 0).float().mean()) > 0.99
+
+
 def test_every_parameter_is_trained_by_the_three_outputs(network: CGCNet) -> None:
     output = network(torch.randn(1, 2, 32, 32, 32))
     sum(part.square().sum() for part in output).backward()

@@ -131,7 +131,7 @@ CHANGES: dict[str, object] = {
 MARGIN = {"untrusted_inner", "untrusted_outer", "untrusted_doubt"}  # tested where examples are written
 # Before and after training.
 ELSEWHERE = MARGIN | {"spacing", "overlap", "prior_weight", "prior_reach", "mirror", "uncertainty_views"}
-ELSEWHERE |= {"appearance_weight", "min_lesion", "fill_cores"}
+ELSEWHERE |= {"appearance_weight", "min_lesion", "min_consent", "fill_cores"}
 INSTEAD = {"epochs", "precision"}  # used where steps is 0; where there is CUDA
 
 

@@ -21,6 +21,7 @@ from cgckit.experiments import experiment as module
 from cgckit.experiments.commands import ablate, crossval
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.folds import held_out
+from cgckit.experiments.references import best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, read_results
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
@@ -43,6 +44,13 @@ class Blurred(Prior):
     def predict(self, case: Case) -> Tensor:
         bright = ((case.channel("flair") > 2.5) & case.brain).float()
         return max_pool3d(bright[None], 5, stride=1, padding=2)[0] * case.brain
+
+
+class Faint(Prior):
+    """The lesions, but nowhere surer of them than one in five."""
+
+    def predict(self, case: Case) -> Tensor:
+        return 0.2 * ((case.channel("flair") > 2.5) & case.brain).float()
 
 
 class Learned(BrightFlair):
@@ -191,6 +199,26 @@ def test_references_reach_the_supervised_arm_and_no_other(
     assert all(item.map == OUTPUT for outcome in supervised for item in outcome.scores)
     assert (tmp_path / "out" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path) not in (tmp_path / "out" / "results.jsonl").read_text(), "results are made to be shown"
+
+
+def test_the_oracle_cuts_the_prior_where_the_reference_says(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    rows = {row.arm: row for row in ablate(start(write_cohort(2), tmp_path / "out", Faint()), ["oracle"])}
+    assert rows["oracle"].uses_labels
+    assert all(scores.dice == 0 for scores in rows["prior"].subjects.values()), "the prior is below one half everywhere"
+    assert all(scores.dice > 0.9 for scores in rows["oracle"].subjects.values())
+
+
+def test_the_best_threshold_is_the_one_that_trying_them_all_finds() -> None:
+    generator = np.random.default_rng(0)
+    reference = generator.random((12, 12, 12)) < 0.1
+    probability = np.clip(0.4 * reference + generator.random(reference.shape) * 0.6, 0, 1).astype(np.float32)
+
+    def dice(threshold: float) -> float:
+        mask = probability >= threshold
+        return float(2 * (mask & reference).sum() / (mask.sum() + reference.sum()))
+
+    tried = [dice(step / 100) for step in range(1, 101)]
+    assert dice(best_threshold(probability, reference)) == max(tried) > tried[49]
 
 
 def test_an_interrupted_ablation_goes_on_to_the_same_results_and_takes_further_arms(

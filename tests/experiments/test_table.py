@@ -44,8 +44,8 @@ def test_the_paper_preset_gives_the_papers_patches_and_each_path_is_switched_by_
     assert arms["both"] == arms["patch-6x6x4"] == arms["temperature-0.2"] == paper
     assert arms["temperature-0.07"].temperature == 0.07
     assert set(arms) == {name for group in GROUPS.values() for name in group}
-    assert set(arms) - set(PUBLISHED) == {"appearance"}, "the paper has no such row"
-    assert [arm.name for arm in ablation(paper) if arm.uses_labels] == ["supervised"]
+    assert set(arms) - set(PUBLISHED) == {"appearance", "oracle"}, "the paper has no such rows"
+    assert [arm.name for arm in ablation(paper) if arm.uses_labels] == ["oracle", "supervised"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -53,6 +53,13 @@ class Faint(Prior):
         return 0.2 * ((case.channel("flair") > 2.5) & case.brain).float()
 
 
+class MissingFirst(BrightFlair):
+    """Finds nothing in the first case."""
+
+    def predict(self, case: Case) -> Tensor:
+        return super().predict(case) * (case.source != "case1")
+
+
 class Learned(BrightFlair):
     """Remembers whom it was fitted on."""
 
@@ -199,6 +206,14 @@ def test_references_reach_the_supervised_arm_and_no_other(
     assert all(item.map == OUTPUT for outcome in supervised for item in outcome.scores)
     assert (tmp_path / "out" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path) not in (tmp_path / "out" / "results.jsonl").read_text(), "results are made to be shown"
+
+
+def test_a_degenerate_prior_is_not_trained_on_but_its_subject_is_scored(
+    write_cohort: WriteCohort, tmp_path: Path, trained_on: list[list[str]]
+) -> None:
+    rows = ablate(start(write_cohort(3), tmp_path / "out", MissingFirst()), ["both"])
+    assert trained_on == [["case2", "case3"]]
+    assert [row.output.subjects for row in rows] == [3, 3]
 
 
 def test_the_oracle_cuts_the_prior_where_the_reference_says(write_cohort: WriteCohort, tmp_path: Path) -> None:

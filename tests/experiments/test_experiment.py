@@ -219,21 +219,25 @@ def test_a_degenerate_prior_is_not_trained_on_but_its_subject_is_scored(
 def test_the_oracle_cuts_the_prior_where_the_reference_says(write_cohort: WriteCohort, tmp_path: Path) -> None:
     rows = {row.arm: row for row in ablate(start(write_cohort(2), tmp_path / "out", Faint()), ["oracle"])}
     assert rows["oracle"].uses_labels
+    assert {outcome.fold for outcome in read_results(tmp_path / "out" / "results.jsonl")[1]} == {None}
     assert all(scores.dice == 0 for scores in rows["prior"].subjects.values()), "the prior is below one half everywhere"
     assert all(scores.dice > 0.9 for scores in rows["oracle"].subjects.values())
 
 
-def test_the_best_threshold_is_the_one_that_trying_them_all_finds() -> None:
+@pytest.mark.parametrize("levels", [4, 1000])
+def test_the_best_threshold_is_the_one_that_trying_them_all_finds(levels: int) -> None:
     generator = np.random.default_rng(0)
     reference = generator.random((12, 12, 12)) < 0.1
-    probability = np.clip(0.4 * reference + generator.random(reference.shape) * 0.6, 0, 1).astype(np.float32)
+    probability = (0.4 * reference + 0.6 * generator.random(reference.shape)).astype(np.float32)
+    probability = np.floor(levels * probability) / levels  # of 4, each is a threshold too
 
     def dice(threshold: float) -> float:
         mask = probability >= threshold
         return float(2 * (mask & reference).sum() / (mask.sum() + reference.sum()))
 
     tried = [dice(step / 100) for step in range(1, 101)]
-    assert dice(best_threshold(probability, reference)) == max(tried) > tried[49]
+    assert dice(best_threshold(probability, reference)) == max(tried)
+    assert max(tried) > tried[29]
 
 
 def test_an_interrupted_ablation_goes_on_to_the_same_results_and_takes_further_arms(

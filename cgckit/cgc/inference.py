@@ -84,7 +84,7 @@ def _probability(settings: Settings, logits: Tensor, evidence: Tensor, case: Cas
     if settings.fill_cores:
         probability = with_cores(probability, case.brain)
     probability = without_specks(probability, case.spacing, settings.min_lesion)
-    return without_refused(probability, logits >= 0, settings.min_consent)
+    return without_refused(probability, logits, settings.min_consent)
 
 
 def infer(model: TrainedModel, image: Tensor) -> Tensor:

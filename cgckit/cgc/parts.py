@@ -27,24 +27,28 @@ def without_specks(probability: Tensor, spacing: tuple[float, float, float], min
     return torch.where(specks, probability.clamp(max=_BELOW_HALF), probability)
 
 
-def without_refused(probability: Tensor, lesion: Tensor, least: float) -> Tensor:
-    """Cut connected parts of the mask of which too little is called lesion by another judge, [H, W, L].
+def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tensor:
+    """Cut connected parts of the mask of which another judge calls too little lesion, [H, W, L].
 
     A prior's false parts are whole ones: a venous sinus, a fold of cortex. Voxel by voxel a network that was trained on
     them hardly contradicts, but taken together it does: it has seen the same structure called normal in other subjects.
-    The part that the judge agrees with most stays in any case: a mask is not emptied.
+    If it refuses all of them, the one that it doubts least stays, by its mean log-odds: a mask is not emptied.
 
     Args:
         probability: [H, W, L]; parts are those of 0.5 or more (6 neighbours).
-        lesion: [H, W, L] bool, what the judge calls lesion.
-        least: share of a part's voxels that must be among them.
+        log_odds: [H, W, L], of lesion, by the judge.
+        least: share of a part's voxels that the judge must call lesion, with log-odds of 0 or more.
     """
     components, count = ndimage.label(probability.numpy() >= 0.5)
     if count == 0:
         return probability
-    share = ndimage.mean(lesion.numpy(), components, np.arange(1, count + 1))
-    refused = np.concatenate([[False], share < min(least, share.max())])[components]
-    return torch.where(torch.from_numpy(refused), probability.clamp(max=_BELOW_HALF), probability)
+    parts = np.arange(1, count + 1)
+    refused = ndimage.mean(log_odds.numpy() >= 0, components, parts) < least
+    if refused.all():
+        belief = ndimage.mean(log_odds.numpy(), components, parts)
+        refused = belief < belief.max()
+    outside = torch.from_numpy(np.concatenate([[False], refused])[components])
+    return torch.where(outside, probability.clamp(max=_BELOW_HALF), probability)
 
 
 def with_cores(probability: Tensor, brain: Tensor) -> Tensor:

@@ -21,34 +21,34 @@ def test_parts_below_the_volume_leave_the_mask_by_as_little_as_can_be() -> None:
 
 def test_parts_that_the_judge_refuses_leave_the_mask() -> None:
     probability = torch.full((20, 8, 8), 0.2)
-    lesion = torch.zeros(20, 8, 8, dtype=torch.bool)
+    log_odds = torch.full((20, 8, 8), -1.0)
     for start, agreed in ((1, 4), (7, 2), (13, 1)):
         probability[start : start + 4, 2:6, 2:6] = 0.9
-        lesion[start : start + agreed, 2:6, 2:6] = True  # all, half and a quarter of the part
+        log_odds[start : start + agreed, 2:6, 2:6] = 0.0  # all, half and a quarter of the part
     for least, kept in ((0.0, [1, 7, 13]), (0.25, [1, 7, 13]), (0.5, [1, 7]), (0.6, [1]), (1.0, [1])):
-        left = without_refused(probability, lesion, least)
+        left = without_refused(probability, log_odds, least)
         assert [start for start in (1, 7, 13) if (left[start : start + 4, 2:6, 2:6] >= 0.5).all()] == kept
         assert int((left >= 0.5).sum()) == 64 * len(kept)
         assert left[left < 0.5].unique().tolist() == pytest.approx([0.2] if len(kept) == 3 else [0.2, 0.499])
 
 
-def test_the_part_that_is_refused_least_stays() -> None:
+def test_if_all_parts_are_refused_the_least_doubtful_stays() -> None:
     probability = torch.full((16, 8, 8), 0.2)
     probability[1:4, 2:6, 2:6] = probability[8:14, 2:6, 2:6] = 0.9
-    lesion = torch.zeros(16, 8, 8, dtype=torch.bool)
-    lesion[3, 2:6, 2:6] = True  # a third of the first; the second is larger
-    lesion[13, 2:6, 2:6] = True
-    assert (without_refused(probability, lesion, 0.5) >= 0.5).nonzero()[:, 0].unique().tolist() == [1, 2, 3]
-    nothing = torch.zeros_like(lesion)
-    assert torch.equal(without_refused(probability, nothing, 0.5), probability), "all alike: none is refused"
+    log_odds = torch.full((16, 8, 8), -3.0)
+    log_odds[8:14, 2:6, 2:6] = -4.0
+    log_odds[13, 2:6, 2:6] = 1.0  # a sixth of the larger part, which is more than of the other
+    assert (without_refused(probability, log_odds, 0.5) >= 0.5).nonzero()[:, 0].unique().tolist() == [1, 2, 3]
+    alike = torch.full_like(log_odds, -3.0)
+    assert torch.equal(without_refused(probability, alike, 0.5), probability)
 
 
 def test_voxels_that_meet_at_a_corner_alone_are_judged_apart() -> None:
     probability = torch.zeros(8, 8, 8)
     probability[1:4, 1:4, 1:4] = probability[4, 4, 4] = 0.9
-    lesion = torch.zeros(8, 8, 8, dtype=torch.bool)
-    lesion[1:4, 1:4, 1:4] = True
-    assert int((without_refused(probability, lesion, 0.5) >= 0.5).sum()) == 27
+    log_odds = torch.full((8, 8, 8), -1.0)
+    log_odds[1:4, 1:4, 1:4] = 1.0
+    assert int((without_refused(probability, log_odds, 0.5) >= 0.5).sum()) == 27
 
 
 def shell() -> torch.Tensor:
@@ -86,4 +86,4 @@ def test_an_empty_map_stays_as_it_is() -> None:
     empty = torch.zeros(4, 4, 4)
     assert torch.equal(with_cores(empty, empty == 0), empty)
     assert torch.equal(without_specks(empty, (1.0, 1.0, 1.0), 50.0), empty)
-    assert torch.equal(without_refused(empty, empty == 0, 0.5), empty)
+    assert torch.equal(without_refused(empty, empty, 0.5), empty)

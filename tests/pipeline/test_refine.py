@@ -30,7 +30,7 @@ QUICK = {
     "widths": (8, 8, 8, 8),
     "projection": 8,
     "batch": 1,
-    "steps": 30,
+    "steps": 60,
     "learning_rate": 1e-2,
     "mirror": False,
     "uncertainty_views": 2,
@@ -122,7 +122,7 @@ def test_refine_finds_the_lesions_and_writes_every_output(whole: tuple[Path, cgc
     assert record["status"] == "complete"
     assert record["options"]["seed"] == 0
     assert set(record["inputs"]) == {"case1", "case2"}
-    assert record["training"]["steps"] == 30
+    assert record["training"]["steps"] == 60
     assert {"priors", "training", "inference"} <= record["seconds"].keys()
     header, *rows = (out / "summary.tsv").read_text().splitlines()
     assert len(rows) == 2
@@ -245,14 +245,14 @@ def test_a_model_that_was_removed_is_trained_again(
 def test_a_degenerate_prior_is_left_out_of_training_and_of_the_result(
     write_cohort: WriteCohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = {**QUICK, "prior_weight": 1e3, "prior_reach": 1.0, "steps": 0, "epochs": 3}
+    settings = {**QUICK, "prior_weight": 1e3, "prior_reach": 1.0, "steps": 0, "epochs": 60}
     with caplog.at_level(logging.WARNING, logger="cgckit"):
         result = run(write_cohort(2), tmp_path / "out", prior=Nothing(empty=1), settings=settings)
     empty, found = result.subjects
     assert empty.degenerate
     assert "case1: the prior is excluded from training" in caplog.text
     assert not found.degenerate
-    assert result.training["steps"] == 3, "one subject is left, seen once an epoch"
+    assert result.training["steps"] == 60, "one subject is left, seen once an epoch"
     # A prior of overwhelming weight is the result, but an empty one would leave nothing: there the network decides.
     assert (found.prior_ml, found.changed_ml, found.dice_prior_refined) == (found.refined_ml, 0, 1)
     assert found.prior_ml > 0

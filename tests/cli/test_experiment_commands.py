@@ -34,13 +34,13 @@ def test_crossval_prints_each_held_out_subject_and_the_means(cgckit, arguments, 
 
 
 def test_ablate_keeps_what_used_labels_in_a_table_of_its_own(cgckit, arguments, tmp_path):
-    chosen = ["--arms", "network, supervised", "--out", tmp_path / "out"]
+    chosen = ["--arms", "network, bounds", "--out", tmp_path / "out"]
     ending = cgckit("ablate", *arguments, *chosen)
     assert ending.code == 0, ending.err
-    free, found, bound = ending.out.partition("Upper bound")
+    free, found, bound = ending.out.partition("Bounds that use the references")
     assert found
-    assert [len(cells(free, name)) for name in ("prior", "network", "supervised")] == [1, 1, 0]
-    assert [len(cells(bound, name)) for name in ("prior", "network", "supervised")] == [0, 0, 1]
+    assert [len(cells(free, name)) for name in ("prior", "network", "oracle", "supervised")] == [1, 1, 0, 0]
+    assert [len(cells(bound, name)) for name in ("prior", "network", "oracle", "supervised")] == [0, 0, 1, 1]
     assert cells(free, "network")[0][-2:] == ["0.7929", "1.233"], "the paper's figures"
     assert (tmp_path / "out" / "ablation.png").exists()
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cgckit.cli.experiments import by_subject
 from cgckit.experiments.commands import ablate
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.results import read_results
-from cgckit.experiments.table import ArmRow, tabulate
+from cgckit.experiments.table import tabulate
 from cgckit.phantom import write_cohort
 
 RESULTS = Path(__file__).parent / "results"
 ARMS = "paths,bounds"
+SUBJECTS = "Every subject, mean over the seeds; ASSD in mm:"
 COLUMNS = {
     "arm": "arm",
     "labels": "labels",
@@ -92,7 +93,9 @@ def write(results: Path) -> None:
         rows = [row.cells() for row in arms]
         columns = [name for name, key in COLUMNS.items() if any(row[key] is not None for row in rows)]
         table = _table(columns, [[_cell(row[COLUMNS[name]]) for name in columns] for row in rows])
-        path.with_suffix(".md").write_text(f"{_heading(description, rows)}\n\n{table}\n{_subjects(arms)}")
+        subjects = by_subject(arms)
+        listed = _table(list(subjects[0]), [list(line.values()) for line in subjects])
+        path.with_suffix(".md").write_text(f"{_heading(description, rows)}\n\n{table}\n{SUBJECTS}\n\n{listed}")
 
 
 def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -105,17 +108,6 @@ def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         "Two bounds use the references: `oracle`, the prior cut at each subject's best threshold, and `supervised`, "
         f"the network trained on them and scored on held-out subjects ({folds} folds). "
         "p: Wilcoxon signed-rank of Dice over the subjects, two-sided."
-    )
-
-
-def _subjects(arms: Sequence[ArmRow]) -> str:
-    """Dice of every subject, and its ASSD in mm, mean over the seeds."""
-    lines = []
-    for subject in arms[0].subjects:
-        scores = [arm.subjects[subject] for arm in arms]
-        lines.append([subject, *(f"{score.dice:.3f}, {score.assd:.2f}" for score in scores)])
-    return "Dice and ASSD [mm] of every subject, mean over the seeds:\n\n" + _table(
-        ["subject", *(arm.arm for arm in arms)], lines
     )
 
 

@@ -55,13 +55,10 @@ class CGCNet(nn.Module):
         self.down = nn.ModuleList(residual_block(a, b, stride=2) for a, b in pairwise(widths))
         self.normalise = nn.InstanceNorm3d(widths[-1])
         self.up = nn.ModuleList(up_block(b, a) for a, b in reversed(list(pairwise(widths))))
-        self.lesion = nn.Conv3d(widths[0], 1, kernel_size=1)
-        coarse = nn.Conv3d(widths[-1], 1, kernel_size=1)
+        self.lesion = _head(widths[0])
+        coarse = _head(widths[-1])
         self.coarse = nn.Sequential(residual_block(widths[-1], widths[-1]), coarse)
         self.project = nn.Conv3d(widths[-1], projection, kernel_size=1)
-        for head in (self.lesion, coarse):
-            if head.bias is not None:
-                nn.init.constant_(head.bias, _LESION_FREE)
 
     def forward(self, image: Tensor) -> CGCOutput:
         """Segment `image` [B, C, H, W, L]; H, W and L are multiples of 8."""
@@ -78,3 +75,10 @@ class CGCNet(nn.Module):
         """The segmentation alone, before the sigmoid, [B, 1, H, W, L]: what inference needs."""
         lesion: Tensor = self(image).lesion
         return lesion
+
+
+def _head(channels: int) -> nn.Conv3d:
+    """Log-odds of lesion from features of so many channels, at first those of normal tissue."""
+    head = nn.Conv3d(channels, 1, kernel_size=1)
+    nn.init.constant_(head.bias, _LESION_FREE)  # type: ignore[arg-type]
+    return head

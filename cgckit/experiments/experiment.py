@@ -228,12 +228,9 @@ class Experiment:
         """Score the arm's output and, where it is mixed with other evidence, the network's own map."""
         case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
         reference, grid = self.references.read(case)
-        threshold = 0.5
         if model is None:
             prior = maps(subject, case)
             found = {OUTPUT: prior.probability}
-            if arm.target == "threshold":
-                threshold = best_threshold(to_native(prior.probability.numpy(), case), reference)
             if arm.target == APPEARANCE and prior.evidence is not None:
                 found = {OUTPUT: without_network(self.settings, case, prior.evidence)}
         else:
@@ -241,8 +238,9 @@ class Experiment:
             if model.settings.prior_weight > 0 or model.settings.appearance_weight > 0:
                 found[NETWORK_ALONE] = segment(_alone(model), case)
         for name, probability in found.items():
-            mask = to_native(probability.numpy(), case) >= threshold
-            yield Scored(subject.source, name, score(mask, reference, grid.spacing))
+            native = to_native(probability.numpy(), case)
+            threshold = best_threshold(native, reference) if arm.target == "threshold" else 0.5
+            yield Scored(subject.source, name, score(native >= threshold, reference, grid.spacing))
 
 
 def _alone(model: TrainedModel) -> TrainedModel:

@@ -23,12 +23,12 @@ ROOT = Path(__file__).parent.parent
 @cache
 def _burst() -> ctypes.CDLL:
     """The loops of burst.c, compiled for this very processor."""
-    folder = Path(tempfile.mkdtemp(prefix="burst-"))
-    library = folder / "burst.so"
     source = Path(__file__).with_name("burst.c")
-    command = ["cc", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", str(source), "-o", str(library)]
-    subprocess.run(command, check=True)
-    loaded = ctypes.CDLL(str(library))
+    with tempfile.TemporaryDirectory(prefix="burst-") as folder:  # what is loaded outlives its file
+        library = Path(folder) / "burst.so"
+        flags = ["-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"]
+        subprocess.run(["cc", *flags, str(source), "-o", str(library)], check=True)
+        loaded = ctypes.CDLL(str(library))
     loaded.burst.argtypes = [ctypes.c_int64]
     loaded.burst.restype = ctypes.c_float
     loaded.triad.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64]

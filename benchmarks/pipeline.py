@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cohort", type=Path, help="scans; by default six simulated subjects")
     parser.add_argument("--references", type=Path, help="reference masks; by default beside the scans")
     parser.add_argument("--prior", default="gmm")
+    parser.add_argument("--prior-option", action="append", default=[], metavar="KEY=VALUE", help="of the prior")
     parser.add_argument("--modalities", help="use only these, A,B,...")
     parser.add_argument("--arms", default=ARMS, help=f"as in `cgckit ablate` (default {ARMS})")
     parser.add_argument("--seeds", default="0")
@@ -75,6 +76,7 @@ def measure(arguments: argparse.Namespace) -> None:
         references,
         arguments.prior,
         out,
+        prior_options=arguments.prior_option,
         settings=settings,
         modalities=arguments.modalities and arguments.modalities.split(","),
         folds=arguments.folds,
@@ -99,11 +101,12 @@ def write(results: Path) -> None:
 
 
 def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    protocol, prior = description["protocol"], description["prior"]["name"]
+    protocol, prior = description["protocol"], description["prior"]
+    options = ", ".join(f"{name} {value}" for name, value in prior["options"].items())
     folds, count = min(protocol["folds"], rows[0]["subjects"]), rows[0]["subjects"]
     scored = "held-out subjects" if protocol["hold_out"] else "the subjects trained on, without labels"
     return (
-        f"{count} subjects, {', '.join(description['modalities'])}; prior {prior}, "
+        f"{count} subjects, {', '.join(description['modalities'])}; prior {prior['name']} ({options}), "
         f"{description['settings']['steps']} steps. Scored on {scored}. "
         "Two bounds use the references: `oracle`, the prior cut at each subject's best threshold, and `supervised`, "
         f"the network trained on them and scored on held-out subjects ({folds} folds). "

@@ -57,7 +57,7 @@ class Settings:
     prior_reach: float = _setting(20.0, "distance from its edge up to which the prior's log-odds grow [mm]")
     appearance_weight: float = _setting(1.0, "weight of the subject's own appearance model; 0 switches it off")
     min_lesion: float = _setting(50.0, "connected parts of the refined mask below this are dropped [mm^3]")
-    min_consent: float = _setting(0.5, "share of a connected part that the network alone must call lesion; 0: none")
+    min_consent: float = _setting(0.67, "share of a connected part that the network alone must call lesion; 0: none")
     fill_cores: bool = _setting(True, "count dark cores that the refined mask encloses as lesion")
     mirror: bool = _setting(True, "average the inference over left-right mirroring")
     uncertainty_views: int = _setting(0, "augmented views for a map of uncertainty, 8 for instance; 0 writes none")

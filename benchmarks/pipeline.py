@@ -103,14 +103,17 @@ def write(results: Path) -> None:
 def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     protocol, prior = description["protocol"], description["prior"]
     options = ", ".join(f"{name} {value}" for name, value in prior["options"].items())
-    folds, count = min(protocol["folds"], rows[0]["subjects"]), rows[0]["subjects"]
+    count = rows[0]["subjects"]
     scored = "held-out subjects" if protocol["hold_out"] else "the subjects trained on, without labels"
+    bounds = (
+        " Bounds use the references: `oracle`, the prior cut at each subject's best threshold; `supervised`, the network "
+        f"trained on them and scored on held-out subjects ({min(protocol['folds'], count)} folds)."
+    )
     return (
         f"{count} subjects, {', '.join(description['modalities'])}; prior {prior['name']} ({options}), "
         f"{description['settings']['steps']} steps. Scored on {scored}. "
-        "Two bounds use the references: `oracle`, the prior cut at each subject's best threshold, and `supervised`, "
-        f"the network trained on them and scored on held-out subjects ({folds} folds). "
         "p: Wilcoxon signed-rank of Dice over the subjects, two-sided."
+        f"{bounds if any(row['labels'] == 'yes' for row in rows) else ''}"
     )
 
 

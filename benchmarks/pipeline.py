@@ -106,7 +106,7 @@ def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     count = rows[0]["subjects"]
     scored = "held-out subjects" if protocol["hold_out"] else "the subjects trained on, without labels"
     bounds = (
-        " Bounds use the references: `oracle`, the prior cut at each subject's best threshold; `supervised`, the network "
+        " Bounds use the references: `oracle`, the prior cut at each subject's best threshold; `supervised`, a network "
         f"trained on them and scored on held-out subjects ({min(protocol['folds'], count)} folds)."
     )
     return (

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
+from cgckit.images.skull import is_head_in_hounsfield_units
 from cgckit.images.volume import Volume
 
 Mask = npt.NDArray[np.bool_]
@@ -18,6 +19,8 @@ COLOURS = ("#ffb000", "#26c6ff", "#ff4f9a", "#7ee081", "#c59bff")
 """Of masks: told apart by people who do not see red and green alike, and bright enough on grey."""
 
 _MARGIN_VOXELS = 4
+_BRAIN_WINDOW = (0.0, 80.0)
+"""What radiologists look at brain and bleeding in [HU]; bone would else take the whole grey scale."""
 
 
 class AxialView:
@@ -36,7 +39,8 @@ class AxialView:
         self.depth = self._array.shape[2]
         spacing = image.grid.canonical().spacing
         self._aspect = spacing[1] / spacing[0]
-        # One frame and one grey scale for the whole head, whatever slices are shown.
+        self._window = _BRAIN_WINDOW if is_head_in_hounsfield_units(image) else None
+        # One frame for the whole head, whatever slices are shown.
         head = (self._array != self._array.flat[0]).any(axis=2)
         self._rows, self._columns = _extent(head, 0), _extent(head, 1)
 
@@ -60,9 +64,9 @@ class AxialView:
         return cut
 
     def show(self, axis: Axes, level: int) -> None:
-        """Draw a slice in grey on black."""
+        """Draw a slice in grey on black: CT of a head from 0 to 80 HU, else all but the extremes of the slice."""
         image = self.slice(level)
-        low, high = np.percentile(image[image != 0], (1, 99.7)) if image.any() else (0.0, 1.0)
+        low, high = self._window or (np.percentile(image[image != 0], (1, 99.7)) if image.any() else (0.0, 1.0))
         axis.set_axis_off()
         axis.set_facecolor("black")
         axis.imshow(image.T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=self._aspect)

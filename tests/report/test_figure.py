@@ -60,6 +60,15 @@ def test_right_and_front_are_the_same_whatever_the_file(tmp_path: Path, axes: st
     assert (bright > np.argwhere(shown > 0).mean(axis=0)).all()  # right, front
 
 
+def test_ct_of_a_head_is_shown_in_the_window_of_brain_and_blood(tmp_path: Path) -> None:
+    image, _ = head()
+    units = np.where(image == 0, -1000, 35).astype(np.float32)
+    units[image == 200] = 70  # blood
+    units[6:24, 6:8, 3:18] = 1200  # bone
+    shown = make_figure([PictureRow("a", volume(tmp_path, units), {"prior": image == 200})]).axes[0].images[0]
+    assert shown.get_clim() == (0, 80)
+
+
 def test_slice_is_where_the_last_mask_that_is_not_empty_is_largest(tmp_path: Path) -> None:
     image, mask = head()
     image += np.arange(SHAPE[2], dtype=np.float32) * (image > 0)

@@ -38,9 +38,13 @@ def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Ten
 
 
 def without_network(settings: Settings, case: Case, prior: Tensor) -> Tensor:
-    """What `segment` would give if the network had no opinion: the prior and the appearance model alone."""
+    """What `segment` would give if the network had no opinion: the prior and the appearance model alone.
+
+    Where these have none either, as everywhere if the settings give them no weight, it is the prior as it stands.
+    """
     nothing = torch.zeros(case.brain.shape)
-    return _probability(settings, nothing, _evidence(settings, nothing, case, prior), case)
+    evidence = _evidence(settings, nothing, case, prior)
+    return _probability(settings, torch.where(evidence == 0, prior.logit(eps=1e-6), nothing), evidence, case)
 
 
 def uncertainty(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
@@ -79,12 +83,14 @@ def _evidence(settings: Settings, logits: Tensor, case: Case, prior: Tensor | No
 
 
 def _probability(settings: Settings, logits: Tensor, evidence: Tensor, case: Case) -> Tensor:
-    """Probability of lesion in the brain, with enclosed cores, and without specks and what the network refuses."""
+    """Probability of lesion in the brain, without specks and what the network refuses, with enclosed cores.
+
+    Cores come last: the network need not call them lesion, so they must not count against the part around them.
+    """
     probability = (logits + evidence).sigmoid() * case.brain
-    if settings.fill_cores:
-        probability = with_cores(probability, case.brain)
     probability = without_specks(probability, case.spacing, settings.min_lesion)
-    return without_refused(probability, logits, settings.min_consent)
+    probability = without_refused(probability, logits, settings.min_consent)
+    return with_cores(probability, case.brain) if settings.fill_cores else probability
 
 
 def infer(model: TrainedModel, image: Tensor) -> Tensor:

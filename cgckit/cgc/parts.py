@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 _BELOW_HALF, _ABOVE_HALF = 0.499, 0.501
+_FRAGMENT = 0.1
 
 
 def without_specks(probability: Tensor, spacing: tuple[float, float, float], min_volume: float) -> Tensor:
@@ -32,7 +33,8 @@ def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tens
 
     A prior's false parts are whole ones: a venous sinus, a fold of cortex. Voxel by voxel a network that was trained on
     them hardly contradicts, but taken together it does: it has seen the same structure called normal in other subjects.
-    If it refuses all of them, the one that it doubts least stays, by its mean log-odds: a mask is not emptied.
+    If it refuses all of them, the one that it doubts least stays, by its mean log-odds: a mask is not emptied. No
+    fragment is that one, of less than a tenth of the largest part's volume.
 
     Args:
         probability: [H, W, L]; parts are those of 0.5 or more (6 neighbours).
@@ -45,7 +47,9 @@ def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tens
     parts = np.arange(1, count + 1)
     refused = ndimage.mean(log_odds.numpy() >= 0, components, parts) < least
     if refused.all():
+        volume = np.bincount(components.ravel())[1:]
         belief = ndimage.mean(log_odds.numpy(), components, parts)
+        belief[volume < _FRAGMENT * volume.max()] = -np.inf
         refused = belief < belief.max()
     outside = torch.from_numpy(np.concatenate([[False], refused])[components])
     return torch.where(outside, probability.clamp(max=_BELOW_HALF), probability)

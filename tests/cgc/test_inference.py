@@ -203,3 +203,26 @@ def test_parts_of_the_prior_that_the_network_refuses_are_dropped_on_request() ->
         assert found[2:8, 4:12, 4:12].all()
     nothing = without_network(dataclasses.replace(SETTINGS, min_consent=0.5), case, prior)
     assert int((nothing >= 0.5).sum()) == 768, "no network, no veto"
+
+
+def test_a_dark_core_does_not_count_against_its_lesion() -> None:
+    image = np.full((24, 24, 24), -1.0)
+    image[2:16, 2:16, 2:16] = 1.0
+    image[4:14, 4:14, 4:14] = -1.0  # more than a third of what is filled
+    image[19:22, 19:22, 19:22] = 1.0
+    trained = model(FirstChannel(), spacing=1.0, min_consent=0.67, fill_cores=True)
+    assert int((segment(trained, make_case(image)) >= 0.5).sum()) == 14**3 + 27
+
+
+@pytest.mark.parametrize("weights", [{}, {"prior_weight": 0.0}, {"appearance_weight": 0.0}])
+def test_without_a_network_what_nothing_speaks_of_stays_as_the_prior_has_it(weights: dict[str, float]) -> None:
+    image = np.random.default_rng(0).normal(size=(48, 24, 24))
+    image[4:12, 8:16, 8:16] += 6.0
+    case = make_case(image)
+    prior = torch.zeros(case.brain.shape)
+    prior[4:12, 8:16, 8:16] = 0.9
+    settings = dataclasses.replace(SETTINGS, **({"prior_weight": 0.5, "appearance_weight": 1.0} | weights))
+    found = without_network(settings, case, prior) >= 0.5
+    assert int((found != (prior >= 0.5)).sum()) < 20
+    nothing = dataclasses.replace(SETTINGS, prior_weight=0.0, appearance_weight=0.0)
+    torch.testing.assert_close(without_network(nothing, case, prior), prior, atol=1e-5, rtol=0)

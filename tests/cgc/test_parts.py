@@ -43,6 +43,17 @@ def test_if_all_parts_are_refused_the_least_doubtful_stays() -> None:
     assert torch.equal(without_refused(probability, alike, 0.5), probability)
 
 
+def test_a_fragment_does_not_stay_in_place_of_a_lesion() -> None:
+    probability = torch.zeros(16, 8, 8)
+    probability[1:11, 1:7, 1:7] = probability[13, 1:7, 1:7] = 0.9  # 360 and 36 voxels
+    log_odds = torch.full((16, 8, 8), -2.0)
+    log_odds[13] = -0.5
+    assert (without_refused(probability, log_odds, 0.5) >= 0.5).nonzero()[:, 0].unique().tolist() == [13]
+    probability[13, 1, 1] = 0.0
+    kept = without_refused(probability, log_odds, 0.5) >= 0.5
+    assert kept.nonzero()[:, 0].unique().tolist() == list(range(1, 11))
+
+
 def test_voxels_that_meet_at_a_corner_alone_are_judged_apart() -> None:
     probability = torch.zeros(8, 8, 8)
     probability[1:4, 1:4, 1:4] = probability[4, 4, 4] = 0.9

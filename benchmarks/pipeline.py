@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cgckit.cli.experiments import by_subject
+from cgckit.cli.options import parse_pairs
+from cgckit.experiments.arms import published
 from cgckit.experiments.commands import ablate
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.results import read_results
@@ -24,6 +26,7 @@ SUBJECTS = "Every subject, mean over the seeds; ASSD in mm:"
 COLUMNS = {
     "arm": "arm",
     "labels": "labels",
+    "seeds": "seeds",
     "Dice": "dice",
     "SD": "dice_sd",
     "SD of seeds": "dice_seed_sd",
@@ -70,14 +73,13 @@ def measure(arguments: argparse.Namespace) -> None:
         cohort = write_cohort(arguments.work / "phantom", subjects=6)
         references = cohort.with_name("references")
     out = arguments.work / arguments.name
-    settings = dict(pair.split("=", 1) for pair in arguments.set)
     experiment = Experiment.find(
         cohort,
         references,
         arguments.prior,
         out,
         prior_options=arguments.prior_option,
-        settings=settings,
+        settings=parse_pairs("--set", arguments.set),
         modalities=arguments.modalities and arguments.modalities.split(","),
         folds=arguments.folds,
         overwrite=True,
@@ -91,7 +93,7 @@ def write(results: Path) -> None:
     """Write the table of every file of results."""
     for path in sorted(results.glob("pipeline-*.jsonl")):
         description, outcomes = read_results(path)
-        arms = tabulate(outcomes)
+        arms = tabulate(outcomes, published(description["prior"]["name"], description["modalities"]))
         rows = [row.cells() for row in arms]
         columns = [name for name, key in COLUMNS.items() if any(row[key] is not None for row in rows)]
         table = _table(columns, [[_cell(row[COLUMNS[name]]) for name in columns] for row in rows])
@@ -105,15 +107,19 @@ def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     options = ", ".join(f"{name} {value}" for name, value in prior["options"].items())
     count = rows[0]["subjects"]
     scored = "held-out subjects" if protocol["hold_out"] else "the subjects trained on, without labels"
-    bounds = (
-        " Bounds use the references: `oracle`, the prior cut at each subject's best threshold; `supervised`, a network "
-        f"trained on them and scored on held-out subjects ({min(protocol['folds'], count)} folds)."
-    )
-    return (
-        f"{count} subjects, {', '.join(description['modalities'])}; prior {prior['name']} ({options}), "
-        f"{description['settings']['steps']} steps. Scored on {scored}. "
-        "p: Wilcoxon signed-rank of Dice over the subjects, two-sided."
-        f"{bounds if any(row['labels'] == 'yes' for row in rows) else ''}"
+    notes = {
+        "oracle": "oracle, a bound that uses the references: the prior cut at each subject's best threshold.",
+        "supervised": "supervised, another: the network trained on the references and scored on held-out subjects "
+        f"({min(protocol['folds'], count)} folds).",
+    }
+    return " ".join(
+        [
+            f"{count} subjects, {', '.join(description['modalities'])}; prior {prior['name']} ({options}), "
+            f"{description['settings']['steps']} steps. Scored on {scored}. "
+            "p: Wilcoxon signed-rank of Dice over the subjects, two-sided. "
+            "paper: what Yu, Zhao et al. report with this kind of prior and images, on other subjects.",
+            *(notes[row["arm"]] for row in rows if row["arm"] in notes),
+        ]
     )
 
 

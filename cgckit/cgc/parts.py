@@ -6,6 +6,7 @@ The functions change probabilities as little as they can, so that the mask stays
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -53,6 +54,14 @@ def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tens
         refused = belief < belief.max()
     outside = torch.from_numpy(np.concatenate([[False], refused])[components])
     return torch.where(outside, probability.clamp(max=_BELOW_HALF), probability)
+
+
+def parts_gone(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> list[int]:
+    """Voxels of each connected part of a mask [H, W, L] of which nothing is in another, largest first."""
+    components, _ = ndimage.label(before)
+    size = np.bincount(components.ravel())
+    size[np.unique(components[after])] = 0
+    return sorted((int(voxels) for voxels in size[1:] if voxels), reverse=True)
 
 
 def with_cores(probability: Tensor, brain: Tensor) -> Tensor:

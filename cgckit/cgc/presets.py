@@ -51,9 +51,9 @@ class Settings:
     untrusted_doubt: float = _setting(0.2, "voxels whose prior is nearer to 0.5 than this are not trained on")
     lesion_share: float = _setting(0.5, "share of crops that are centred on a voxel of the prior's lesion")
     augment: bool = _setting(True, "mirror, rescale and add noise to the crops")
-    precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "auto: bfloat16 where CUDA has it")
+    precision: Literal["auto", "float32"] = _setting("auto", "auto: bfloat16 where CUDA has it")
     overlap: float = _setting(0.25, "overlap of neighbouring windows at inference")
-    prior_weight: float = _setting(0.5, "weight of the prior's log-odds beside the network's; 0: without the prior")
+    prior_weight: float = _setting(0.5, "weight of the prior's log-odds beside the network's")
     prior_reach: float = _setting(20.0, "distance from its edge up to which the prior's log-odds grow [mm]")
     appearance_weight: float = _setting(1.0, "weight of the subject's own appearance model; 0 switches it off")
     min_lesion: float = _setting(50.0, "connected parts of the refined mask below this are dropped [mm^3]")
@@ -101,7 +101,7 @@ class Settings:
         return self.steps or max(1, round(self.epochs * cohort_size / self.batch))
 
     def override(self, values: Mapping[str, object]) -> Settings:
-        """Return a copy with some values replaced; strings are read as the field's type.
+        """Return a copy with some values replaced; they are read as on the command line.
 
         Raises:
             UsageError: no such setting, or a value that is not of its type.
@@ -113,7 +113,8 @@ class Settings:
                 close = difflib.get_close_matches(name, hints, n=1)
                 hint = f"did you mean {close[0]}? " if close else ""
                 raise UsageError(f"unknown setting {name!r}: {hint}settings are {', '.join(hints)}")
-            parsed[name] = _parse(name, value, hints[name]) if isinstance(value, str) else value
+            text = "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+            parsed[name] = _parse(name, text, hints[name])
         return dataclasses.replace(self, **parsed)
 
     def to_json(self) -> dict[str, Any]:

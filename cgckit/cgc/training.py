@@ -64,7 +64,7 @@ def train_network(
         scope=settings.scope,
         implementation=implementation,
     )
-    bfloat16 = device.type == "cuda" and settings.precision != "float32" and torch.cuda.is_bf16_supported()
+    bfloat16 = device.type == "cuda" and settings.precision == "auto" and torch.cuda.is_bf16_supported()
 
     def step(model: nn.Module, index: int) -> dict[str, Tensor]:
         image, prior, trusted = (tensor.to(device, non_blocking=True) for tensor in sample(index))

@@ -56,7 +56,7 @@ def ablate(
     chosen = experiments.split_seeds(seeds)
     experiment = Experiment.find(
         cohort,
-        references or cohort,
+        references or experiments.beside(cohort),
         prior,
         out,
         labels=label or (),

@@ -28,8 +28,8 @@ def crossval(
     """Cross-validate at subject level: train without labels on the other folds, score the held-out subjects.
 
     Held-out subjects are refined as `cgckit refine` would with that model;
-    "network alone" leaves their own prior out. An interrupted command goes on
-    when it is given again.
+    "network alone" is the network's own map, without their prior and their
+    appearance. An interrupted command goes on when it is given again.
 
     Examples:
 
@@ -44,7 +44,7 @@ def crossval(
     chosen = experiments.split_seeds(seeds)
     experiment = Experiment.find(
         cohort,
-        references or cohort,
+        references or experiments.beside(cohort),
         prior,
         out,
         labels=label or (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ References = Annotated[
     str | None,
     typer.Argument(
         metavar="REFERENCES",
-        help="Reference masks: a folder, or a pattern with {subject}; by default they lie beside the scans.",
+        help="Reference masks: a folder, or a pattern with {subject}; by default in the folder of the scans.",
         show_default=False,
     ),
 ]
@@ -34,12 +35,18 @@ Seeds = Annotated[str, typer.Option(metavar="A,B,...", help="Train every arm wit
 
 
 def split_seeds(text: str) -> list[int]:
-    """Read the value of `--seeds`; UsageError for what is no list of whole numbers."""
-    try:
-        seeds = list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise UsageError(f"--seeds takes whole numbers like 0,1, got {text!r}") from None
-    return seeds
+    """Read the value of `--seeds`; UsageError for what is no list of whole numbers from 0 on."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--seeds takes whole numbers like 0,1, got {text!r}")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def beside(cohort: str) -> str:
+    """Where references lie that are not named: beside the scans; UsageError for a table, which says nothing of it."""
+    if Path(cohort).is_file():
+        raise UsageError(f"{cohort} is a file, so there is nothing beside the scans: name REFERENCES")
+    return cohort
 
 
 def show_rows(rows: Sequence[ArmRow], title: str) -> None:
@@ -77,6 +84,7 @@ def _cells(cells: Mapping[str, Any]) -> dict[str, str]:
     infinite = f" ({cells['assd_infinite']}∞)" if cells["assd_infinite"] else ""
     return {
         "arm": cells["arm"],
+        "seeds": str(cells["seeds"]),
         "Dice": _spread(cells["dice"], cells["dice_sd"]),
         "SD of seeds": _number(cells["dice_seed_sd"]),
         "over prior (p)": _gain(cells["gain_prior"], cells["p_prior"]),

@@ -18,7 +18,7 @@ def refine(
     set_: options.Set = None,
     modalities: options.Modalities = None,
     allow_missing: options.AllowMissing = False,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal masks on a CPU.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal masks on a CPU.")] = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,

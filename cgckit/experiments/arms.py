@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -32,13 +33,13 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 
 
 class Published(NamedTuple):
-    """What Yu, Zhao et al. report for an arm on BraTS: mean Dice, and mean ASSD in mm."""
+    """What Yu, Zhao et al. report for an arm: mean Dice, and mean ASSD in mm (NaN where the paper has none)."""
 
     dice: float
-    assd: float
+    assd: float = math.nan
 
 
-PUBLISHED: Mapping[str, Published] = {
+_GMM_MRI: Mapping[str, Published] = {
     PRIOR: Published(0.7585, 2.147),
     PLAIN: Published(0.7929, 1.233),
     NETWORK: Published(0.7929, 1.233),
@@ -56,7 +57,32 @@ PUBLISHED: Mapping[str, Published] = {
     "temperature-0.9": Published(0.8211, 1.187),
     SUPERVISED: Published(0.9134, 1.158),
 }
-"""The paper's Tables 1 (`supervised`), 2 and 3, with P from its Gaussian mixture."""
+_MUMFORD_SHAH_MRI = {PRIOR: Published(0.7156), BOTH: Published(0.7743), SUPERVISED: Published(0.9134, 1.158)}
+_GMM_CT = {
+    PRIOR: Published(0.6490),
+    PLAIN: Published(0.6625),
+    NETWORK: Published(0.6625),
+    BOTH: Published(0.6993),
+    SUPERVISED: Published(0.7962),
+}
+_MUMFORD_SHAH_CT = {PRIOR: Published(0.5206), BOTH: Published(0.5569), SUPERVISED: Published(0.7962)}
+
+
+def published(prior: str, modalities: Sequence[str]) -> Mapping[str, Published]:
+    """What the paper's Tables 1 to 3 report for the arms with this kind of prior: on CQ500 for CT, else on BraTS.
+
+    Its P is a Gaussian mixture (here `gmm` and `aucseg`) or Mumford-Shah; for other priors it has nothing.
+
+    Args:
+        prior: name of the prior.
+        modalities: of the scans.
+    """
+    ct = "ct" in modalities
+    if prior in ("gmm", "aucseg"):
+        return _GMM_CT if ct else _GMM_MRI
+    if prior in ("mumford-shah", "mumford-shah-net"):
+        return _MUMFORD_SHAH_CT if ct else _MUMFORD_SHAH_MRI
+    return {}
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from cgckit.derivatives import Derivatives
 from cgckit.errors import UsageError
-from cgckit.experiments.arms import THE_PRIOR, Arm, ablation, choose_arms
+from cgckit.experiments.arms import THE_PRIOR, Arm, ablation, choose_arms, published
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.plots import draw_ablation
 from cgckit.experiments.results import Outcome
 from cgckit.experiments.table import ArmRow, tabulate
+from cgckit.priors.registry import prior_name
 
 REFINED = "refined"
 
@@ -18,8 +19,8 @@ REFINED = "refined"
 def crossval(experiment: Experiment, seeds: Sequence[int] = (0,), *, progress: bool = False) -> list[ArmRow]:
     """Train the experiment's settings without labels on each fold's training subjects, and score the held-out ones.
 
-    A held-out subject is refined as `cgckit refine` would with that model: with its own prior, where the setting
-    `prior_weight` asks for it. The rows are `prior` and `refined`; `table.tsv` is written beside the results.
+    A held-out subject is refined as `cgckit refine` would with that model, which takes its own prior too. The rows are
+    `prior` and `refined`; `table.tsv` is written beside the results.
 
     Raises:
         UsageError: the experiment does not hold subjects out.
@@ -48,6 +49,6 @@ def ablate(
 
 
 def _finish(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[ArmRow]:
-    rows = tabulate(outcomes)
+    rows = tabulate(outcomes, published(prior_name(experiment.prior), experiment.cohort.modalities))
     Derivatives(experiment.out).write_table("table.tsv", [row.cells() for row in rows])
     return rows

@@ -27,7 +27,7 @@ from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import to_native
 from cgckit.images.preparation import IMAGE_SPACING, prepare
 from cgckit.metrics import score
-from cgckit.nets.loop import Checkpoint
+from cgckit.nets.loop import Checkpoint, check_seeds
 from cgckit.pipeline.console import log_file, progress_bars
 from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
@@ -137,7 +137,12 @@ class Experiment:
 
         Returns:
             All outcomes in the results, those of other calls included.
+
+        Raises:
+            UsageError: a seed below 0, or too few subjects for folds.
+            DegeneratePriorError: no training subject has a usable prior.
         """
+        check_seeds(seeds)
         with log_file(self.out / "cgckit.log"), progress_bars(progress) as bars:
             units = [
                 (arm, fold, seed)

@@ -34,7 +34,10 @@ def held_out(cohort: Cohort, count: int) -> list[Fold]:
     """
     count = min(count, len(cohort))
     if count < 2:
-        raise UsageError(f"--folds: cross-validation needs two folds and two subjects or more, not {count}")
+        raise UsageError(
+            f"cross-validation, as of the supervised bound, needs two folds and two subjects or more, not {count}; "
+            "--arms chooses what needs none, for instance paths"
+        )
     parts = np.array_split(np.random.default_rng(0).permutation(len(cohort)), count)
     folds = []
     for index, part in enumerate(parts):

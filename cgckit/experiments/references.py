@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +68,14 @@ class References:
 def best_threshold(probability: npt.NDArray[np.float32], reference: npt.NDArray[np.bool_]) -> float:
     """The threshold in .01, .02, ... 1 at which a probability map has the best Dice with its reference: an oracle.
 
+    Infinite, which calls nothing lesion, where there is none.
+
     Args:
         probability: [H, W, L].
         reference: [H, W, L].
     """
+    if not reference.any():
+        return math.inf
     thresholds = np.arange(1, 101) / 100
     exceeded = np.searchsorted(thresholds, probability, side="right")  # how many of them each voxel reaches
 

@@ -36,7 +36,7 @@ class Outcome:
         fold: which fold was held out; None if it was trained on the subjects that it is scored on.
         seed: of initialisation and sampling.
         unit: digest of everything that the outcome depends on.
-        settings: of the network and its training.
+        settings: those of the network and its training that the arm changes.
         training: number of subjects and steps, and how training ended.
         seconds: of training and of inference with scoring.
         scores: of each subject scored.
@@ -84,7 +84,7 @@ class Results:
 
     Raises:
         UsageError: the file holds another experiment, and `overwrite` is false.
-        BadInputError: it is no file of results.
+        BadInputError: it is no file of results, and `overwrite` is false.
     """
 
     def __init__(self, path: Path, description: Mapping[str, Any], overwrite: bool = False) -> None:
@@ -92,7 +92,12 @@ class Results:
         self.description = dict(description)
         self.outcomes: list[Outcome] = []
         if path.exists():
-            there, outcomes = read_results(path)
+            try:
+                there, outcomes = read_results(path)
+            except BadInputError:
+                if not overwrite:
+                    raise
+                return
             if there.get("key") == self.description["key"]:
                 self.description, self.outcomes = dict(there), outcomes
             elif not overwrite:
@@ -122,7 +127,10 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
     """
     try:
         first, *others = path.read_text(encoding="utf-8").splitlines()
-        return json.loads(first), [Outcome.from_json(json.loads(line)) for line in others]
+        description = json.loads(first)
+        if not isinstance(description, dict):
+            raise ValueError("its first line describes no experiment")
+        return description, [Outcome.from_json(json.loads(line)) for line in others]
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, TypeError, KeyError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from cgckit.evaluation.result import METRICS, Summary, summarise
-from cgckit.experiments.arms import GROUPS, NETWORK, PRIOR, PUBLISHED, Published
+from cgckit.experiments.arms import GROUPS, NETWORK, PRIOR, Published
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome
 from cgckit.metrics import Scores
 
@@ -42,7 +42,7 @@ class ArmRow:
         seed_sd: deviation, over the seeds, of the mean Dice; NaN for one seed.
         fine_share: share of the training crops in which the fine-grained path had a pair to contrast; NaN without it.
         versus: comparison with other arms (`prior`, `network`), by name.
-        published: the paper's figures on BraTS, if it has them.
+        published: the paper's figures, if it has them.
     """
 
     arm: str
@@ -86,8 +86,16 @@ class ArmRow:
         return {name: _plain(value) for name, value in cells.items()}
 
 
-def tabulate(outcomes: Sequence[Outcome]) -> list[ArmRow]:
-    """A row for each arm, in the paper's order; others follow in the order in which they were done."""
+def tabulate(outcomes: Sequence[Outcome], published: Mapping[str, Published]) -> list[ArmRow]:
+    """A row for each arm, in the paper's order; others follow in the order in which they were done.
+
+    Only seeds with which all subjects were scored count: a cross-validation that was interrupted has some folds only.
+
+    Args:
+        outcomes: of the experiment.
+        published: the paper's figures (`cgckit.experiments.arms.published`), by arm.
+    """
+    outcomes = _complete(outcomes)
     known = [name for group in GROUPS.values() for name in group]
     names = dict.fromkeys(outcome.arm for outcome in outcomes)
     ordered = sorted(names, key=lambda name: known.index(name) if name in known else len(known))
@@ -109,7 +117,7 @@ def tabulate(outcomes: Sequence[Outcome]) -> list[ArmRow]:
                 seed_sd=_seed_sd(found),
                 fine_share=fmean(outcome.training.get("fine_share", math.nan) for outcome in found),
                 versus={other: compare(scores[name], scores[other]) for other in others},
-                published=PUBLISHED.get(name),
+                published=published.get(name),
             )
         )
     return rows
@@ -134,6 +142,15 @@ def compare(one: Mapping[str, Scores], other: Mapping[str, Scores]) -> Compariso
     testable = gains.size > 1 and bool(gains.any())
     p = float(wilcoxon(gains).pvalue) if testable else math.nan
     return Comparison(float(gains.mean()) if gains.size else math.nan, p)
+
+
+def _complete(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes of those arms and seeds with which every subject of the experiment was scored."""
+    scored: dict[tuple[str, int], set[str]] = {}
+    for outcome in outcomes:
+        scored.setdefault((outcome.arm, outcome.seed), set()).update(item.subject for item in outcome.scores)
+    everybody: set[str] = set().union(*scored.values())
+    return [outcome for outcome in outcomes if scored[outcome.arm, outcome.seed] == everybody]
 
 
 def _seed_sd(outcomes: Sequence[Outcome]) -> float:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cgckit.atomic import atomic_write
-from cgckit.errors import CgckitError
+from cgckit.errors import CgckitError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,12 @@ def train(
             _save(checkpoint, model, optimizer, history)
     model.eval()
     return history
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise UsageError for a seed below 0: numpy takes none."""
+    if wrong := [seed for seed in seeds if seed < 0]:
+        raise UsageError(f"seeds are whole numbers from 0 on, got {wrong[0]}")
 
 
 def step_seed(seed: int, index: int) -> int:

@@ -12,11 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import Progress
 
 from cgckit.cgc.crops import write_case
 from cgckit.cgc.model_files import CARD, TrainedModel, load_model, save_model
+from cgckit.cgc.parts import parts_gone
 from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
@@ -24,11 +27,11 @@ from cgckit.errors import DegeneratePriorError
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import to_native
 from cgckit.images.preparation import IMAGE_SPACING, prepare
-from cgckit.nets.loop import Checkpoint
+from cgckit.nets.loop import Checkpoint, check_seeds
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
-from cgckit.pipeline.segmentation import find_cohort, write_refined
+from cgckit.pipeline.segmentation import Refined, find_cohort, write_refined
 from cgckit.pipeline.workspace import Workspace
 from cgckit.priors.base import Prior
 from cgckit.priors.registry import prior_identity, resolve_prior
@@ -36,6 +39,7 @@ from cgckit.priors.registry import prior_identity, resolve_prior
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_WORTH_A_REMARK_ML = 0.1
 _HEALTH_COLUMNS = ("fraction", "contrast", "components", "largest_ml", "edge_share", "choice")
 
 
@@ -115,12 +119,13 @@ def refine(
         progress: show progress bars on stderr.
 
     Raises:
-        UsageError: unknown prior, option, preset or setting, or `out` holds another run.
+        UsageError: unknown prior, option, preset or setting, a seed below 0, or `out` holds another run.
         BadInputError: a file that cannot be used, or an `out` that cannot be written.
         DegeneratePriorError: no subject has a usable prior.
         CgckitError: training diverged.
         PluginError: the prior itself failed.
     """
+    check_seeds([seed])
     source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
     where = choose_device(device)
     cohort = find_cohort(inputs, modalities, allow_missing)
@@ -166,7 +171,8 @@ class _Run:
 
     def execute(self, bars: Progress) -> RefineResult:
         """Take every step that is not done yet."""
-        logger.info("%d subjects with %s", len(self.cohort), ", ".join(self.cohort.modalities))
+        noun = "subject" if len(self.cohort) == 1 else "subjects"
+        logger.info("%d %s with %s", len(self.cohort), noun, ", ".join(self.cohort.modalities))
         reports = self._timed("priors", self._compute_priors, bars)
         usable = [subject for subject in self.cohort if not reports[subject.label]["degenerate"]]
         if not usable:
@@ -265,6 +271,7 @@ class _Run:
         refined = write_refined(self.out, model, subject, case, found.evidence)
         prior = to_native(found.probability.numpy(), case) >= 0.5
         millilitres = refined.voxel_ml
+        remarks = [*report["remarks"], *_dropped(prior, refined)]
         overlap, both = int((prior & refined.mask).sum()), int(prior.sum()) + int(refined.mask.sum())
         row = SubjectSummary(
             participant_id=f"sub-{subject.label}",
@@ -274,7 +281,16 @@ class _Run:
             changed_ml=round(int((prior != refined.mask).sum()) * millilitres, 3),
             dice_prior_refined=round(2 * overlap / both, 4) if both else 1.0,
             degenerate=report["degenerate"] or "",
-            remarks="; ".join(report["remarks"]),
+            remarks="; ".join(remarks),
             **{name: report[name] for name in _HEALTH_COLUMNS},
         )
         return dataclasses.asdict(row)
+
+
+def _dropped(prior: npt.NDArray[np.bool_], refined: Refined) -> list[str]:
+    """A remark on the parts of the prior's mask that refinement dropped as a whole; specks are not worth one."""
+    gone = [voxels for voxels in parts_gone(prior, refined.mask) if voxels * refined.voxel_ml >= _WORTH_A_REMARK_ML]
+    if not gone:
+        return []
+    noun = "part" if len(gone) == 1 else "parts"
+    return [f"{len(gone)} {noun} of the prior dropped, {sum(gone) * refined.voxel_ml:.1f} ml"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from cgckit.cgc.parts import with_cores, without_refused, without_specks
+from cgckit.cgc.parts import parts_gone, with_cores, without_refused, without_specks
 
 
 def test_parts_below_the_volume_leave_the_mask_by_as_little_as_can_be() -> None:
@@ -98,3 +99,13 @@ def test_an_empty_map_stays_as_it_is() -> None:
     assert torch.equal(with_cores(empty, empty == 0), empty)
     assert torch.equal(without_specks(empty, (1.0, 1.0, 1.0), 50.0), empty)
     assert torch.equal(without_refused(empty, empty, 0.5), empty)
+
+
+def test_parts_of_which_nothing_is_left_are_listed_with_their_size() -> None:
+    before = np.zeros((12, 6, 6), bool)
+    before[1:3, 1:3, 1:3] = before[5, 1:3, 1:3] = before[8:11, 1:4, 1:4] = True
+    after = np.zeros_like(before)
+    after[10, 3, 3] = True  # a voxel of the largest part
+    after[3:5] = True
+    assert parts_gone(before, after) == [8, 4]
+    assert parts_gone(before, before) == parts_gone(after & ~after, before) == []

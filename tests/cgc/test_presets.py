@@ -23,9 +23,13 @@ CPU = torch.device("cpu")
         ("augment", "false", False),
         ("augment", "True", True),
         ("scope", "batch", "batch"),
+        ("steps", 7, 7),
+        ("widths", [4, 8, 8, 8], (4, 8, 8, 8)),
+        ("learning_rate", 1e-5, 1e-5),
+        ("augment", False, False),
     ],
 )
-def test_overrides_are_read_as_the_settings_type(name: str, text: str, value: object) -> None:
+def test_overrides_are_read_as_the_settings_type(name: str, text: object, value: object) -> None:
     assert getattr(Settings(steps=1).override({name: text}), name) == value
 
 
@@ -34,6 +38,9 @@ def test_overrides_are_read_as_the_settings_type(name: str, text: str, value: ob
     [
         ({"tempreature": "1"}, "did you mean temperature"),
         ({"steps": "many"}, "whole number"),
+        ({"steps": 1.5}, "whole number"),
+        ({"widths": (8, 16)}, "4 numbers"),
+        ({"crop": 48}, "3 numbers"),
         ({"crop": "64x64"}, "3 numbers"),
         ({"scope": "cohort"}, "image or batch"),
         ({"augment": "maybe"}, "true or false"),

@@ -240,6 +240,11 @@ def test_the_best_threshold_is_the_one_that_trying_them_all_finds(levels: int) -
     assert max(tried) > tried[29]
 
 
+def test_the_best_threshold_of_a_subject_without_lesion_leaves_nothing() -> None:
+    probability = np.ones((4, 4, 4), np.float32)
+    assert not (probability >= best_threshold(probability, np.zeros((4, 4, 4), bool))).any()
+
+
 def test_an_interrupted_ablation_goes_on_to_the_same_results_and_takes_further_arms(
     write_cohort: WriteCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: list[list[str]]
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from cgckit.cgc.presets import PRESETS
 from cgckit.errors import BadInputError
-from cgckit.experiments.arms import GROUPS, PUBLISHED, ablation, choose_arms
+from cgckit.experiments.arms import GROUPS, ablation, choose_arms, published
 from cgckit.experiments.plots import make_figure
 from cgckit.experiments.results import OUTPUT, Outcome, Results, Scored, read_results
 from cgckit.experiments.table import tabulate
@@ -44,7 +44,7 @@ def test_the_paper_preset_gives_the_papers_patches_and_each_path_is_switched_by_
     assert arms["both"] == arms["patch-6x6x4"] == arms["temperature-0.2"] == paper
     assert arms["temperature-0.07"].temperature == 0.07
     assert set(arms) == {name for group in GROUPS.values() for name in group}
-    assert set(arms) - set(PUBLISHED) == {"appearance", "oracle"}, "the paper has no such rows"
+    assert set(arms) - set(published("gmm", ["flair"])) == {"appearance", "oracle"}, "the paper has no such rows"
     assert [arm.name for arm in ablation(paper) if arm.uses_labels] == ["oracle", "supervised"]
 
 
@@ -85,7 +85,8 @@ def test_rows_have_means_spreads_and_paired_tests() -> None:
             outcome("both", worse, seed=1),
             outcome("prior", prior, assd=[1, 2, 3, math.inf, math.inf]),
             outcome("supervised", better, labels=True),
-        ]
+        ],
+        published("gmm", ["flair"]),
     )
     assert [row.arm for row in rows] == ["prior", "both", "supervised", "mine"]
     by_name = {row.arm: row for row in rows}
@@ -106,10 +107,32 @@ def test_rows_have_means_spreads_and_paired_tests() -> None:
 
 
 def test_equal_arms_and_one_subject_have_no_p() -> None:
-    rows = tabulate([outcome("prior", [0.5, 0.6]), outcome("both", [0.5, 0.6]), outcome("mine", [0.7])])
-    assert [row.cells()["p_prior"] for row in rows] == [None, None, None]
-    assert rows[2].cells()["gain_prior"] == pytest.approx(0.2)
-    assert rows[2].cells()["dice_sd"] is None
+    equal = tabulate([outcome("prior", [0.5, 0.6]), outcome("both", [0.5, 0.6])], {})
+    assert [row.cells()["p_prior"] for row in equal] == [None, None]
+    _, single = tabulate([outcome("prior", [0.5]), outcome("mine", [0.7])], {})
+    assert single.cells()["p_prior"] is single.cells()["dice_sd"] is None
+    assert single.cells()["gain_prior"] == pytest.approx(0.2)
+
+
+def test_what_was_interrupted_before_all_subjects_were_scored_is_no_row() -> None:
+    done = [outcome("prior", [0.5, 0.6]), outcome("both", [0.6, 0.7]), outcome("both", [0.1], seed=1)]
+    rows = tabulate([*done, outcome("supervised", [0.9], labels=True)], {})
+    assert [row.arm for row in rows] == ["prior", "both"]
+    assert (rows[1].seeds, rows[1].output.mean["dice"]) == (1, pytest.approx(0.65))
+
+
+def test_the_papers_figures_are_those_of_this_prior_and_these_images() -> None:
+    for prior, modalities, dice in (
+        ("gmm", ["flair", "t1"], (0.7585, 0.8405)),
+        ("aucseg", ["flair"], (0.7585, 0.8405)),
+        ("mumford-shah", ["flair"], (0.7156, 0.7743)),
+        ("mumford-shah-net", ["flair"], (0.7156, 0.7743)),
+        ("gmm", ["ct"], (0.6490, 0.6993)),
+        ("mumford-shah", ["ct"], (0.5206, 0.5569)),
+    ):
+        figures = published(prior, modalities)
+        assert (figures["prior"].dice, figures["both"].dice) == dice
+    assert published("mask:{subject}.nii.gz", ["flair"]) == {}
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -127,24 +150,34 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert again.find("other", "both") is None
 
 
-@pytest.mark.parametrize("text", ["", "{}\n{}\n", "no json"])
+def test_bounds_are_drawn_as_no_arms_and_a_single_arm_is_drawn() -> None:
+    names = ["prior", "oracle", "supervised", "temperature-0.1"]
+    found = tabulate([outcome(name, [0.5, 0.7], labels=name in GROUPS["bounds"]) for name in names], {})
+    figure = make_figure(found)
+    ticks = [[tick.get_text() for tick in axis.get_xticklabels()] for axis in figure.axes[:2]]
+    assert ticks == [["prior"], ["0.1"]]
+
+
+@pytest.mark.parametrize("text", ["", "{}\n{}\n", "no json", "[]\n"])
 def test_what_is_no_file_of_results_is_bad_input(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text(text)
     with pytest.raises(BadInputError, match=r"results\.jsonl"):
         read_results(path)
+    assert Results(path, {"key": "a"}, overwrite=True).outcomes == []
 
 
 def test_the_figure_shows_each_arm_the_paper_and_the_bound() -> None:
     arms = [arm.name for arm in ablation(PRESETS["light"])]
     outcomes = [outcome(name, [0.5, 0.7], labels=name == "supervised") for name in arms]
     outcomes[0] = dataclasses.replace(outcomes[0], scores=outcome("prior", [0.0, 0.7], assd=[math.inf, 3.0]).scores)
-    figure = make_figure(tabulate(outcomes))
+    figure = make_figure(tabulate(outcomes, published("gmm", ["flair"])))
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["What each path adds", "Patch size", "Temperature"]
     first = next(axis for axis in figure.axes if axis.get_title() == titles[0])
     lines = {line.get_label(): list(line.get_ydata()) for line in first.get_lines()}
     assert lines["mean"] == pytest.approx([0.35, *[0.6] * 6])
-    published = [PUBLISHED[name].dice if name in PUBLISHED else math.nan for name in GROUPS["paths"]]
-    assert lines["paper, BraTS"] == pytest.approx(published, nan_ok=True)
+    figures = published("gmm", ["flair"])
+    paper = [figures[name].dice if name in figures else math.nan for name in GROUPS["paths"]]
+    assert lines["paper"] == pytest.approx(paper, nan_ok=True)
     assert lines["supervised bound"] == pytest.approx([0.6, 0.6])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 import cgckit
@@ -66,6 +69,22 @@ class Nothing(Prior):
         if int(case.subject[-1]) <= self.empty:
             return torch.zeros(case.brain.shape)
         return BrightFlair().predict(case)
+
+
+@dataclass
+class WithACube(Prior):
+    """Bright FLAIR, and a cube of ordinary tissue far from it."""
+
+    edge: ClassVar[int] = 10
+
+    def predict(self, case: Case) -> Tensor:
+        found = BrightFlair().predict(case)
+        distance = torch.from_numpy(ndimage.distance_transform_edt(found.numpy() < 0.5))
+        inside = torch.from_numpy(ndimage.binary_erosion(case.brain.numpy(), iterations=self.edge))
+        h, w, d = np.unravel_index(int((distance * inside).argmax()), found.shape)
+        half = self.edge // 2
+        found[h - half : h + half, w - half : w + half, d - half : d + half] = 1.0
+        return found
 
 
 def run(scans: Path, out: Path, **changes: object) -> cgckit.RefineResult:
@@ -258,6 +277,27 @@ def test_a_degenerate_prior_is_left_out_of_training_and_of_the_result(
     assert found.prior_ml > 0
     assert (empty.prior_ml, empty.dice_prior_refined) == (0, 0)
     assert empty.refined_ml == empty.changed_ml > 0
+
+
+def test_one_scan_alone_is_refined_and_what_was_dropped_of_its_prior_is_said(
+    write_cohort: WriteCohort, tmp_path: Path
+) -> None:
+    scans = write_cohort(1)
+    settings = {**QUICK, "prior_weight": 0.5, "appearance_weight": 1.0}
+    result = run(scans, tmp_path / "out", prior=WithACube(), settings=settings)
+    (row,) = result.subjects
+    assert re.fullmatch(r"1 part of the prior dropped, 1\.\d ml", row.remarks)
+    label = row.participant_id.removeprefix("sub-")
+    reference = scans.with_name("scans-references") / f"{label}_seg.nii.gz"
+    prior = nib.load(Derivatives(result.out).prior_probability(label, "WithACube"))
+    rough = tmp_path / "rough.nii.gz"
+    nib.save(nib.Nifti1Image((prior.get_fdata() >= 0.5).astype(np.uint8), prior.affine), rough)
+    assert dice(result.mask(label), reference) > dice(rough, reference)
+
+
+def test_seeds_below_0_are_refused(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="-1"):
+        run(write_cohort(1), tmp_path / "out", seed=-1)
 
 
 def test_a_cohort_of_degenerate_priors_ends_the_run(write_cohort: WriteCohort, tmp_path: Path) -> None:

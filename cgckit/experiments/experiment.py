@@ -119,7 +119,7 @@ class Experiment:
         source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
         where = choose_device(device)
         cohort = find_cohort(inputs, modalities, allow_missing=False)
-        _, chosen = choose_preset(preset, cohort_size=len(cohort), device=where)
+        _, chosen = choose_preset(preset, cohort_size=len(cohort))
         return cls(
             cohort,
             References.find(cohort, references, labels),

@@ -108,7 +108,7 @@ def refine(
         prior: a `Prior`, or a name as on the command line: "gmm", "mumford-shah", "mask:PATTERN", "FILE.py:Class",
             "a+b".
         out: folder of the outputs, named as BIDS derivatives.
-        preset: "light", "paper", or "auto", which picks by hardware and size of the cohort.
+        preset: "light", "paper", or "auto", which is "light" with more steps for large cohorts.
         settings: values that replace the preset's, see `cgckit.Settings`.
         prior_options: options of a prior given by name.
         modalities: use only these, in this order.
@@ -129,7 +129,7 @@ def refine(
     source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
     where = choose_device(device)
     cohort = find_cohort(inputs, modalities, allow_missing)
-    preset, chosen = choose_preset(preset, cohort_size=len(cohort), device=where)
+    preset, chosen = choose_preset(preset, cohort_size=len(cohort))
     chosen = chosen.override(settings or {})
     run = _Run(cohort, source, Path(out), preset, chosen, seed, where, overwrite)
     with run.workspace.session(cohort, run.facts), progress_bars(progress) as bars:

@@ -151,12 +151,15 @@ def test_repeated_placeholder_stands_for_one_name(tmp_path: Path, references: Pa
     assert dice(result) == {("sub_1", "mask"): 1.0}
 
 
-def test_lesion_is_every_label_or_the_chosen_ones(tmp_path: Path) -> None:
+def test_lesion_is_every_label_or_the_chosen_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labelled = cube(4) + 3 * cube(2)  # 1 around, 4 inside
     reference, mask = save(tmp_path / "r.nii.gz", labelled), save(tmp_path / "m.nii.gz", cube(2))
     assert dice(evaluate(mask, reference)) == {("m", "mask"): dice_of_cubes(2, 4)}
     assert dice(evaluate(mask, reference, labels=[4])) == {("m", "mask"): 1.0}
     assert dice(evaluate(mask, reference, labels=[1, 4])) == {("m", "mask"): dice_of_cubes(2, 4)}
+    assert caplog.text == ""
+    assert dice(evaluate(mask, reference, labels=[7])) == {("m", "mask"): 0.0}
+    assert "label 7" in caplog.text
 
 
 def test_means_are_over_finite_distances_with_the_others_counted(tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def evaluate(
     if missing:
         logger.warning("no reference of %s: left out", ", ".join(missing))
     bar = track(pairs, "Scoring", console=Console(stderr=True), transient=True, disable=not progress)
-    return EvaluationResult(tuple(row for pair in bar for row in _score_subject(*pair, labels)), missing)
+    rows = tuple(row for pair in bar for row in _score_subject(*pair, labels))
+    if labels and not any(row.scores.reference_ml for row in rows):
+        logger.warning("no reference has a voxel of label %s: is it another one?", ", ".join(map(str, labels)))
+    return EvaluationResult(rows, missing)
 
 
 def read_reference(path: Path, labels: Sequence[int]) -> tuple[npt.NDArray[np.bool_], Volume]:

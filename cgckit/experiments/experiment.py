@@ -18,7 +18,7 @@ from cgckit.cgc.model_files import TrainedModel
 from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
-from cgckit.errors import DegeneratePriorError
+from cgckit.errors import DegeneratePriorError, UsageError
 from cgckit.experiments.arms import APPEARANCE, Arm
 from cgckit.experiments.folds import Fold, held_out, whole
 from cgckit.experiments.references import References, best_threshold
@@ -32,6 +32,7 @@ from cgckit.pipeline.console import log_file, progress_bars
 from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import find_cohort
+from cgckit.pipeline.workspace import RECORD, RESULTS
 from cgckit.priors.base import Prior
 from cgckit.priors.registry import prior_identity, resolve_prior
 
@@ -56,7 +57,7 @@ class Experiment:
         overwrite: replace another experiment's results.
 
     Raises:
-        UsageError: `out` holds another experiment, or there are too few subjects for folds.
+        UsageError: `out` holds another experiment or a run, or there are too few subjects for folds.
     """
 
     def __init__(
@@ -89,7 +90,10 @@ class Experiment:
         # Results are made to be shown: without the command, which names folders of whoever ran it.
         where = {name: value for name, value in machine(device).items() if name != "command"}
         description = {"key": self.key, **depends, "machine": where}
-        self.results = Results(Derivatives.create(out).root / "results.jsonl", description, overwrite)
+        root = Derivatives.create(out).root
+        if (root / RECORD).exists():
+            raise UsageError(f"{out}: holds a run, not an experiment; choose another --out")
+        self.results = Results(root / RESULTS, description, overwrite)
         self.work = out / "work"
 
     @classmethod

@@ -15,7 +15,8 @@ from cgckit.errors import BadInputError, UsageError
 from cgckit.images.cohort import Cohort
 from cgckit.pipeline.console import log_file
 
-_RECORD = "run.json"
+RECORD, RESULTS = "run.json", "results.jsonl"
+"""What tells the folder of a run, and that of an experiment."""
 
 
 class Workspace:
@@ -31,7 +32,7 @@ class Workspace:
 
     Raises:
         BadInputError: the folder cannot be written.
-        UsageError: it holds another run, and `overwrite` is false.
+        UsageError: it holds another run, and `overwrite` is false; or it holds an experiment.
     """
 
     def __init__(self, out: Path, key: str, overwrite: bool) -> None:
@@ -41,7 +42,9 @@ class Workspace:
         self.priors = self.out.root / "work" / "priors"
         self.model = self.out.root / "model"
         self.checkpoint = self.scratch / "checkpoint.safetensors"
-        record = self.out.root / _RECORD
+        if (self.out.root / RESULTS).exists():
+            raise UsageError(f"{out}: holds an experiment, not a run; choose another --out")
+        record = self.out.root / RECORD
         if record.exists() and self.read(record) is None:
             if not overwrite and not self._gave_up():
                 raise UsageError(
@@ -67,7 +70,7 @@ class Workspace:
         `run.json` holds `facts`, which the block may add to, and a status: "running", "complete", or "failed" with
         the error. That of a complete run stays as it is: doing nothing took no time, and the run did.
         """
-        record = self.out.root / _RECORD
+        record = self.out.root / RECORD
         with log_file(self.out.root / "cgckit.log"):
             if (self.read(record) or {}).get("status") == "complete":
                 yield
@@ -95,7 +98,7 @@ class Workspace:
 
     def _gave_up(self) -> bool:
         """Whether the run in the folder ended by an error before there was anything worth keeping."""
-        failed = _read_json(self.out.root / _RECORD).get("status") == "failed"
+        failed = _read_json(self.out.root / RECORD).get("status") == "failed"
         return failed and not self.checkpoint.exists() and not self.model.exists()
 
     def _clear(self) -> None:

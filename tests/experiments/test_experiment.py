@@ -18,6 +18,7 @@ import cgckit
 from cgckit.cgc.crops import CropSampler
 from cgckit.errors import BadInputError, UsageError
 from cgckit.experiments import experiment as module
+from cgckit.experiments.arms import THE_PRIOR
 from cgckit.experiments.commands import ablate, crossval
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.folds import held_out
@@ -324,3 +325,15 @@ def test_other_images_references_or_prior_files_make_another_experiment(
 def test_an_unknown_arm_is_named(write_cohort: WriteCohort, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--arms: there is no corse"):
         ablate(start(write_cohort(1), tmp_path / "out"), ["corse"])
+
+
+def test_a_run_and_an_experiment_do_not_share_a_folder(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans, out = write_cohort(1), tmp_path / "out"
+    crossed = start(scans, out)
+    crossed.run([THE_PRIOR])
+    with pytest.raises(UsageError, match="holds an experiment"):
+        cgckit.refine(scans, BrightFlair(), out, settings=QUICK, overwrite=True)
+    (out / "results.jsonl").unlink()
+    cgckit.refine(scans, BrightFlair(), out, settings=QUICK, device="cpu")
+    with pytest.raises(UsageError, match="holds a run"):
+        start(scans, out, overwrite=True)

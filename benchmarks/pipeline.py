@@ -104,7 +104,8 @@ def write(results: Path) -> None:
 
 def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     protocol, prior = description["protocol"], description["prior"]
-    options = ", ".join(f"{name} {value}" for name, value in prior["options"].items())
+    options = [f"{name} {value}" for name, value in prior["options"].items() if isinstance(value, int | float | str)]
+    prior = f"{prior['name']} ({', '.join(options)})" if options else prior["name"]
     count = rows[0]["subjects"]
     scored = "held-out subjects" if protocol["hold_out"] else "the subjects trained on, without labels"
     notes = {
@@ -114,10 +115,10 @@ def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     }
     return " ".join(
         [
-            f"{count} subjects, {', '.join(description['modalities'])}; prior {prior['name']} ({options}), "
+            f"{count} subjects, {', '.join(description['modalities'])}; prior {prior}, "
             f"{description['settings']['steps']} steps. Scored on {scored}. "
             "p: Wilcoxon signed-rank of Dice over the subjects, two-sided. "
-            "paper: what Yu, Zhao et al. report with this kind of prior and images, on other subjects.",
+            "paper: what Yu, Zhao et al. report with this kind of prior on BraTS or, for CT, CQ500.",
             *(notes[row["arm"]] for row in rows if row["arm"] in notes),
         ]
     )

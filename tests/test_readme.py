@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import pytest
 import typer
 
 import cgckit
+from cgckit.cgc.presets import PRESETS
 from cgckit.cli.main import app
 from cgckit.priors.registry import resolve_prior
 from cgckit.testing import check_prior
 
+MEASURED = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("pipeline-*.jsonl"))
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
@@ -69,3 +72,12 @@ def test_files_and_targets_that_are_named_exist() -> None:
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"\bmake ([a-z]+)\b", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MEASURED if not path.stem.endswith("-bounds")], ids=lambda path: path.stem
+)
+def test_what_is_called_light_was_measured_with_the_settings_of_light(path: Path) -> None:
+    assert len(MEASURED) > 5
+    with path.open(encoding="utf-8") as lines:
+        assert json.loads(lines.readline())["settings"] == PRESETS["light"].to_json()

@@ -34,8 +34,8 @@ def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tens
 
     A prior's false parts are whole ones: a venous sinus, a fold of cortex. Voxel by voxel a network that was trained on
     them hardly contradicts, but taken together it does: it has seen the same structure called normal in other subjects.
-    If it refuses all of them, the one that it doubts least stays, by its mean log-odds: a mask is not emptied. No
-    fragment is that one, of less than a tenth of the largest part's volume.
+    A mask is not emptied, nor left with fragments alone: if all parts of at least a tenth of the largest one's volume are
+    refused, the one of them that the judge doubts least stays, by its mean log-odds.
 
     Args:
         probability: [H, W, L]; parts are those of 0.5 or more (6 neighbours).
@@ -47,11 +47,11 @@ def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tens
         return probability
     parts = np.arange(1, count + 1)
     refused = ndimage.mean(log_odds.numpy() >= 0, components, parts) < least
-    if refused.all():
-        volume = np.bincount(components.ravel())[1:]
-        belief = ndimage.mean(log_odds.numpy(), components, parts)
-        belief[volume < _FRAGMENT * volume.max()] = -np.inf
-        refused = belief < belief.max()
+    volume = np.bincount(components.ravel())[1:]
+    large = volume >= _FRAGMENT * volume.max()
+    if refused[large].all():
+        belief = np.where(large, ndimage.mean(log_odds.numpy(), components, parts), -np.inf)
+        refused[belief == belief.max()] = False
     outside = torch.from_numpy(np.concatenate([[False], refused])[components])
     return torch.where(outside, probability.clamp(max=_BELOW_HALF), probability)
 

@@ -63,6 +63,10 @@ class Settings:
     def __post_init__(self) -> None:
         positive = ("spacing", "batch", "learning_rate", "projection", "temperature", "prior_reach")
         problems = [f"{name} must be a number above 0" for name in positive if not 0 < getattr(self, name) < math.inf]
+        for name, hint in typing.get_type_hints(Settings).items():
+            allowed = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+            if allowed and getattr(self, name) not in allowed:
+                problems.append(f"{name} must be {' or '.join(allowed)}")
         if any(size < 16 or size % 8 for size in self.crop):
             problems.append(f"crop must be multiples of 8 from 16 on, got {self.crop}")
         if any(size < 1 for size in self.patch_size):
@@ -187,8 +191,8 @@ tell; of augmentation they say nothing."""
 def choose_preset(name: str, *, cohort_size: int) -> tuple[str, Settings]:
     """Resolve a preset's name; `auto` is `light` with 40 steps a subject for large cohorts, up to 4,000.
 
-    So each scan is still seen. `auto` does not take `paper` however large the device: wherever both were measured, a
-    network that copies its prior, as `paper`'s does, came out below the prior itself (README, "Measured").
+    So each scan is still seen. `auto` does not take `paper` however large the device: that is unmeasured, and a network
+    of `light`'s size that copies its prior, as `paper`'s does, came out below the prior (README, `plain`).
 
     Args:
         name: "auto" or a preset.

@@ -43,9 +43,9 @@ def split_seeds(text: str) -> list[int]:
 
 
 def beside(cohort: str) -> str:
-    """Where references lie that are not named: beside the scans; UsageError for a table, which says nothing of it."""
+    """Where references lie that are not named: in the folder of the scans; UsageError for a table, which has none."""
     if Path(cohort).is_file():
-        raise UsageError(f"{cohort} is a file, so there is nothing beside the scans: name REFERENCES")
+        raise UsageError(f"{cohort} is no folder: give REFERENCES, a folder or a pattern with {{subject}}")
     return cohort
 
 

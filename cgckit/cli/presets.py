@@ -20,4 +20,4 @@ def presets() -> None:
         values = {name: getattr(settings, field.name) for name, settings in PRESETS.items()}
         shown = {name: "x".join(map(str, v)) if isinstance(v, tuple) else str(v) for name, v in values.items()}
         rows.append({"setting": field.name, **shown, "meaning": field.metadata["help"]})
-    show_table(rows, title="Presets; `auto` picks one by hardware and size of the cohort")
+    show_table(rows, title="Presets; `auto` is `light`, with more steps for more than twelve subjects")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from cgckit.errors import BadInputError
 from cgckit.evaluation.pairing import Predicted, find_reference, side_by_side
 from cgckit.evaluation.result import EvaluationResult, Row
 from cgckit.images.volume import Volume
-from cgckit.metrics import score
+from cgckit.metrics import Scores, score
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,7 @@ def evaluate(
         logger.warning("no reference of %s: left out", ", ".join(missing))
     bar = track(pairs, "Scoring", console=Console(stderr=True), transient=True, disable=not progress)
     rows = tuple(row for pair in bar for row in _score_subject(*pair, labels))
-    if labels and not any(row.scores.reference_ml for row in rows):
-        logger.warning("no reference has a voxel of label %s: is it another one?", ", ".join(map(str, labels)))
+    warn_of_absent(labels, [row.scores for row in rows])
     return EvaluationResult(rows, missing)
 
 
@@ -76,6 +75,12 @@ def read_reference(path: Path, labels: Sequence[int]) -> tuple[npt.NDArray[np.bo
     volume = Volume.load(path, allow_constant=True)
     mask = np.isin(np.rint(volume.array), labels) if labels else volume.array > 0
     return mask, volume
+
+
+def warn_of_absent(labels: Sequence[int], scores: Iterable[Scores]) -> None:
+    """Say in the log if no reference held any of the labels that were asked for."""
+    if labels and not any(found.reference_ml for found in scores):
+        logger.warning("no reference has a voxel of label %s: check --label", ", ".join(map(str, labels)))
 
 
 def _score_subject(predicted: Predicted, reference: Path, labels: Sequence[int]) -> list[Row]:

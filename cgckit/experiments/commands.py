@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cgckit.derivatives import Derivatives
 from cgckit.errors import UsageError
+from cgckit.evaluation.compare import warn_of_absent
 from cgckit.experiments.arms import THE_PRIOR, Arm, ablation, choose_arms, published
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.plots import draw_ablation
@@ -49,6 +50,8 @@ def ablate(
 
 
 def _finish(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[ArmRow]:
+    labels = experiment.references.labels
+    warn_of_absent(labels, (item.scores for outcome in outcomes for item in outcome.scores))
     rows = tabulate(outcomes, published(prior_name(experiment.prior), experiment.cohort.modalities))
     Derivatives(experiment.out).write_table("table.tsv", [row.cells() for row in rows])
     return rows

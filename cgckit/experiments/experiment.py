@@ -165,6 +165,8 @@ class Experiment:
 
     def _folds(self, arm: Arm) -> list[Fold]:
         crossed = arm.target == "references" or self.hold_out
+        if crossed and not self.hold_out and len(self.cohort) == 1:
+            raise UsageError(f"{arm.name} is scored on held-out subjects, of which one has none: choose other --arms")
         return held_out(self.cohort, self.folds) if crossed else whole(self.cohort)
 
     def _unit(self, arm: Arm, fold: Fold, seed: int, bars: Progress) -> None:

@@ -34,10 +34,7 @@ def held_out(cohort: Cohort, count: int) -> list[Fold]:
     """
     count = min(count, len(cohort))
     if count < 2:
-        raise UsageError(
-            f"cross-validation, as of the supervised bound, needs two folds and two subjects or more, not {count}; "
-            "--arms chooses what needs none, for instance paths"
-        )
+        raise UsageError(f"--folds: cross-validation needs two folds and two subjects or more, not {count}")
     parts = np.array_split(np.random.default_rng(0).permutation(len(cohort)), count)
     folds = []
     for index, part in enumerate(parts):

@@ -57,7 +57,8 @@ def _draw(axis: Axes, rows: Sequence[ArmRow], metric: str, bound: ArmRow | None)
         axis.plot([place] * len(finite), finite, "o", color=_SUBJECT, markersize=4, label=label)
     axis.plot(places, [row.output.mean[metric] for row in rows], "-D", color=_MEASURED, markersize=5, label="mean")
     published = [np.nan if row.published is None else getattr(row.published, metric) for row in rows]
-    axis.plot(places, published, ":s", color=_PAPER, markerfacecolor="none", label="paper")
+    if np.isfinite(published).any():
+        axis.plot(places, published, ":s", color=_PAPER, markerfacecolor="none", label="paper, its own data")
     if bound is not None:
         axis.axhline(bound.output.mean[metric], color=_BOUND, linestyle="--", linewidth=1, label="supervised bound")
     names = [row.arm.removeprefix("patch-").removeprefix("temperature-") for row in rows]

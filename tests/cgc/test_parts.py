@@ -53,6 +53,9 @@ def test_a_fragment_does_not_stay_in_place_of_a_lesion() -> None:
     probability[13, 1, 1] = 0.0
     kept = without_refused(probability, log_odds, 0.5) >= 0.5
     assert kept.nonzero()[:, 0].unique().tolist() == list(range(1, 11))
+    log_odds[13] = 0.5
+    kept = without_refused(probability, log_odds, 0.5) >= 0.5
+    assert kept.nonzero()[:, 0].unique().tolist() == [*range(1, 11), 13], "it is no reason to drop the lesion either"
 
 
 def test_voxels_that_meet_at_a_corner_alone_are_judged_apart() -> None:

@@ -58,6 +58,11 @@ def test_bad_overrides_are_refused_in_words(values: dict[str, object], message: 
         Settings(steps=1).override(values)
 
 
+def test_a_word_that_is_no_choice_is_refused_from_python_too() -> None:
+    with pytest.raises(UsageError, match="precision must be auto or float32"):
+        Settings(steps=1, precision="bfloat16")  # type: ignore[arg-type]
+
+
 def test_settings_survive_json() -> None:
     for settings in PRESETS.values():
         assert Settings.from_json(settings.to_json()) == settings

@@ -337,3 +337,23 @@ def test_a_run_and_an_experiment_do_not_share_a_folder(write_cohort: WriteCohort
     cgckit.refine(scans, BrightFlair(), out, settings=QUICK, device="cpu")
     with pytest.raises(UsageError, match="holds a run"):
         start(scans, out, overwrite=True)
+
+
+def test_the_papers_figures_stand_beside_the_arms_of_its_priors(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans = write_cohort(1)
+    (row,) = ablate(start(scans, tmp_path / "out", "gmm"), ["prior"])
+    assert row.cells()["paper_dice"] == 0.7585
+    (other,) = ablate(start(scans, tmp_path / "other", BrightFlair()), ["prior"])
+    assert other.cells()["paper_dice"] is None
+
+
+def test_one_subject_alone_has_no_supervised_bound(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"supervised .* choose other --arms"):
+        ablate(start(write_cohort(1), tmp_path / "out"), ["supervised"])
+
+
+def test_labels_that_no_reference_has_are_said(
+    write_cohort: WriteCohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ablate(start(write_cohort(1), tmp_path / "out", labels=[7]), ["prior"])
+    assert "label 7" in caplog.text

@@ -34,7 +34,7 @@ def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tens
 
     A prior's false parts are whole ones: a venous sinus, a fold of cortex. Voxel by voxel a network that was trained on
     them hardly contradicts, but taken together it does: it has seen the same structure called normal in other subjects.
-    A mask is not emptied, nor left with fragments alone: if all parts of at least a tenth of the largest one's volume are
+    A mask is not emptied, nor left with fragments alone: if all parts from a tenth of the largest one's volume on are
     refused, the one of them that the judge doubts least stays, by its mean log-odds.
 
     Args:

@@ -151,6 +151,16 @@ def test_repeated_placeholder_stands_for_one_name(tmp_path: Path, references: Pa
     assert dice(result) == {("sub_1", "mask"): 1.0}
 
 
+def test_one_subjects_own_folder_holds_its_reference(tmp_path: Path) -> None:
+    mask = save(tmp_path / "masks" / "a.nii.gz", cube(2))
+    for name in ("flair", "seg"):
+        save(tmp_path / "a-scans" / f"{name}.nii.gz", cube(4))
+    assert dice(evaluate(mask, tmp_path / "a-scans")) == {("a", "mask"): dice_of_cubes(2, 4)}
+    save(tmp_path / "masks" / "b.nii.gz", cube(2))
+    with pytest.raises(BadInputError, match="no reference of a, b"):
+        evaluate(mask.parent, tmp_path / "a-scans")
+
+
 def test_lesion_is_every_label_or_the_chosen_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labelled = cube(4) + 3 * cube(2)  # 1 around, 4 inside
     reference, mask = save(tmp_path / "r.nii.gz", labelled), save(tmp_path / "m.nii.gz", cube(2))

@@ -85,15 +85,13 @@ def find_reference(reference: str | Path, predicted: Predicted, *, alone: bool) 
     """Find one subject's reference; None if there is none.
 
     Args:
-        reference: a file; a folder of files that have the subject's name in theirs; a folder with a folder
-        for each
+        reference: a file; a folder of files that have the subject's name in theirs; a folder with a folder for each
             subject; or a pattern with `{subject}`.
         predicted: the subject.
-        alone: whether it is the only subject, which is when `reference` may be one file.
+        alone: whether it is the only subject, which is when `reference` may be one file, or the subject's own folder.
 
     Raises:
-        BadInputError: if `reference` does not exist, is one file for several subjects, or offers several
-        files.
+        BadInputError: if `reference` does not exist, is one file for several subjects, or offers several files.
     """
     names = [predicted.subject] + ([f"sub-{predicted.label}"] if predicted.label else [])
     path = Path(reference)
@@ -115,7 +113,8 @@ def find_reference(reference: str | Path, predicted: Predicted, *, alone: bool) 
         for files in ([file for file in _nifti_in(path) if _names(file, name)], inside):
             if candidates := _references_among(files):
                 return _only(candidates, predicted.subject)
-    return None
+    own = [file for file in _nifti_in(path) if _SEGMENTATION.search(file.name)]
+    return _only(own, predicted.subject) if alone and own else None
 
 
 def _of_results(results: Derivatives) -> list[Predicted]:

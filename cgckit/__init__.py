@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from cgckit.images.cohort import Cohort, Subject
     from cgckit.pipeline.predict import predict
     from cgckit.pipeline.refine import RefineResult, refine
+    from cgckit.plugins.registry import register_prior
     from cgckit.priors.base import Prior
-    from cgckit.priors.registry import register_prior
 
 __version__ = "0.1.0"
 
@@ -54,7 +54,7 @@ _HOMES = {
     "patch_contrastive_loss": "cgckit.contrast",
     "predict": "cgckit.pipeline.predict",
     "refine": "cgckit.pipeline.refine",
-    "register_prior": "cgckit.priors.registry",
+    "register_prior": "cgckit.plugins.registry",
     "supervised_contrastive": "cgckit.contrast",
 }
 

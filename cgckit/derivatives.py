@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cgckit import __version__
+from cgckit.arrays import AnyArray
 from cgckit.atomic import TEMPORARY_PREFIX, atomic_write
 from cgckit.errors import BadInputError
 from cgckit.images.cohort import Cohort
@@ -195,9 +196,7 @@ class Derivatives:
     def _anat(self, label: str, ending: str) -> Path:
         return self.root / f"sub-{label}" / "anat" / f"sub-{label}_space-orig_{ending}"
 
-    def _write(
-        self, path: Path, array: npt.NDArray[Any], reference: Volume | Path, sidecar: Mapping[str, object]
-    ) -> Path:
+    def _write(self, path: Path, array: AnyArray, reference: Volume | Path, sidecar: Mapping[str, object]) -> Path:
         source = reference.path if isinstance(reference, Volume) else Path(reference)
         header = reference.header if isinstance(reference, Volume) else open_nifti(source).header
         write_like(path, array, header, source)
@@ -227,7 +226,7 @@ def image_of(written: Path) -> Path:
         raise BadInputError(f"{written}: no sidecar beside it names its scan; is it a result of cgckit?") from error
 
 
-def write_like(path: Path, array: npt.NDArray[Any], header: nib.Nifti1Header, source: Path) -> None:
+def write_like(path: Path, array: AnyArray, header: nib.Nifti1Header, source: Path) -> None:
     """Write an [H, W, L] array as `.nii.gz` with the geometry of `header`, which came from the file `source`.
 
     Raises:

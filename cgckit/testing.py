@@ -20,12 +20,13 @@ from safetensors.torch import load, save
 from scipy import ndimage
 from torch import Tensor
 
+from cgckit.arrays import Shape
 from cgckit.errors import CgckitError
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
+from cgckit.options.fields import REQUIRED, check, options_of
+from cgckit.plugins.specification import describe_error
 from cgckit.priors.base import Prior
-from cgckit.priors.options import REQUIRED, check, options_of
-from cgckit.priors.specification import describe_error
 
 Make = Callable[[], Prior]
 
@@ -90,7 +91,7 @@ def simulated_cases(seed: int = 0) -> tuple[Case, ...]:
     )
 
 
-def _simulate(subject: str, shape: tuple[int, int, int], seed: int, lesion_mm: float) -> Case:
+def _simulate(subject: str, shape: Shape, seed: int, lesion_mm: float) -> Case:
     spacing = 4.0
     random_state = np.random.default_rng(seed)
     axes = [(np.arange(size) - (size - 1) / 2) / (size / 2 - 2) for size in shape]

@@ -19,8 +19,8 @@ from cgckit import Case, Prior, __version__
 from cgckit.atomic import TEMPORARY_PREFIX
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
+from cgckit.images.case import to_native
 from cgckit.images.cohort import Cohort
-from cgckit.images.grid import to_native
 from cgckit.images.preparation import prepare
 from cgckit.images.volume import Volume
 

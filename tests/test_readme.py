@@ -15,7 +15,7 @@ import typer
 import cgckit
 from cgckit.cgc.presets import PRESETS
 from cgckit.cli.main import app
-from cgckit.priors.registry import resolve_prior
+from cgckit.plugins.registry import resolve_prior
 from cgckit.testing import check_prior
 
 MEASURED = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("pipeline-*.jsonl"))

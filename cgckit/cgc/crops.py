@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cgckit.arrays import Shape
 from cgckit.atomic import atomic_write
 from cgckit.cgc.margin import trusted
 from cgckit.cgc.presets import Settings
@@ -61,9 +62,7 @@ def write_case(path: Path, case: Case, target: Tensor, settings: Settings) -> No
     write_example(path, coarse.image, averaged, coarse.brain, kept, settings.crop)
 
 
-def write_example(
-    path: Path, image: Tensor, prior: Tensor, brain: Tensor, trusted: Tensor, minimum: tuple[int, int, int]
-) -> None:
+def write_example(path: Path, image: Tensor, prior: Tensor, brain: Tensor, trusted: Tensor, minimum: Shape) -> None:
     """Write one subject for training, padded with zeros to at least `minimum` voxels.
 
     A cohort of thousands does not fit memory; crops are read from memory-mapped files instead. Images are kept in
@@ -103,7 +102,7 @@ class CropSampler:
     """
 
     paths: Sequence[Path]
-    crop: tuple[int, int, int]
+    crop: Shape
     batch: int
     lesion_share: float
     augment: bool

@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-Spacing = tuple[float, float, float]
+from cgckit.arrays import Spacing
 
 _NOWHERE = 1e6
 """Distance to a lesion, in mm, where there is none."""

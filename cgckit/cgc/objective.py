@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cgckit.arrays import Shape
 from cgckit.cgc.network import DOWN_SAMPLING, CGCOutput
 from cgckit.contrast import count_positives, patch_contrastive_loss
 
@@ -24,7 +25,7 @@ class Objective:
     Eq. 8 writes the third term `L_bce^fg`; Eq. 6, which defines it, is the contrastive loss.
     """
 
-    patch_size: tuple[int, int, int]
+    patch_size: Shape
     patch_threshold: float = 0.1
     temperature: float = 0.2
     weight_coarse: float = 1.0

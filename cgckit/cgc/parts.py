@@ -6,16 +6,17 @@ The functions change probabilities as little as they can, so that the mask stays
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
+
+from cgckit.arrays import BoolArray, Spacing
 
 _BELOW_HALF, _ABOVE_HALF = 0.499, 0.501
 _FRAGMENT = 0.1
 
 
-def without_specks(probability: Tensor, spacing: tuple[float, float, float], min_volume: float) -> Tensor:
+def without_specks(probability: Tensor, spacing: Spacing, min_volume: float) -> Tensor:
     """Cut connected parts of the mask below `min_volume` mm^3 to just below one half, [H, W, L].
 
     Where network and prior nearly balance, noise would leave hundreds of single voxels in the mask.
@@ -56,7 +57,7 @@ def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tens
     return torch.where(outside, probability.clamp(max=_BELOW_HALF), probability)
 
 
-def parts_gone(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> list[int]:
+def parts_gone(before: BoolArray, after: BoolArray) -> list[int]:
     """Voxels of each connected part of a mask [H, W, L] of which nothing is in another, largest first."""
     components, _ = ndimage.label(before)
     size = np.bincount(components.ravel())

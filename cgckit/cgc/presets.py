@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cgckit.arrays import Shape
 from cgckit.errors import UsageError
-
-Triple = tuple[int, int, int]
 
 
 def _setting(default: Any, description: str) -> Any:
@@ -30,7 +29,7 @@ class Settings:
     """
 
     spacing: float = _setting(2.0, "edge of the network's working grid [mm]")
-    crop: Triple = _setting((48, 48, 48), "training crop [voxels], multiples of 8")
+    crop: Shape = _setting((48, 48, 48), "training crop [voxels], multiples of 8")
     batch: int = _setting(2, "crops a step")
     steps: int = _setting(0, "optimiser steps; 0 derives them from epochs")
     epochs: int = _setting(0, "passes over the cohort, one crop a subject each; used where steps is 0")
@@ -40,7 +39,7 @@ class Settings:
     projection: int = _setting(64, "channels of the projection in front of the patchwise contrast")
     weight_coarse: float = _setting(1.0, "weight of the coarse-grained path; 0 switches it off")
     weight_fine: float = _setting(1.0, "weight of the fine-grained path; 0 switches it off")
-    patch_size: Triple = _setting((1, 1, 1), "patch of the fine-grained path [voxels of the encoder's grid]")
+    patch_size: Shape = _setting((1, 1, 1), "patch of the fine-grained path [voxels of the encoder's grid]")
     patch_threshold: float = _setting(0.1, "mean prior probability from which a patch is positive")
     temperature: float = _setting(0.2, "temperature of the patchwise contrast")
     scope: Literal["image", "batch"] = _setting("image", "whose patches are contrasted: one crop's or the batch's")

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from cgckit import __version__
-from cgckit.cli import ablate, crossval, evaluate, info, phantom, predict, presets, prior, priors, refine, report
+from cgckit.cli.commands import (
+    ablate,
+    crossval,
+    evaluate,
+    info,
+    phantom,
+    predict,
+    presets,
+    prior,
+    priors,
+    refine,
+    report,
+)
 from cgckit.cli.log import show_log
 from cgckit.errors import CgckitError
 

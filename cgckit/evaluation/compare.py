@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
+from cgckit.arrays import BoolArray
 from cgckit.errors import BadInputError
+from cgckit.evaluation.metrics import Scores, score
 from cgckit.evaluation.pairing import Predicted, find_reference, side_by_side
 from cgckit.evaluation.result import EvaluationResult, Row
 from cgckit.images.volume import Volume
-from cgckit.metrics import Scores, score
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def evaluate(
     return EvaluationResult(rows, missing)
 
 
-def read_reference(path: Path, labels: Sequence[int]) -> tuple[npt.NDArray[np.bool_], Volume]:
+def read_reference(path: Path, labels: Sequence[int]) -> tuple[BoolArray, Volume]:
     """Read a reference as a mask, [H, W, L] bool, with the volume that it came from."""
     volume = Volume.load(path, allow_constant=True)
     mask = np.isin(np.rint(volume.array), labels) if labels else volume.array > 0

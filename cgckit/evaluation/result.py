@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cgckit.derivatives import Derivatives
-from cgckit.metrics import Scores
+from cgckit.evaluation.metrics import Scores
 
 METRICS: tuple[str, ...] = tuple(field.name for field in fields(Scores))
 

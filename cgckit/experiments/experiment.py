@@ -19,22 +19,22 @@ from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError, UsageError
+from cgckit.evaluation.metrics import score
 from cgckit.experiments.arms import APPEARANCE, Arm
 from cgckit.experiments.folds import Fold, held_out, whole
 from cgckit.experiments.references import References, best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
+from cgckit.images.case import to_native
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.grid import to_native
 from cgckit.images.preparation import IMAGE_SPACING, prepare
-from cgckit.metrics import score
 from cgckit.nets.loop import Checkpoint, check_seeds
 from cgckit.pipeline.console import log_file, progress_bars
 from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import find_cohort
 from cgckit.pipeline.workspace import RECORD, RESULTS
+from cgckit.plugins.registry import prior_identity, resolve_prior
 from cgckit.priors.base import Prior
-from cgckit.priors.registry import prior_identity, resolve_prior
 
 
 class Experiment:

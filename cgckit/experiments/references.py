@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cgckit.arrays import BoolArray, FloatArray
 from cgckit.errors import BadInputError
 from cgckit.evaluation.compare import read_reference
 from cgckit.evaluation.pairing import Predicted, find_reference
@@ -44,7 +45,7 @@ class References:
             files[subject.label] = found
         return cls(files, tuple(labels))
 
-    def read(self, case: Case) -> tuple[npt.NDArray[np.bool_], Grid]:
+    def read(self, case: Case) -> tuple[BoolArray, Grid]:
         """The reference of a case, bool [H, W, L] on the grid of its files, and that grid.
 
         Raises:
@@ -65,7 +66,7 @@ class References:
         return {label: hashlib.sha256(path.read_bytes()).hexdigest() for label, path in self.files.items()}
 
 
-def best_threshold(probability: npt.NDArray[np.float32], reference: npt.NDArray[np.bool_]) -> float:
+def best_threshold(probability: FloatArray, reference: BoolArray) -> float:
     """The threshold in .01, .02, ... 1 at which a probability map has the best Dice with its reference: an oracle.
 
     Infinite, which calls nothing lesion, where there is none.

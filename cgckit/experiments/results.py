@@ -12,7 +12,7 @@ from typing import Any
 
 from cgckit.atomic import atomic_write
 from cgckit.errors import BadInputError, UsageError
-from cgckit.metrics import Scores
+from cgckit.evaluation.metrics import Scores
 
 OUTPUT, NETWORK_ALONE = "output", "network alone"
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
+from cgckit.evaluation.metrics import Scores
 from cgckit.evaluation.result import METRICS, Summary, summarise
 from cgckit.experiments.arms import GROUPS, NETWORK, PRIOR, Published
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome
-from cgckit.metrics import Scores
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from cgckit.images.grid import Grid
+from cgckit.arrays import AnyArray, Spacing
+from cgckit.errors import UsageError
+from cgckit.images.grid import Grid, resample
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Case:
     image: Tensor
     brain: Tensor
     modalities: tuple[str, ...]
-    spacing: tuple[float, float, float]
+    spacing: Spacing
     grid: Grid | None = None
     native: Grid | None = None
     source: str | None = None
@@ -41,3 +43,18 @@ class Case:
         if modality not in self.modalities:
             raise KeyError(f"{self.subject} has no {modality}; it has {', '.join(self.modalities)}")
         return self.image[self.modalities.index(modality)]
+
+
+def to_native(array: npt.ArrayLike, case: Case) -> AnyArray:
+    """Bring an [H, W, L] array on `case.grid` to the grid of the subject's files.
+
+    Probabilities are interpolated as `resample` does, boolean masks take the nearest voxel; both are 0
+    outside the working grid.
+
+    Raises:
+        UsageError: if the case was made in memory and has no grids.
+    """
+    if case.grid is None or case.native is None:
+        raise UsageError(f"{case.subject} was made in memory: it has no native grid to return to")
+    values = np.asarray(array)
+    return resample(values, case.grid, case.native, order=0 if values.dtype == np.bool_ else 1)

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import inv_ornt_aff, io_orientation
 from scipy import ndimage, sparse
 
+from cgckit.arrays import AnyArray, DoubleArray, Shape, Spacing
 from cgckit.errors import UsageError
-
-if TYPE_CHECKING:
-    from cgckit.images.case import Case
-
-Array = npt.NDArray[np.floating]
 
 # Positions this close to a voxel's centre, in voxels, are on it: affines are stored in single precision.
 _SNAP = 1e-3
@@ -28,11 +23,11 @@ _SAME_SPACING = 0.01
 class Grid:
     """A voxel grid: `shape` (H, W, L) and `affine` [4, 4], voxel indices to world coordinates (RAS+, mm)."""
 
-    shape: tuple[int, int, int]
-    affine: npt.NDArray[np.float64]
+    shape: Shape
+    affine: DoubleArray
 
     @property
-    def spacing(self) -> tuple[float, float, float]:
+    def spacing(self) -> Spacing:
         """Voxel edge lengths in mm."""
         edges = np.linalg.norm(self.affine[:3, :3], axis=0)
         return (float(edges[0]), float(edges[1]), float(edges[2]))
@@ -71,9 +66,7 @@ class Grid:
         return Grid(_triple(shape), self.affine @ step)
 
 
-def resample(
-    array: npt.ArrayLike, source: Grid, target: Grid, *, order: int = 1, cval: float = 0.0
-) -> npt.NDArray[Any]:
+def resample(array: npt.ArrayLike, source: Grid, target: Grid, *, order: int = 1, cval: float = 0.0) -> AnyArray:
     """Sample an array that lies on `source` at the voxels of `target`.
 
     With `order=1` each target voxel is the mean of the source, taken as constant in each voxel, over a box of
@@ -89,7 +82,7 @@ def resample(
         cval: value outside the field of view of `source`.
 
     Returns:
-        Array of `target.shape`; float32 for `order=1`, the input's dtype for `order=0`.
+        npt.NDArray[np.floating] of `target.shape`; float32 for `order=1`, the input's dtype for `order=0`.
 
     Raises:
         UsageError: for another `order`, or an array that is not on `source`.
@@ -121,29 +114,12 @@ def resample(
     return np.ascontiguousarray(values.transpose(np.argsort(axes)))
 
 
-def to_native(array: npt.ArrayLike, case: Case) -> npt.NDArray[Any]:
-    """Bring an [H, W, L] array on `case.grid` to the grid of the subject's files.
-
-    Probabilities are interpolated as `resample` does, boolean masks take the nearest voxel; both are 0
-    outside the working grid.
-
-    Raises:
-        UsageError: if the case was made in memory and has no grids.
-    """
-    if case.grid is None or case.native is None:
-        raise UsageError(f"{case.subject} was made in memory: it has no native grid to return to")
-    values = np.asarray(array)
-    return resample(values, case.grid, case.native, order=0 if values.dtype == np.bool_ else 1)
-
-
-def _triple(values: Sequence[int] | npt.NDArray[np.int_]) -> tuple[int, int, int]:
+def _triple(values: Sequence[int] | npt.NDArray[np.int_]) -> Shape:
     height, width, length = (int(value) for value in values)
     return (height, width, length)
 
 
-def _resample_axis(
-    values: npt.NDArray[Any], axis: int, positions: npt.NDArray[np.float64], width: float, order: int
-) -> npt.NDArray[Any]:
+def _resample_axis(values: AnyArray, axis: int, positions: DoubleArray, width: float, order: int) -> AnyArray:
     """Sample one axis at `positions` (in voxels), averaging over boxes of `width` voxels if `order` is 1."""
     count = values.shape[axis]
     nearest = np.clip(np.floor(positions + 0.5).astype(int), 0, count - 1)
@@ -154,7 +130,7 @@ def _resample_axis(
             stop = int(nearest[-1]) + step
             index = slice(int(nearest[0]), stop if stop >= 0 else None, step)
             return np.moveaxis(np.moveaxis(values, axis, 0)[index], 0, axis)
-        taken: npt.NDArray[Any] = values.take(nearest, axis=axis)
+        taken: AnyArray = values.take(nearest, axis=axis)
         return taken
     lower, upper = positions - width / 2, positions + width / 2
     first = np.floor(lower + 0.5).astype(int)
@@ -168,23 +144,23 @@ def _resample_axis(
         (weights.ravel(), (rows.ravel(), np.clip(cells, 0, count - 1).ravel())), shape=(len(positions), count)
     )
     moved = np.moveaxis(values, axis, 0)
-    sampled: npt.NDArray[Any] = matrix @ np.ascontiguousarray(moved).reshape(count, -1)
+    sampled: AnyArray = matrix @ np.ascontiguousarray(moved).reshape(count, -1)
     return np.moveaxis(sampled.reshape(len(positions), *moved.shape[1:]), 0, axis)
 
 
 def _resample_oblique(
-    values: npt.NDArray[Any],
-    mapping: npt.NDArray[np.float64],
-    shape: tuple[int, int, int],
+    values: AnyArray,
+    mapping: DoubleArray,
+    shape: Shape,
     order: int,
     cval: float,
-) -> npt.NDArray[Any]:
+) -> AnyArray:
     """Sample through a `mapping` [4, 4] (target to source voxels) that does not keep the axes apart."""
     if order == 1:
         ratio = np.linalg.norm(mapping[:3, :3], axis=1)
         sigma = np.sqrt(np.maximum(ratio**2 - 1, 0) / 12)
         values = ndimage.gaussian_filter(values, sigma, mode="nearest")
-    result: npt.NDArray[Any] = ndimage.affine_transform(
+    result: AnyArray = ndimage.affine_transform(
         values, mapping[:3, :3], mapping[:3, 3], shape, order=order, mode="grid-constant", cval=cval
     )
     return result

@@ -7,9 +7,8 @@ would only take knowledge away: `x = (HU - 40) / 10`. The usual window for the b
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from cgckit.arrays import FloatArray
 
 _CENTRE, _STEP = 40.0, 10.0
 # The median over brain and fluid, atrophy and swelling included, of images in Hounsfield units.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from cgckit.arrays import BoolArray, FloatArray, Shape
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.brain import find_brain, read_brain_mask
+from cgckit.images.brain.search import find_brain, read_brain_mask
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.grid import Grid, resample
@@ -21,8 +21,6 @@ from cgckit.images.volume import Volume
 IMAGE_SPACING = 1.0
 """Edge of the grid that priors are computed on and that probabilities are brought back to [mm]."""
 
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
 
 # Around the brain, so that convolutions and smoothing see its surroundings.
 _MARGIN_MM = 4.0
@@ -171,7 +169,7 @@ def _bounding_box(brain: BoolArray, grid: Grid) -> tuple[slice, slice, slice]:
     return (first, second, third)
 
 
-def _shape(case: Case) -> tuple[int, int, int]:
+def _shape(case: Case) -> Shape:
     height, width, length = case.brain.shape
     return (height, width, length)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from cgckit.arrays import FloatArray
 from cgckit.errors import BadInputError
 from cgckit.images.grid import Grid
 
@@ -29,7 +29,7 @@ class Volume:
         path: the file.
     """
 
-    array: npt.NDArray[np.float32]
+    array: FloatArray
     grid: Grid
     header: nib.Nifti1Header
     path: Path

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, FloatArray, Shape
 from cgckit.images.grid import Grid
-from cgckit.phantom.fields import FloatArray, random_field
+from cgckit.phantom.fields import random_field
 
 MARGIN = 9
 """Voxels kept around the template's brain, so that a deformed brain still fits."""
@@ -54,14 +54,14 @@ class Anatomy:
     gm: FloatArray
     wm: FloatArray
     csf: FloatArray
-    brain: npt.NDArray[np.bool_]
+    brain: BoolArray
     depth: FloatArray
     ventricle_distance: FloatArray
     mni: FloatArray
     grid: Grid
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """(H, W, L)."""
         return self.grid.shape
 
@@ -152,7 +152,7 @@ def simulate_anatomy(rng: np.random.Generator) -> Anatomy:
     )
 
 
-def _two_largest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _two_largest(mask: BoolArray) -> BoolArray:
     labels, count = ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, FloatArray
 from cgckit.phantom.anatomy import Anatomy
-from cgckit.phantom.fields import FloatArray, random_field
+from cgckit.phantom.fields import random_field
 from cgckit.phantom.head import Head
 from cgckit.phantom.lesions import LesionPlan, grow_lesions
 
@@ -172,7 +172,7 @@ def _subdural(rng: np.random.Generator, head: Head, plan: BleedingPlan) -> Float
     return np.asarray(np.clip((thickest - relative) * profile + 0.5, 0, 1) * possible, dtype=np.float32)
 
 
-def _distance_near(mask: npt.NDArray[np.bool_], reach: float) -> FloatArray:
+def _distance_near(mask: BoolArray, reach: float) -> FloatArray:
     """Distance to `mask` in voxels, right within `reach` and large beyond it."""
     margin = int(reach) + 1
     box = tuple(

@@ -6,12 +6,12 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 
+from cgckit.arrays import AnyArray
 from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, UsageError
@@ -104,7 +104,7 @@ def _write_subject(out: Path, subject: PhantomSubject) -> None:
     Derivatives(out).write_json(f"parameters/{subject.label}.json", {"summary": subject.summary, **subject.plans})
 
 
-def _write_image(path: Path, array: npt.NDArray[Any], grid: Grid) -> None:
+def _write_image(path: Path, array: AnyArray, grid: Grid) -> None:
     """Write an array as `.nii.gz`; gzip's time is left out, so that equal images are equal files."""
     image = nib.Nifti1Image(array, grid.affine)
     image.set_sform(grid.affine, code=1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.interpolate import BSpline
 
-FloatArray = npt.NDArray[np.float32]
+from cgckit.arrays import FloatArray
 
 # Integral of the squared cubic B-spline: what one axis of independent unit coefficients leaves of their
 # variance.

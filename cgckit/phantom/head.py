@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, FloatArray
 from cgckit.images.grid import Grid
 from cgckit.phantom.anatomy import Anatomy
-from cgckit.phantom.fields import FloatArray, random_field
+from cgckit.phantom.fields import random_field
 
 Scalar = TypeVar("Scalar", np.float32, np.bool_)
 
@@ -126,7 +127,7 @@ def simulate_head(rng: np.random.Generator, anatomy: Anatomy, plan: HeadPlan) ->
     return Head(outside.astype(np.float32), depth.astype(np.float32), grid, frame.offset)
 
 
-def _hull_distance(brain: npt.NDArray[np.bool_]) -> FloatArray:
+def _hull_distance(brain: BoolArray) -> FloatArray:
     """Distance in mm to the closed brain, positive outside; found on a coarse grid, for the hull is smooth."""
     coarse = brain[::_COARSE, ::_COARSE, ::_COARSE]
     reach = _CLOSING_MM / _COARSE

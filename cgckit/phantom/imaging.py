@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from cgckit.arrays import FloatArray, ShortArray
 from cgckit.phantom.anatomy import Anatomy
-from cgckit.phantom.fields import FloatArray, random_field
+from cgckit.phantom.fields import random_field
 from cgckit.phantom.lesions import LesionPlan, Lesions
-
-Image = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def plan_imaging(rng: np.random.Generator) -> ImagingPlan:
 
 def acquire(
     rng: np.random.Generator, anatomy: Anatomy, lesions: Lesions, disease: LesionPlan, plan: ImagingPlan
-) -> tuple[Image, Image]:
+) -> tuple[ShortArray, ShortArray]:
     """Simulate FLAIR and T1, each [H, W, L] int16, zero outside the brain."""
     flair, t1 = _healthy(rng, anatomy, plan)
     _add_decoys(rng, anatomy, plan, flair, t1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, FloatArray
 from cgckit.phantom.anatomy import Anatomy
-from cgckit.phantom.fields import FloatArray, random_field
+from cgckit.phantom.fields import random_field
 
 SITES = ("deep", "periventricular", "juxtacortical")
 
@@ -59,7 +59,7 @@ class Lesions:
         core: [H, W, L] float32 in [0, 1], the soft share of dark core, within `extent`.
     """
 
-    mask: npt.NDArray[np.bool_]
+    mask: BoolArray
     extent: FloatArray
     core: FloatArray
 
@@ -124,7 +124,7 @@ def grow_lesions(rng: np.random.Generator, anatomy: Anatomy, plan: LesionPlan) -
     return Lesions(mask=mask, extent=extent, core=extent * _sigmoid(-core / 1.0))
 
 
-def _without_crumbs(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _without_crumbs(mask: BoolArray) -> tuple[BoolArray, BoolArray]:
     """Leave out pieces below `_CRUMB_VOXELS`: what stays, and where the crumbs were, with their rim."""
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     large = np.bincount(labels.ravel()) >= _CRUMB_VOXELS
@@ -164,6 +164,6 @@ def _sigmoid(x: FloatArray) -> FloatArray:
     return np.asarray(1 / (1 + np.exp(-np.clip(4 * x, -30, 30))), dtype=np.float32)
 
 
-def count_components(mask: npt.NDArray[np.bool_]) -> int:
+def count_components(mask: BoolArray) -> int:
     """Number of separate lesions, voxels touching by a corner counted as one."""
     return int(ndimage.label(mask, structure=np.ones((3, 3, 3)))[1])

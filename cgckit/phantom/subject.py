@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from cgckit.arrays import BoolArray, ShortArray
 from cgckit.images.grid import Grid
 from cgckit.phantom.anatomy import simulate_anatomy
 from cgckit.phantom.bleeding import plan_bleeding, simulate_bleeding
 from cgckit.phantom.head import plan_head, simulate_head
-from cgckit.phantom.imaging import Image, acquire, plan_imaging
+from cgckit.phantom.imaging import acquire, plan_imaging
 from cgckit.phantom.lesions import count_components, grow_lesions, plan_lesions
 from cgckit.phantom.tomography import plan_tomography, scan
 
@@ -34,9 +34,9 @@ class PhantomSubject:
     """
 
     label: str
-    images: Mapping[str, Image]
-    lesion: npt.NDArray[np.bool_]
-    brain: npt.NDArray[np.bool_]
+    images: Mapping[str, ShortArray]
+    lesion: BoolArray
+    brain: BoolArray
     grid: Grid
     summary: Mapping[str, Any]
     plans: Mapping[str, Any]
@@ -104,7 +104,7 @@ def simulate_ct_subject(seed: int, index: int) -> PhantomSubject:
     )
 
 
-def _extent(lesion: npt.NDArray[np.bool_], grid: Grid) -> dict[str, float | int]:
+def _extent(lesion: BoolArray, grid: Grid) -> dict[str, float | int]:
     """Volume and number of separate lesions in the reference; planned lesions may have merged."""
     volume = float(lesion.sum() * np.prod(grid.spacing) / 1000)
     return {"lesion_ml": round(volume, 3), "lesions": count_components(lesion)}

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, DoubleArray, FloatArray, ShortArray
 from cgckit.images.grid import Grid
 from cgckit.phantom.anatomy import Anatomy
 from cgckit.phantom.bleeding import Bleeding
-from cgckit.phantom.fields import FloatArray, random_field
+from cgckit.phantom.fields import random_field
 from cgckit.phantom.head import AIR, Head
-
-Image = npt.NDArray[np.int16]
 
 _THICKNESS_STEP = 0.6180339887498949
 _THICKNESSES = (5.0, 2.5, 5.0, 1.0, 3.0)
@@ -75,9 +73,9 @@ class Scan:
         grid: where the voxels lie.
     """
 
-    image: Image
-    lesion: npt.NDArray[np.bool_]
-    brain: npt.NDArray[np.bool_]
+    image: ShortArray
+    lesion: BoolArray
+    brain: BoolArray
     grid: Grid
 
 
@@ -240,7 +238,7 @@ def _slices(head: Head, plan: TomographyPlan) -> tuple[Callable[[int], FloatArra
     return points, grid
 
 
-def _rotation(turn: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+def _rotation(turn: tuple[float, float, float]) -> DoubleArray:
     """Rotation about the axes to the right, front and top in turn, by angles in degrees."""
     result = np.eye(3)
     for axis, degrees in enumerate(turn):

@@ -14,8 +14,8 @@ from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import run_key, versions
 from cgckit.pipeline.segmentation import find_cohort
 from cgckit.pipeline.workspace import Workspace
+from cgckit.plugins.registry import prior_identity, prior_name, resolve_prior
 from cgckit.priors.base import Prior
-from cgckit.priors.registry import prior_identity, prior_name, resolve_prior
 
 
 def compute_priors(

@@ -20,13 +20,12 @@ from cgckit import __version__
 from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
 from cgckit.errors import CgckitError, PluginError
-from cgckit.images.case import Case
+from cgckit.images.case import Case, to_native
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.grid import to_native
 from cgckit.images.preparation import prepare
+from cgckit.pipeline.health import Health, assess
+from cgckit.plugins.registry import prior_identity, prior_name
 from cgckit.priors.base import Prior
-from cgckit.priors.health import Health, assess
-from cgckit.priors.registry import prior_identity, prior_name
 
 logger = logging.getLogger(__name__)
 

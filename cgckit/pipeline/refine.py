@@ -12,11 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from rich.progress import Progress
 
+from cgckit.arrays import BoolArray
 from cgckit.cgc.crops import write_case
 from cgckit.cgc.model_files import CARD, TrainedModel, load_model, save_model
 from cgckit.cgc.parts import parts_gone
@@ -24,8 +23,8 @@ from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError
+from cgckit.images.case import to_native
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.grid import to_native
 from cgckit.images.preparation import IMAGE_SPACING, prepare
 from cgckit.nets.loop import Checkpoint, check_seeds
 from cgckit.pipeline.console import progress_bars
@@ -33,8 +32,8 @@ from cgckit.pipeline.prior_maps import PriorMaps, prior_files
 from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
 from cgckit.pipeline.segmentation import Refined, find_cohort, write_refined
 from cgckit.pipeline.workspace import Workspace
+from cgckit.plugins.registry import prior_identity, resolve_prior
 from cgckit.priors.base import Prior
-from cgckit.priors.registry import prior_identity, resolve_prior
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -287,7 +286,7 @@ class _Run:
         return dataclasses.asdict(row)
 
 
-def _dropped(prior: npt.NDArray[np.bool_], refined: Refined) -> list[str]:
+def _dropped(prior: BoolArray, refined: Refined) -> list[str]:
     """A remark on the parts of the prior's mask that refinement dropped as a whole; specks are not worth one."""
     gone = [voxels for voxels in parts_gone(prior, refined.mask) if voxels * refined.voxel_ml >= _WORTH_A_REMARK_ML]
     if not gone:

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from cgckit.arrays import BoolArray
 from cgckit.cgc.inference import segment, uncertainty
 from cgckit.cgc.model_files import TrainedModel
 from cgckit.derivatives import Derivatives
 from cgckit.errors import UsageError
-from cgckit.images.case import Case
+from cgckit.images.case import Case, to_native
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.grid import to_native
 from cgckit.pipeline.headers import check_headers
 
 
@@ -24,7 +23,7 @@ from cgckit.pipeline.headers import check_headers
 class Refined:
     """A refined mask on the input's own grid, bool [H, W, L], and the volume of a voxel in ml."""
 
-    mask: npt.NDArray[np.bool_]
+    mask: BoolArray
     voxel_ml: float
 
     @property

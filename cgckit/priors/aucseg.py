@@ -13,11 +13,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from cgckit.arrays import BoolArray, FloatArray
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
+from cgckit.lesion_evidence.evidence import main_channel
 from cgckit.priors.base import Prior
-from cgckit.priors.coarse import BoolArray, FloatArray
-from cgckit.priors.evidence import main_channel
 
 _SAMPLES = 50_000
 _LEAST = 0.51

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cgckit.arrays import FloatArray
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
@@ -106,7 +106,7 @@ class ExternalPrior(Prior):
             raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _as_probability(array: npt.NDArray[np.float32], path: Path) -> tuple[npt.NDArray[np.float32], str]:
+def _as_probability(array: FloatArray, path: Path) -> tuple[FloatArray, str]:
     """Read the values [H, W, L] of a file as probabilities, and say what they were."""
     low, high = float(array.min()), float(array.max())
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
+from cgckit.lesion_evidence.blocks import Blocks
+from cgckit.lesion_evidence.choice import Candidate, choose_lesion
+from cgckit.lesion_evidence.evidence import lesion_evidence
+from cgckit.lesion_evidence.regions import Landscape, lesion_map
+from cgckit.options.ranges import LESION_CHOICE, at_least, check_ranges
 from cgckit.priors.base import Prior
-from cgckit.priors.coarse import Blocks, FloatArray
-from cgckit.priors.evidence import lesion_evidence
-from cgckit.priors.lesion_choice import Candidate, choose_lesion
-from cgckit.priors.ranges import LESION_CHOICE, at_least, check_ranges
-from cgckit.priors.regions import Landscape, lesion_map
 
 _SAMPLES = 20_000
 _NODES = 4_000
@@ -36,12 +36,12 @@ class GaussianMixturePrior(Prior):
 
         p(e) = sum_k w_k N(e; mu_k, sigma^2),     P = sum_{k in lesion} w_k N(e; mu_k, sigma^2) / p(e)
 
-    `e` is the lesion evidence of `cgckit.priors.evidence`: smoothed FLAIR and its left-right asymmetry (and
+    `e` is the lesion evidence of `cgckit.lesion_evidence.evidence`: smoothed FLAIR and its left-right asymmetry (and
     that of T2, so several modalities enter through one number). The components share one variance, so that
     the posterior rises with the evidence; with free variances a wide component takes both tails of the
     histogram, and dark voxels become lesion. K and the set of lesion components are chosen together by the
-    steepness of the lesion's border (`cgckit.priors.lesion_choice`), over all K between `min_components` and
-    `max_components`; then connected parts with a faint border are dropped (`cgckit.priors.regions`).
+    steepness of the lesion's border (`cgckit.lesion_evidence.choice`), over all K between `min_components` and
+    `max_components`; then connected parts with a faint border are dropped (`cgckit.lesion_evidence.regions`).
 
     Attributes:
         min_components: fewest components to try.
@@ -122,7 +122,7 @@ def _posterior(mixture: GaussianMixture, count: int, evidence: FloatArray) -> Fl
     return posterior
 
 
-def _table(mixture: GaussianMixture, count: int, highest: float) -> tuple[npt.NDArray[np.float64], ...]:
+def _table(mixture: GaussianMixture, count: int, highest: float) -> tuple[DoubleArray, ...]:
     """Evidence up to `highest`, and the posterior of the `count` brightest components there."""
     nodes = np.linspace(_DARKEST, max(highest, _DARKEST + 1), _NODES)
     brightest = np.argsort(mixture.means_[:, 0])[-count:]

@@ -12,14 +12,15 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from cgckit.arrays import FloatArray, Spacing
 from cgckit.images.case import Case
+from cgckit.lesion_evidence.blocks import Blocks
+from cgckit.lesion_evidence.choice import LOWEST_LEVEL, Candidate, choose_lesion
+from cgckit.lesion_evidence.evidence import lesion_evidence, smooth
+from cgckit.lesion_evidence.partition import Partition
+from cgckit.lesion_evidence.regions import Landscape, Selection, lesion_map
+from cgckit.options.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
 from cgckit.priors.base import Prior
-from cgckit.priors.coarse import Blocks, FloatArray, Spacing
-from cgckit.priors.evidence import lesion_evidence, smooth
-from cgckit.priors.lesion_choice import LOWEST_LEVEL, Candidate, choose_lesion
-from cgckit.priors.partition import Partition
-from cgckit.priors.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
-from cgckit.priors.regions import Landscape, Selection, lesion_map
 
 _log = logging.getLogger(__name__)
 
@@ -70,13 +71,13 @@ class MumfordShahPrior(Prior):
         min_{c, y}  sum_x [ sum_n (e - c_n)^2 / (2 s^2) y_n + y_n log y_n + length sum_n |grad y_n| ]
 
     over partitions `y` of the brain (`y_n >= 0`, `sum_n y_n = 1`). `e` is the lesion evidence of
-    `cgckit.priors.evidence`, unsmoothed; the total variation is isotropic, in mm, and stops at the brain's edge;
+    `cgckit.lesion_evidence`, unsmoothed; the total variation is isotropic, in mm, and stops at the brain's edge;
     `s` is `softness` times the spread within the phases at the start: towards 0 the entropy no longer counts and
     the functional is the plain one. The means, `c_n = sum(e y_n) / sum(y_n)`, alternate with the convex labelling
-    (`cgckit.priors.partition`) on a 2 mm grid, from one-dimensional k-means, until the means move less
+    (`cgckit.lesion_evidence.partition`) on a 2 mm grid, from one-dimensional k-means, until the means move less
     than 0.05 MAD and the duality gap is below `tolerance` nats per voxel. A phase that runs empty keeps its mean.
     Lesion is where the piecewise-constant image `u = sum_n c_n y_n` is above a level, the one that has the steepest
-    border (`cgckit.priors.lesion_choice`); the boundary is then solved on the full grid with the means held.
+    border (`cgckit.lesion_evidence.choice`); the boundary is then solved on the full grid with the means held.
 
     Attributes:
         phases: number of phases, at least 3.

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self
 
+from cgckit.arrays import FloatArray, Spacing
 from cgckit.images.case import Case
+from cgckit.lesion_evidence.blocks import Blocks
+from cgckit.lesion_evidence.evidence import lesion_evidence, smooth
+from cgckit.lesion_evidence.regions import lesion_map
 from cgckit.nets import residual_block, train, up_block
+from cgckit.options.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
 from cgckit.priors.base import Prior
-from cgckit.priors.coarse import Blocks, FloatArray, Spacing
-from cgckit.priors.evidence import lesion_evidence, smooth
 from cgckit.priors.mumford_shah import Phases, choose_level, half_at_level, phase_cost, phase_means, start_means
-from cgckit.priors.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
-from cgckit.priors.regions import lesion_map
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from cgckit.images.skull import is_head_in_hounsfield_units
+from cgckit.images.brain.skull import is_head_in_hounsfield_units
 from cgckit.images.volume import Volume
 
 Mask = npt.NDArray[np.bool_]

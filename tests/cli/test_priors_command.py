@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from cgckit.cli.priors import app
+from cgckit.cli.commands.priors import app
 from cgckit.errors import PluginError, UsageError
 
 GOOD = '''
@@ -56,8 +56,8 @@ def test_list_shows_every_prior_with_its_summary(run):
 
 
 def test_list_shows_a_broken_prior_and_goes_on(run, monkeypatch):
-    from cgckit.priors import registry
-    from cgckit.priors.entries import RegisteredPrior
+    from cgckit.plugins import registry
+    from cgckit.plugins.entries import RegisteredPrior
 
     def load():
         raise ImportError("no module named [nothing]")

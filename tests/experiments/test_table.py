@@ -12,11 +12,11 @@ import pytest
 
 from cgckit.cgc.presets import PRESETS
 from cgckit.errors import BadInputError
+from cgckit.evaluation.metrics import Scores
 from cgckit.experiments.arms import GROUPS, ablation, choose_arms, published
 from cgckit.experiments.plots import make_figure
 from cgckit.experiments.results import OUTPUT, Outcome, Results, Scored, read_results
 from cgckit.experiments.table import tabulate
-from cgckit.metrics import Scores
 
 
 def outcome(

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from cgckit.errors import BadInputError
-from cgckit.images.brain import find_brain, read_brain_mask
+from cgckit.images.brain.search import find_brain, read_brain_mask
 from cgckit.images.grid import Grid
 from cgckit.images.volume import Volume
 

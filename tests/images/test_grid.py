@@ -10,8 +10,8 @@ from nibabel.orientations import aff2axcodes
 from scipy.spatial.transform import Rotation
 
 from cgckit.errors import UsageError
-from cgckit.images.case import Case
-from cgckit.images.grid import Grid, resample, to_native
+from cgckit.images.case import Case, to_native
+from cgckit.images.grid import Grid, resample
 
 
 def diagonal(shape, spacing, origin=(0.0, 0.0, 0.0)):

@@ -12,9 +12,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case
+from cgckit.images.case import Case, to_native
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.grid import to_native
 from cgckit.images.preparation import prepare, resample_case, transfer
 
 RADIUS = 30.0  # of the simulated brain, mm

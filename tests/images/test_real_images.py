@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cgckit.derivatives import Derivatives
+from cgckit.images.case import to_native
 from cgckit.images.cohort import Cohort
-from cgckit.images.grid import to_native
 from cgckit.images.preparation import prepare
 
 FOLDER = os.environ.get("CGCKIT_TEST_DATA")

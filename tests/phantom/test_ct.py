@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cgckit.images.brain import find_brain
+from cgckit.images.brain.search import find_brain
 from cgckit.images.volume import Volume
 from cgckit.phantom.anatomy import Anatomy, simulate_anatomy
 from cgckit.phantom.bleeding import Bleeding, BleedingPlan, plan_bleeding, simulate_bleeding

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cgckit.cli.phantom import phantom
+from cgckit.cli.commands.phantom import phantom
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.cohort import Cohort
 from cgckit.images.grid import Grid

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case
+from cgckit.images.case import Case, to_native
 from cgckit.images.cohort import Subject
-from cgckit.images.grid import Grid, to_native
+from cgckit.images.grid import Grid
 from cgckit.priors.external import ExternalPrior
 from cgckit.testing import check_prior, simulated_cases
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
-from cgckit.priors.lesion_choice import Candidate
+from cgckit.lesion_evidence.choice import Candidate
+from cgckit.lesion_evidence.partition import Partition
 from cgckit.priors.mumford_shah import MumfordShahPrior, Phases, half_at_level, phase_means
-from cgckit.priors.partition import Partition
 
 SHAPE = (44, 50, 40)
 UNIT = (1.0, 1.0, 1.0)

@@ -17,7 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cgckit.cli.report import report
+from cgckit.cli.commands.report import report
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
 from cgckit.images.cohort import Cohort

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Spacing = tuple[float, float, float]
+from cgckit.arrays import Spacing
 
 _CHECK_EVERY = 10
 

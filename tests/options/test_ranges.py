@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cgckit.priors.ranges import LESION_CHOICE, POSITIVE, SHARE, Range, at_least
+from cgckit.options.ranges import LESION_CHOICE, POSITIVE, SHARE, Range, at_least
 
 
 @pytest.mark.parametrize(

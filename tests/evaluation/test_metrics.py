@@ -11,7 +11,7 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from scipy import ndimage
 
-from cgckit.metrics import score, surface_distances
+from cgckit.evaluation.metrics import score, surface_distances
 
 SPACING = (0.5, 1.0, 4.0)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, Spacing
 from cgckit.images.grid import Grid
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 def largest_component(mask: BoolArray) -> BoolArray | None:
@@ -34,13 +32,13 @@ def solid(mask: BoolArray) -> BoolArray:
     return component
 
 
-def erode(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
+def erode(mask: BoolArray, radius: float, spacing: Spacing) -> BoolArray:
     """Erode by a ball of `radius` mm; beyond the image counts as mask, so a cut brain stays."""
     result: BoolArray = ndimage.distance_transform_edt(mask, sampling=spacing) > radius
     return result
 
 
-def dilate(mask: BoolArray, radius: float, spacing: tuple[float, float, float]) -> BoolArray:
+def dilate(mask: BoolArray, radius: float, spacing: Spacing) -> BoolArray:
     """Dilate by a ball of `radius` mm."""
     result: BoolArray = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
     return result

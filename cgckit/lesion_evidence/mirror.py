@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage, optimize
 
-from cgckit.priors.coarse import BoolArray, FloatArray, Spacing
+from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Spacing
 
 # What one voxel can cost, in MADs: a lesion without counterpart must not pull the plane, nor a piece of brain.
 _MOST_UNLIKE, _NO_COUNTERPART = 2.2, 1.5
@@ -27,7 +26,7 @@ class Plane:
         offset: in mm.
     """
 
-    normal: npt.NDArray[np.float64]
+    normal: DoubleArray
     offset: float
 
     @classmethod
@@ -50,12 +49,12 @@ class Plane:
         solid = brain.astype(np.float32)
         centre = (np.asarray(ndimage.center_of_mass(solid)) + 0.5) * spacing
 
-        def plane(tilt_shift: npt.NDArray[np.float64]) -> Plane:
+        def plane(tilt_shift: DoubleArray) -> Plane:
             normal = np.array([1.0, tilt_shift[0], tilt_shift[1]])
             normal /= np.linalg.norm(normal)
             return cls(normal, float(normal @ centre + tilt_shift[2]))
 
-        def cost(tilt_shift: npt.NDArray[np.float64]) -> float:
+        def cost(tilt_shift: DoubleArray) -> float:
             candidate = plane(tilt_shift)
             mirrored = candidate.reflect(solid, spacing) > 0.5
             both = brain & mirrored

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from cgckit.errors import PluginError, UsageError
-from cgckit.priors import registry
-from cgckit.priors.base import Prior
-from cgckit.priors.external import ExternalPrior
-from cgckit.priors.fusion import FusionPrior
-from cgckit.priors.registry import (
+from cgckit.plugins import registry
+from cgckit.plugins.registry import (
     installed_priors,
     prior_identity,
     prior_name,
     register_prior,
     resolve_prior,
 )
+from cgckit.priors.base import Prior
+from cgckit.priors.external import ExternalPrior
+from cgckit.priors.fusion import FusionPrior
 
 BUILT_IN = {"gmm", "mask", "mumford-shah"}
 

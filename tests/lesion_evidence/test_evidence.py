@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cgckit.images.case import Case
-from cgckit.priors.evidence import asymmetry, lesion_evidence, smooth, standardise
-from cgckit.priors.mirror import Plane
+from cgckit.lesion_evidence.evidence import asymmetry, lesion_evidence, smooth, standardise
+from cgckit.lesion_evidence.mirror import Plane
 
 SPACING = (1.0, 1.0, 1.0)
 

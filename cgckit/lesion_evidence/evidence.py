@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, FloatArray, Spacing
 from cgckit.images.case import Case
-from cgckit.priors.coarse import Blocks, BoolArray, FloatArray, Spacing
-from cgckit.priors.ct import density
-from cgckit.priors.mirror import Plane
-from cgckit.priors.regions import ball
+from cgckit.lesion_evidence.blocks import Blocks
+from cgckit.lesion_evidence.ct import density
+from cgckit.lesion_evidence.mirror import Plane
+from cgckit.lesion_evidence.regions import ball
 
 _PLANE_MM = 4.0
 _MIRROR_MM = 2.0
@@ -72,7 +73,7 @@ def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) ->
 
         e = G * x_main + w * sum_m a(x_m)      m over FLAIR and T2 where present, else the main channel
 
-    CT is measured on a fixed scale instead of MADs, without calcification and dense sheets (`cgckit.priors.ct`).
+    CT is measured on a fixed scale instead of MADs, without calcification and sheets (`cgckit.lesion_evidence.ct`).
     The mid-sagittal plane is found from all channels on a 4 mm grid, the asymmetry computed on a 2 mm grid.
 
     Args:

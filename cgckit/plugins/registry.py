@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cgckit.errors import PluginError, UsageError
+from cgckit.options.fields import options_of, read_options
+from cgckit.plugins.entries import RegisteredPrior, discover, require_prior_class, target_of
+from cgckit.plugins.specification import NAME, Specification, describe_error, import_class, read_specifications
 from cgckit.priors.base import Prior
-from cgckit.priors.entries import RegisteredPrior, discover, require_prior_class, target_of
 from cgckit.priors.fusion import FusionPrior
-from cgckit.priors.options import options_of, read_options
-from cgckit.priors.specification import NAME, Specification, describe_error, import_class, read_specifications
 
 P = TypeVar("P", bound=type[Prior])
 

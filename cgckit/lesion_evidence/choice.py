@@ -7,8 +7,8 @@ for many levels, and lesion is the candidate R whose border is steepest:
     score(R) = log edge(R) + .1 log volume(R) - .6 log^2(level(R) / 2.5)
 
 `edge` is the mean slope of the evidence along the border of the parts of R that look like lesions
-(`cgckit.priors.regions`). A set that takes in grey matter, or leaves half of a lesion out, has its border where
-the evidence changes slowly. The volume settles ties between nested candidates for the larger, and `level`, the
+(`cgckit.lesion_evidence.regions`). A set that takes in grey matter, or leaves half of a lesion out, has its border
+where the evidence changes slowly. The volume settles ties between nested candidates for the larger, and `level`, the
 evidence at the border, says that lesions are outliers, some 2.5 MADs above the brain's median, within a factor of two
 or three. Where the border rises by less than .3 MAD/mm there is no lesion, but the cortex of a healthy brain; a lesion
 is no more than 25 % of the brain.
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from cgckit.priors.coarse import BoolArray
-from cgckit.priors.regions import Landscape, Selection
+from cgckit.arrays import BoolArray
+from cgckit.lesion_evidence.regions import Landscape, Selection
 
 _VOLUME_WEIGHT = 0.1
 _LEVEL, _LEVEL_WEIGHT = 2.5, 0.6

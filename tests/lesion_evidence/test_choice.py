@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cgckit.priors.coarse import Blocks
-from cgckit.priors.lesion_choice import Candidate, choose_lesion
-from cgckit.priors.regions import Landscape, Selection, ball, lesion_map
+from cgckit.lesion_evidence.blocks import Blocks
+from cgckit.lesion_evidence.choice import Candidate, choose_lesion
+from cgckit.lesion_evidence.regions import Landscape, Selection, ball, lesion_map
 
 MM = (1.0, 1.0, 1.0)
 SHAPE = (40, 40, 40)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-Mask = npt.NDArray[np.bool_]
+from cgckit.arrays import BoolArray, DoubleArray
 
 _FULL_NEIGHBOURHOOD = np.ones((3, 3, 3), dtype=bool)
 
@@ -88,9 +88,7 @@ def score(prediction: npt.ArrayLike, reference: npt.ArrayLike, spacing: Sequence
     )
 
 
-def surface_distances(
-    first: Mask, second: Mask, spacing: Sequence[float]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def surface_distances(first: BoolArray, second: BoolArray, spacing: Sequence[float]) -> tuple[DoubleArray, DoubleArray]:
     """Distances in mm from each surface voxel of `first` to the nearest of `second`, and the other way round.
 
     The surface of a mask are its voxels that lack a face neighbour; the array's edge counts as background.
@@ -103,17 +101,17 @@ def surface_distances(
     return there, back
 
 
-def _surface(mask: Mask) -> Mask:
+def _surface(mask: BoolArray) -> BoolArray:
     return np.asarray(mask & ~ndimage.binary_erosion(mask))
 
 
-def _lesion_f1(predicted: Mask, expected: Mask) -> float:
+def _lesion_f1(predicted: BoolArray, expected: BoolArray) -> float:
     found = _share_touched(expected, predicted)
     right = _share_touched(predicted, expected)
     return 2 * found * right / (found + right) if found + right else 0.0
 
 
-def _share_touched(lesions: Mask, other: Mask) -> float:
+def _share_touched(lesions: BoolArray, other: BoolArray) -> float:
     """Share of the components of `lesions` that have a voxel in `other`."""
     labels, count = ndimage.label(lesions, structure=_FULL_NEIGHBOURHOOD)
     touched = np.unique(labels[other])

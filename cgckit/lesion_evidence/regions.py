@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-from cgckit.priors.coarse import Blocks, BoolArray, FloatArray, Spacing
+from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Spacing
+from cgckit.lesion_evidence.blocks import Blocks
 
 _MIN_VOLUME_MM3 = 50.0
 _EDGE_MM = 3.0
@@ -69,7 +69,7 @@ class Landscape:
             return None
         surface = filled & ~ndimage.binary_erosion(filled)
 
-        def total(weights: npt.NDArray[np.float32] | None, where: BoolArray) -> npt.NDArray[np.float64]:
+        def total(weights: FloatArray | None, where: BoolArray) -> DoubleArray:
             chosen = None if weights is None else weights[where]
             return np.bincount(labels[where], chosen, minlength=count + 1)[1:].astype(np.float64)
 

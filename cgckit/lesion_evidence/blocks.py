@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-Spacing = tuple[float, float, float]
+from cgckit.arrays import BoolArray, FloatArray, Shape, Spacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +23,7 @@ class Blocks:
     """
 
     fine: BoolArray
-    size: tuple[int, int, int]
+    size: Shape
     brain: BoolArray
     spacing: Spacing
     _share: FloatArray
@@ -62,7 +60,7 @@ class Blocks:
         return large
 
 
-def _block_mean(image: FloatArray, size: tuple[int, int, int]) -> FloatArray:
+def _block_mean(image: FloatArray, size: Shape) -> FloatArray:
     """Sum over blocks, divided by their full size; what lies beyond the edge counts as 0."""
     for axis, length in enumerate(size):
         image = np.add.reduceat(image, np.arange(0, image.shape[axis], length), axis=axis)

@@ -26,7 +26,7 @@ def list_priors() -> None:
     """
 
     from cgckit.cli.tables import show_table
-    from cgckit.priors.registry import installed_priors
+    from cgckit.plugins.registry import installed_priors
 
     rows = []
     for name, entry in installed_priors().items():
@@ -54,10 +54,10 @@ def show(
     from rich.markup import escape
 
     from cgckit.cli.tables import show_table
-    from cgckit.priors.entries import summarise
-    from cgckit.priors.options import options_of
-    from cgckit.priors.registry import find_class
-    from cgckit.priors.specification import Specification
+    from cgckit.options.fields import options_of
+    from cgckit.plugins.entries import summarise
+    from cgckit.plugins.registry import find_class
+    from cgckit.plugins.specification import Specification
 
     prior = find_class(Specification.read(name))
     console = Console(highlight=False)
@@ -93,7 +93,7 @@ def check(
 
     from cgckit.cli.tables import show_table
     from cgckit.errors import PluginError
-    from cgckit.priors.registry import resolve_prior
+    from cgckit.plugins.registry import resolve_prior
     from cgckit.testing import check_rules
 
     resolve_prior(target, prior_option or ())  # an unknown name or option is no broken rule

@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
+from cgckit.arrays import BoolArray, DoubleArray, FloatArray
 from cgckit.errors import BadInputError
+from cgckit.images.brain.morphology import dilate, erode, largest_component, millilitres, solid
+from cgckit.images.brain.skull import find_inside_of_skull, is_head_in_hounsfield_units
 from cgckit.images.grid import Grid, resample
-from cgckit.images.morphology import dilate, erode, largest_component, millilitres, solid
-from cgckit.images.skull import find_inside_of_skull, is_head_in_hounsfield_units
 from cgckit.images.volume import Volume
-
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
 
 # An intracranial volume is at most about 2 litres; a head has 3 and more.
 _LARGEST_BRAIN_ML = 2100.0
@@ -48,7 +45,7 @@ def find_brain(volumes: Mapping[str, Volume]) -> BoolArray:
 
     Images whose surroundings have one value, as after skull-stripping, show the brain as everything else: the
     union over such images, its largest component, holes filled. If that is larger than a brain can be, or no
-    image is like that, the image is of a whole head: `cgckit.images.skull` looks into CT, `find_brain_in_head`
+    image is like that, the image is of a whole head: `cgckit.images.brain.skull` looks into CT, `find_brain_in_head`
     into MRI.
 
     Raises:
@@ -97,7 +94,7 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
     raise BadInputError(f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table)")
 
 
-def _foreground(array: npt.NDArray[np.float32]) -> BoolArray | None:
+def _foreground(array: FloatArray) -> BoolArray | None:
     """Return what differs from the one value that surrounds it; None if the surroundings have many values."""
     faces = np.concatenate([np.moveaxis(array, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
     values, counts = np.unique(faces, return_counts=True)
@@ -121,11 +118,11 @@ def _tissue(head: FloatArray, grid: Grid) -> BoolArray:
     return result
 
 
-def _split(values: npt.NDArray[np.float32], clusters: int) -> npt.NDArray[np.float64]:
+def _split(values: FloatArray, clusters: int) -> DoubleArray:
     """Return the thresholds between the k-means clusters, ascending; the brightest 1 % count as one value."""
     sample = np.minimum(values, np.percentile(values, 99))[:: max(1, values.size // 100_000)]
     start = np.linspace(sample.min(), sample.max(), 2 * clusters + 1)[1::2]
     means = KMeans(clusters, init=start[:, None], n_init=1).fit(sample[:, None]).cluster_centers_.ravel()
     means = np.sort(means.astype(np.float64))
-    thresholds: npt.NDArray[np.float64] = (means[1:] + means[:-1]) / 2
+    thresholds: DoubleArray = (means[1:] + means[:-1]) / 2
     return thresholds

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from cgckit.images.case import Case
-from cgckit.priors.health import assess
+from cgckit.pipeline.health import assess
 
 SHAPE = (40, 44, 38)
 SPACING = 3.0

@@ -8,7 +8,7 @@ import torch
 
 from cgckit.images.case import Case
 from cgckit.images.hounsfield import from_hounsfield
-from cgckit.priors.ct import density
+from cgckit.lesion_evidence.ct import density
 from cgckit.priors.gmm import GaussianMixturePrior
 
 SPACING = (2.0, 2.0, 2.0)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cgckit.errors import PluginError
+from cgckit.plugins.specification import NAME, describe_error
 from cgckit.priors.base import Prior
-from cgckit.priors.specification import NAME, describe_error
 
 GROUP = "cgckit.priors"
 """The entry-point group."""

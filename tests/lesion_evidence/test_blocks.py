@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cgckit.priors.coarse import Blocks
+from cgckit.lesion_evidence.blocks import Blocks
 
 MM = (1.0, 1.0, 1.0)
 

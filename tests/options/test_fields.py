@@ -10,8 +10,7 @@ from typing import Any, Literal, Optional
 import pytest
 
 from cgckit.errors import UsageError
-from cgckit.priors.base import Prior
-from cgckit.priors.options import (
+from cgckit.options.fields import (
     REQUIRED,
     check,
     describe_type,
@@ -20,6 +19,7 @@ from cgckit.priors.options import (
     parse,
     read_options,
 )
+from cgckit.priors.base import Prior
 
 read = functools.partial(read_options, "example")
 

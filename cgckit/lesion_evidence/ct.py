@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, FloatArray, Spacing
 from cgckit.images.hounsfield import to_hounsfield
-from cgckit.priors.coarse import Blocks, BoolArray, FloatArray, Spacing
+from cgckit.lesion_evidence.blocks import Blocks
 
 _WINDOW = (0.0, 80.0)
 # Half the difference between grey and white matter, which is the spread of a healthy brain.

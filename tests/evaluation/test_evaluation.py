@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cgckit.cli.evaluate import evaluate as command
+from cgckit.cli.commands.evaluate import evaluate as command
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
 from cgckit.evaluation import EvaluationResult, evaluate

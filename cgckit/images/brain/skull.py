@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from cgckit.arrays import BoolArray, FloatArray
 from cgckit.errors import BadInputError
+from cgckit.images.brain.morphology import dilate, erode, largest_component, millilitres, solid
 from cgckit.images.grid import Grid, resample
-from cgckit.images.morphology import BoolArray, dilate, erode, largest_component, millilitres, solid
 from cgckit.images.volume import Volume
 
 # Fluid, brain, clotted blood; fat lies below, calcified and bony tissue above.
@@ -81,7 +81,7 @@ def _to_the_bone(brain: BoolArray, grid: Grid, volume: Volume) -> BoolArray:
     return near
 
 
-def _surroundings(head: npt.NDArray[np.float32], grid: Grid) -> BoolArray:
+def _surroundings(head: FloatArray, grid: Grid) -> BoolArray:
     """What lies within `_SCALP_MM` of the air around the head, and that air itself."""
     labels, _ = ndimage.label(np.pad(head < _AIR, ((1, 1), (1, 1), (0, 0)), constant_values=True))
     outside: BoolArray = (labels == labels[0, 0, 0])[1:-1, 1:-1]

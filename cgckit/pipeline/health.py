@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 from torch import Tensor
 
+from cgckit.arrays import BoolArray, Spacing
 from cgckit.images.case import Case
 
 _THRESHOLD = 0.5
@@ -22,8 +22,6 @@ _GAP_MM, _SHELL_MM = 2.0, 8.0
 # What a skull stripping that left a rim behind, or a bright cortex, covers [mm].
 _RIM_MM = 4.0
 _MAD_TO_STD = 1.4826
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def assess(case: Case, probability: Tensor) -> Health:
     )
 
 
-def _rim(brain: BoolArray, spacing: tuple[float, float, float]) -> BoolArray:
+def _rim(brain: BoolArray, spacing: Spacing) -> BoolArray:
     """The brain within `_RIM_MM` of its outer edge; holes, as masks may have for ventricles, have none."""
     solid = np.pad(ndimage.binary_fill_holes(brain), 1)
     depth = ndimage.distance_transform_edt(solid, sampling=spacing)[1:-1, 1:-1, 1:-1]
@@ -128,7 +126,7 @@ def _rim(brain: BoolArray, spacing: tuple[float, float, float]) -> BoolArray:
     return rim
 
 
-def _relative_depth(lesion: BoolArray, spacing: tuple[float, float, float]) -> float:
+def _relative_depth(lesion: BoolArray, spacing: Spacing) -> float:
     """Mean distance to the edge, as a share of that in a ball of the same volume."""
     box = ndimage.find_objects(lesion.astype(np.uint8))[0]
     depth = ndimage.distance_transform_edt(np.pad(lesion[box], 1), sampling=spacing)

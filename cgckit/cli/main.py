@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from cgckit import __version__
 from cgckit.cli.commands import (
     ablate,
     crossval,
@@ -24,6 +23,7 @@ from cgckit.cli.commands import (
 )
 from cgckit.cli.log import show_log
 from cgckit.errors import CgckitError
+from cgckit.version import __version__
 
 # Typer turns Ctrl-C into this exit code, as shells do: 128 + SIGINT.
 _INTERRUPTED = 130

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from cgckit.cgc.appearance import appearance_evidence
 from cgckit.cgc.crops import intensity_augmentation
-from cgckit.cgc.margin import prior_evidence
+from cgckit.cgc.margin import prior_log_odds
 from cgckit.cgc.model_files import TrainedModel
-from cgckit.cgc.parts import with_cores, without_refused, without_specks
+from cgckit.cgc.parts import with_cores, without_false_parts
 from cgckit.cgc.presets import Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
@@ -22,7 +22,7 @@ def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Ten
 
     The network works on its own grid; its log-odds are interpolated to the case's, and two others are added to them:
 
-    - With a `prior` [H, W, L] the prior's (`cgckit.cgc.margin.prior_evidence`), times the setting `prior_weight`. Near
+    - With a `prior` [H, W, L] the prior's (`cgckit.cgc.margin.prior_log_odds`), times the setting `prior_weight`. Near
       the prior's edge the network decides where it is sure; to add a lesion far from it, or to empty its interior, it
       must be very sure.
     - Those of the subject's own appearance model (`cgckit.cgc.appearance.appearance_evidence`), times the setting
@@ -30,7 +30,7 @@ def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Ten
 
     The network has seen the whole cohort, on a coarser grid; the prior and the appearance model this image, in full
     resolution. So these may move a lesion's edge, but a connected part of the mask stays only where the network alone
-    calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_refused`).
+    calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_false_parts`).
     """
     coarse = resample_case(case, model.settings.spacing)
     logits = _on_grid(infer(model, coarse.image), coarse, case)
@@ -75,7 +75,7 @@ def _evidence(settings: Settings, logits: Tensor, case: Case, prior: Tensor | No
     """What is added to the network's log-odds `logits` [H, W, L]: the weighted ones of prior and appearance."""
     evidence = torch.zeros_like(logits)
     if prior is not None and settings.prior_weight > 0:
-        evidence += settings.prior_weight * prior_evidence(prior, case.spacing, reach=settings.prior_reach)
+        evidence += settings.prior_weight * prior_log_odds(prior, case.spacing, reach=settings.prior_reach)
     if settings.appearance_weight > 0:
         lesion = logits >= 0 if prior is None else prior >= 0.5
         evidence += settings.appearance_weight * appearance_evidence(case, lesion)
@@ -88,8 +88,9 @@ def _probability(settings: Settings, logits: Tensor, evidence: Tensor, case: Cas
     Cores come last: the network need not call them lesion, so they must not count against the part around them.
     """
     probability = (logits + evidence).sigmoid() * case.brain
-    probability = without_specks(probability, case.spacing, settings.min_lesion)
-    probability = without_refused(probability, logits, settings.min_consent)
+    probability = without_false_parts(
+        probability, logits, case.spacing, min_volume=settings.min_lesion, least=settings.min_consent
+    )
     return with_cores(probability, case.brain) if settings.fill_cores else probability
 
 

@@ -46,7 +46,7 @@ class PriorMap:
     @property
     def evidence(self) -> Tensor | None:
         """The probability, if refinement may weigh it."""
-        return self.probability if self.health.evidence else None
+        return self.probability if self.health.weighable else None
 
     def report(self) -> dict[str, Any]:
         """Health and choice as plain JSON values."""

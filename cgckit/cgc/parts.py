@@ -22,7 +22,7 @@ def without_false_parts(
 ) -> Tensor:
     """Cut specks, and connected parts of which another judge calls too little lesion, to just below one half.
 
-    Where network and prior nearly balance, noise would leave hundreds of single voxels in the mask: these are the specks.
+    Where network and prior nearly balance, noise would leave hundreds of single voxels in the mask: specks.
 
     A prior's false parts are whole ones: a venous sinus, a fold of cortex. Voxel by voxel a network that was trained on
     them hardly contradicts, but taken together it does: it has seen the same structure called normal in other subjects.
@@ -53,7 +53,7 @@ def without_false_parts(
 
 
 def parts_gone(before: BoolArray, after: BoolArray) -> list[int]:
-    """Voxels of each connected part (6 neighbours) of a mask [H, W, L] of which nothing is in another, largest first."""
+    """Voxels of each part (6 neighbours) of a mask [H, W, L] of which nothing is in another, largest first."""
     parts = Components.of(before, 6)
     return sorted((int(voxels) for voxels in parts.sizes[~parts.touched(after)]), reverse=True)
 

@@ -11,7 +11,7 @@ from cgckit.cgc.appearance import appearance_log_odds
 from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import prior_log_odds
 from cgckit.cgc.network import CGCNet
-from cgckit.cgc.parts import with_cores, without_refused, without_specks
+from cgckit.cgc.parts import with_cores, without_false_parts
 from cgckit.cgc.settings import InferenceSettings, Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
@@ -30,7 +30,7 @@ def segment(network: CGCNet, settings: Settings, case: Case, prior: Tensor | Non
 
     The network has seen the whole cohort, on a coarser grid; the prior and the appearance model this image, in full
     resolution. So these may move a lesion's edge, but a connected part of the mask stays only where the network alone
-    calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_refused`).
+    calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_false_parts`).
     """
     coarse = resample_case(case, settings.spacing)
     logits = _on_grid(infer(network, settings, coarse.image), coarse, case)
@@ -98,8 +98,9 @@ def _probability(settings: InferenceSettings, logits: Tensor, support: Tensor, c
     Cores come last: the network need not call them lesion, so they must not count against the part around them.
     """
     probability = (logits + support).sigmoid() * case.brain
-    probability = without_specks(probability, case.spacing, settings.min_lesion)
-    probability = without_refused(probability, logits, settings.min_consent)
+    probability = without_false_parts(
+        probability, logits, case.spacing, min_volume=settings.min_lesion, least=settings.min_consent
+    )
     return with_cores(probability, case.brain) if settings.fill_cores else probability
 
 

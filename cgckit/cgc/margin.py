@@ -14,11 +14,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from cgckit.arrays import Spacing
+from cgckit.images.components import Components
 
 _NOWHERE = 1e6
 """Distance to a lesion, in mm, where there is none."""
 _CERTAINTY = 0.98
-"""Where a prior's probability is cut before it becomes log-odds: its certainty must not outvote any evidence."""
+"""Where a prior's probability is cut before it becomes log-odds: its certainty must not outvote everything else."""
 _DEPTH = 6.0
 """Log-odds that a prior gains with the distance from its edge."""
 
@@ -61,23 +62,23 @@ def trusted(
 
 
 def _cores(distance: Tensor, spacing: Spacing, inner: float) -> Tensor:
-    """The deepest voxels of each component that has none deeper than `inner` mm, [H, W, L] bool."""
+    """The deepest voxels of each component (6 neighbours) that has none deeper than `inner` mm, [H, W, L] bool."""
     depth = distance.numpy()
-    components, count = ndimage.label(depth > 0)
-    if count == 0:
+    parts = Components.of(depth > 0, 6)
+    if parts.count == 0:
         return torch.zeros(distance.shape, dtype=torch.bool)
-    deepest = np.concatenate([[np.inf], ndimage.maximum(depth, components, np.arange(1, count + 1))])
+    deepest = np.concatenate([[np.inf], ndimage.maximum(depth, parts.labels, np.arange(1, parts.count + 1))])
     shallow = deepest <= inner
-    return torch.from_numpy(shallow[components] & (depth > deepest[components] - min(spacing) / 2))
+    return torch.from_numpy(shallow[parts.labels] & (depth > deepest[parts.labels] - min(spacing) / 2))
 
 
-def prior_evidence(prior: Tensor, spacing: Spacing, *, reach: float) -> Tensor:
+def prior_log_odds(prior: Tensor, spacing: Spacing, *, reach: float) -> Tensor:
     """What the prior says of each voxel, as log-odds of lesion that grow with the distance to its edge, [H, W, L].
 
         logit(P) + 6 clip(signed distance / reach, -1, 1)     P cut to [0.02, 0.98]
 
     A prior's own certainty says little of its errors near the edge, where most of them are; deep inside its lesion, or
-    far away from it, it takes strong evidence to overrule it.
+    far away from it, it takes a very sure network to overrule it.
 
     Args:
         prior: [H, W, L] probability.

@@ -11,58 +11,51 @@ from scipy import ndimage
 from torch import Tensor
 
 from cgckit.arrays import BoolArray, Spacing
+from cgckit.images.components import Components
 
 _BELOW_HALF, _ABOVE_HALF = 0.499, 0.501
 _FRAGMENT = 0.1
 
 
-def without_specks(probability: Tensor, spacing: Spacing, min_volume: float) -> Tensor:
-    """Cut connected parts of the mask below `min_volume` mm^3 to just below one half, [H, W, L].
+def without_false_parts(
+    probability: Tensor, log_odds: Tensor, spacing: Spacing, *, min_volume: float, least: float
+) -> Tensor:
+    """Cut specks, and connected parts of which another judge calls too little lesion, to just below one half.
 
-    Where network and prior nearly balance, noise would leave hundreds of single voxels in the mask.
-    """
-    components, count = ndimage.label(probability.numpy() >= 0.5)
-    if count == 0:
-        return probability
-    volume = np.bincount(components.ravel()) * np.prod(spacing)
-    volume[0] = np.inf
-    specks = torch.from_numpy((volume < min_volume)[components])
-    return torch.where(specks, probability.clamp(max=_BELOW_HALF), probability)
-
-
-def without_refused(probability: Tensor, log_odds: Tensor, least: float) -> Tensor:
-    """Cut connected parts of the mask of which another judge calls too little lesion, [H, W, L].
+    Where network and prior nearly balance, noise would leave hundreds of single voxels in the mask: specks.
 
     A prior's false parts are whole ones: a venous sinus, a fold of cortex. Voxel by voxel a network that was trained on
     them hardly contradicts, but taken together it does: it has seen the same structure called normal in other subjects.
-    A mask is not emptied, nor left with fragments alone: if all parts from a tenth of the largest one's volume on are
-    refused, the one of them that the judge doubts least stays, by its mean log-odds.
+    Its refusal does not empty a mask, nor leave fragments alone in it: if all parts from a tenth of the largest one's
+    volume on are refused, the one of them that the judge doubts least stays, by its mean log-odds.
 
     Args:
-        probability: [H, W, L]; parts are those of 0.5 or more (6 neighbours).
+        probability: [H, W, L]; parts are those of 0.5 or more, whose voxels share faces (6 neighbours).
         log_odds: [H, W, L], of lesion, by the judge.
+        spacing: voxel edge lengths in mm.
+        min_volume: parts below it are specks [mm^3]; they never stay.
         least: share of a part's voxels that the judge must call lesion, with log-odds of 0 or more.
+
+    Returns:
+        [H, W, L].
     """
-    components, count = ndimage.label(probability.numpy() >= 0.5)
-    if count == 0:
+    parts = Components.of(probability.numpy() >= 0.5, 6)
+    if parts.count == 0:
         return probability
-    parts = np.arange(1, count + 1)
-    refused = ndimage.mean(log_odds.numpy() >= 0, components, parts) < least
-    volume = np.bincount(components.ravel())[1:]
-    large = volume >= _FRAGMENT * volume.max()
+    speck = parts.sizes * np.prod(spacing) < min_volume
+    refused = parts.mean(log_odds.numpy() >= 0) < least
+    large = ~speck & (parts.sizes >= _FRAGMENT * parts.sizes.max(initial=0, where=~speck))
     if refused[large].all():
-        belief = np.where(large, ndimage.mean(log_odds.numpy(), components, parts), -np.inf)
+        belief = np.where(large, parts.mean(log_odds.numpy()), -np.inf)
         refused[belief == belief.max()] = False
-    outside = torch.from_numpy(np.concatenate([[False], refused])[components])
-    return torch.where(outside, probability.clamp(max=_BELOW_HALF), probability)
+    false = torch.from_numpy(parts.where(speck | refused))
+    return torch.where(false, probability.clamp(max=_BELOW_HALF), probability)
 
 
 def parts_gone(before: BoolArray, after: BoolArray) -> list[int]:
-    """Voxels of each connected part of a mask [H, W, L] of which nothing is in another, largest first."""
-    components, _ = ndimage.label(before)
-    size = np.bincount(components.ravel())
-    size[np.unique(components[after])] = 0
-    return sorted((int(voxels) for voxels in size[1:] if voxels), reverse=True)
+    """Voxels of each part (6 neighbours) of a mask [H, W, L] of which nothing is in another, largest first."""
+    parts = Components.of(before, 6)
+    return sorted((int(voxels) for voxels in parts.sizes[~parts.touched(after)]), reverse=True)
 
 
 def with_cores(probability: Tensor, brain: Tensor) -> Tensor:

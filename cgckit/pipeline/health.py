@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from cgckit.arrays import BoolArray, Spacing
 from cgckit.images.case import Case
+from cgckit.images.components import Components
 
 _THRESHOLD = 0.5
 _EMPTY_ML = 0.1
@@ -39,7 +42,7 @@ class Health:
         largest_ml: volume of the largest part.
         edge_share: share of the lesion that lies within 4 mm of the brain's edge.
         degenerate: why nothing can be learned from the prior, or None.
-        evidence: whether refinement may weigh it: always if it is not degenerate, and if it is a sheet. A network that
+        weighable: whether refinement may weigh it: always if it is not degenerate, and if it is a sheet. A network that
             was trained on other subjects can tell which of its parts are lesion; an empty prior, the rim or most of the
             brain have no parts to choose among.
         remarks: what looks suspicious but may be right.
@@ -53,8 +56,13 @@ class Health:
     largest_ml: float
     edge_share: float
     degenerate: str | None
-    evidence: bool
+    weighable: bool
     remarks: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Health:
+        """The inverse of `dataclasses.asdict`, after JSON."""
+        return cls(**{**values, "remarks": tuple(values["remarks"])})
 
 
 def assess(case: Case, probability: Tensor) -> Health:
@@ -70,9 +78,8 @@ def assess(case: Case, probability: Tensor) -> Health:
     voxel_ml = float(np.prod(case.spacing)) / 1000
     volume_ml = float(lesion.sum()) * voxel_ml
     fraction = float(lesion.sum() / max(1, brain.sum()))
-    labels, components = ndimage.label(lesion, ndimage.generate_binary_structure(3, 3))
-    sizes = np.bincount(labels.ravel())[1:]
-    largest_ml = float(sizes.max(initial=0)) * voxel_ml
+    parts = Components.of(lesion, 26)
+    largest_ml = float(parts.sizes.max(initial=0)) * voxel_ml
     rim = _rim(brain, case.spacing)
     on_rim = float((lesion & rim).sum())
     edge_share = on_rim / max(1.0, float(lesion.sum()))
@@ -85,8 +92,8 @@ def assess(case: Case, probability: Tensor) -> Health:
         degenerate = f"it calls {fraction:.0%} of the brain lesion"
     elif edge_share > 0.8 and on_rim > 0.5 * rim.sum():
         degenerate = f"it is the rim of the brain ({edge_share:.0%} of it within {_RIM_MM:g} mm of the edge)"
-    evidence = degenerate is None
-    if evidence and fraction > _LARGE and (depth := _relative_depth(lesion, case.spacing)) < _SHEET:
+    weighable = degenerate is None
+    if weighable and fraction > _LARGE and (depth := _relative_depth(lesion, case.spacing)) < _SHEET:
         degenerate = (
             f"it is a sheet through {fraction:.0%} of the brain, like cortex "
             f"(its mean depth is {depth:.0%} of a ball's)"
@@ -100,8 +107,8 @@ def assess(case: Case, probability: Tensor) -> Health:
             remarks.append(f"the prior is large: {fraction:.0%} of the brain")
         if contrast is not None and abs(contrast) < 1:
             remarks.append(f"the prior hardly differs from the tissue around it: {contrast:.1f} robust deviations")
-        if components > 50 and largest_ml < 0.2 * volume_ml:
-            remarks.append(f"the prior is scattered: {components} parts, the largest of {largest_ml:.2f} ml")
+        if parts.count > 50 and largest_ml < 0.2 * volume_ml:
+            remarks.append(f"the prior is scattered: {parts.count} parts, the largest of {largest_ml:.2f} ml")
         if edge_share > 0.5:
             remarks.append(f"the prior hugs the brain's edge: {edge_share:.0%} of it within {_RIM_MM:g} mm")
     return Health(
@@ -109,11 +116,11 @@ def assess(case: Case, probability: Tensor) -> Health:
         volume_ml,
         contrast,
         modality,
-        int(components),
+        parts.count,
         largest_ml,
         edge_share,
         degenerate,
-        evidence,
+        weighable,
         tuple(remarks),
     )
 

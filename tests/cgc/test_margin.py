@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cgckit.cgc.margin import prior_evidence, signed_distance, trusted
+from cgckit.cgc.margin import prior_log_odds, signed_distance, trusted
 
 SPACING = (1.0, 1.0, 1.0)
 
@@ -55,13 +55,13 @@ def test_where_the_prior_is_undecided_nothing_is_trusted() -> None:
     assert kept.flatten().tolist() == [True, True, False, False, False, True, True]
 
 
-def test_evidence_is_the_prior_s_log_odds_and_grows_with_the_distance_to_its_edge() -> None:
-    evidence = prior_evidence(slab(), SPACING, reach=12.0)[:, 0, 0]
+def test_log_odds_are_the_prior_s_own_and_grow_with_the_distance_to_its_edge() -> None:
+    log_odds = prior_log_odds(slab(), SPACING, reach=12.0)[:, 0, 0]
     outside = torch.tensor(0.02).logit()
     expected = {0: 5.0, 6: 2.0, 9: 0.5, 10: outside - 0.5, 15: outside - 3.0, 21: outside - 6.0, 29: outside - 6.0}
     for plane, value in expected.items():
-        torch.testing.assert_close(evidence[plane], torch.as_tensor(value))
+        torch.testing.assert_close(log_odds[plane], torch.as_tensor(value))
 
 
 def test_a_certain_prior_can_be_outvoted() -> None:
-    assert prior_evidence(torch.ones(3, 3, 3), SPACING, reach=12.0).isfinite().all()
+    assert prior_log_odds(torch.ones(3, 3, 3), SPACING, reach=12.0).isfinite().all()

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from cgckit.cgc.parts import parts_gone, with_cores, without_refused, without_specks
+from cgckit.cgc.parts import parts_gone, with_cores, without_false_parts
+
+
+def without_specks(probability: torch.Tensor, spacing: tuple[float, float, float], volume: float) -> torch.Tensor:
+    """A judge without opinion refuses nothing."""
+    return without_false_parts(probability, torch.zeros_like(probability), spacing, min_volume=volume, least=0.0)
+
+
+def without_refused(probability: torch.Tensor, log_odds: torch.Tensor, least: float) -> torch.Tensor:
+    """No part is a speck."""
+    return without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), min_volume=0.0, least=least)
 
 
 def test_parts_below_the_volume_leave_the_mask_by_as_little_as_can_be() -> None:
@@ -56,6 +66,16 @@ def test_a_fragment_does_not_stay_in_place_of_a_lesion() -> None:
     log_odds[13] = 0.5
     kept = without_refused(probability, log_odds, 0.5) >= 0.5
     assert kept.nonzero()[:, 0].unique().tolist() == [*range(1, 11), 13], "it is no reason to drop the lesion either"
+
+
+def test_a_speck_leaves_whatever_the_judge_says_of_it() -> None:
+    probability = torch.zeros(16, 8, 8)
+    probability[1:5, 1:7, 1:7] = probability[7, 1:6, 1:4] = probability[9:11, 1:3, 1] = 0.9  # 144, 15 and 4 voxels
+    log_odds = torch.full((16, 8, 8), -2.0)
+    log_odds[7], log_odds[9:] = -1.0, 3.0
+    for volume, kept in ((0.0, [7, 9, 10]), (5.0, [7]), (16.0, [1, 2, 3, 4]), (145.0, [])):
+        left = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), min_volume=volume, least=0.5)
+        assert (left >= 0.5).nonzero()[:, 0].unique().tolist() == kept
 
 
 def test_voxels_that_meet_at_a_corner_alone_are_judged_apart() -> None:

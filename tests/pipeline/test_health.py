@@ -78,7 +78,7 @@ def test_contrast_leaves_tissue_farther_away_aside(case):
 def test_probability_below_one_half_is_no_lesion(case):
     health = assess(case, 0.49 * case.brain.float())
     assert "empty" in health.degenerate
-    assert not health.evidence
+    assert not health.weighable
     assert health.contrast is None
 
 
@@ -92,7 +92,7 @@ def test_a_tiny_prior_is_empty(case, voxels):
 def test_most_of_the_brain_is_degenerate(case, distance):
     health = assess(case, (distance < 0.95).float())
     assert "of the brain lesion" in health.degenerate
-    assert not health.evidence
+    assert not health.weighable
 
 
 def test_the_whole_brain_has_no_shell_to_compare_with(case):
@@ -106,7 +106,7 @@ def test_a_rim_all_around_is_degenerate_and_a_spot_on_it_is_not(case, distance):
     depth = torch.from_numpy(ndimage.distance_transform_edt(case.brain.numpy(), sampling=SPACING))
     rim = case.brain & (depth <= 4)
     assert "rim of the brain" in assess(case, rim.float()).degenerate
-    assert not assess(case, rim.float()).evidence
+    assert not assess(case, rim.float()).weighable
     spot = rim.clone()
     spot[:, :, :28] = False
     health = assess(case, spot.float())
@@ -161,10 +161,10 @@ def test_sheets_through_much_of_the_brain_are_degenerate_and_a_lump_is_not():
     health = assess(case, folded)
     assert health.fraction > 0.1
     assert "sheet through 1" in health.degenerate
-    assert health.evidence, "a part of it may be lesion"
+    assert health.weighable, "a part of it may be lesion"
     lump = assess(*sheets(1, 1))
     assert lump.degenerate is None
-    assert lump.evidence
+    assert lump.weighable
 
 
 def test_sheets_of_less_than_a_tenth_of_the_brain_may_be_lesions():

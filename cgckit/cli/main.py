@@ -14,10 +14,10 @@ from cgckit.cli.commands import (
     evaluate,
     info,
     phantom,
+    plugins,
     predict,
     presets,
     prior,
-    priors,
     refine,
     report,
 )
@@ -52,7 +52,8 @@ for command in (
     info.info,
 ):
     app.command()(command)
-app.add_typer(priors.app, name="priors")
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(plugins.priors_app, name="priors")
 
 
 def _show_version(asked: bool) -> None:

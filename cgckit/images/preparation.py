@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.brain.search import read_brain_mask
 from cgckit.images.brain import BrainExtractor, extract_brain, read_brain_mask
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject

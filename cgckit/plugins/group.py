@@ -73,7 +73,8 @@ class Group(Generic[T]):
         if inspect.isabstract(value):
             missing = sorted(getattr(value, "__abstractmethods__", ()))
             raise TypeError(f"{origin} does not define {', '.join(missing)}")
-        return value
+        usable: type[T] = value
+        return usable
 
     def register(self, name: str) -> Callable[[K], K]:
         """Register a class under `name` for as long as this process runs; used as a decorator.

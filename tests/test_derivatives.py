@@ -19,8 +19,9 @@ from cgckit import Case, Prior, __version__
 from cgckit.atomic import TEMPORARY_PREFIX
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
-from cgckit.images.case import to_native
+from cgckit.images.brain import CoarseSearch
 from cgckit.images.cohort import Cohort
+from cgckit.images.grid import Grid
 from cgckit.images.preparation import prepare
 from cgckit.images.volume import Volume
 
@@ -126,18 +127,16 @@ def assert_same_geometry(written, given):
     assert one.header.get_xyzt_units() == other.header.get_xyzt_units()
 
 
-@pytest.mark.parametrize("as_volume", [True, False], ids=["volume", "path"])
-def test_headers_equal_the_inputs(scan, tmp_path, as_volume):
+def test_headers_equal_the_inputs(scan, tmp_path):
     out = Derivatives.create(tmp_path / "out")
     volume = Volume.load(scan)
-    reference = volume if as_volume else scan
     probability = np.random.default_rng(1).random(volume.grid.shape, dtype=np.float32)
     mask = probability > 0.5
     written = {
-        out.write_mask("p1", mask, reference): (np.uint8, mask),
-        out.write_brain("p1", ~mask, reference): (np.uint8, ~mask),
-        out.write_probability("p1", probability, reference): (np.float32, probability),
-        out.write_prior_probability("p1", "gmm", probability / 2, reference): (np.float32, probability / 2),
+        out.write_mask("p1", mask, scan): (np.uint8, mask),
+        out.write_brain("p1", ~mask, scan): (np.uint8, ~mask),
+        out.write_probability("p1", probability, scan): (np.float32, probability),
+        out.write_prior_probability("p1", "gmm", probability / 2, scan): (np.float32, probability / 2),
     }
     assert len(written) == 4
     for path, (dtype, content) in written.items():
@@ -153,10 +152,10 @@ def test_headers_equal_the_inputs(scan, tmp_path, as_volume):
 
 def test_what_is_found_on_the_working_grid_lands_where_it_is_in_the_world(scan, tmp_path):
     cohort = Cohort.find([tmp_path / "scans"])
-    case = prepare(cohort[0], cohort.modalities)
+    case = prepare(cohort[0], cohort.modalities, CoarseSearch())
     found = (case.image[0] > 5).numpy()  # the ball is far brighter than anything else
     out = Derivatives.create(tmp_path / "out")
-    path = out.write_mask(cohort[0].label, to_native(found.astype(np.float32), case) >= 0.5, scan)
+    path = out.write_mask(cohort[0].label, case.to_native(found.astype(np.float32)) >= 0.5, scan)
     written = nib.load(path)
     mask = np.asanyarray(written.dataobj).reshape(written.shape[:3]).astype(bool)
     truth = ball(nib.load(scan).affine, mask.shape)
@@ -358,3 +357,15 @@ def test_clear_removes_a_run_and_nothing_else(tmp_path):
     out.write_json("run.json", {})
     out.clear()
     assert sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(foreign)
+
+
+def test_what_has_no_file_is_written_on_its_grid(tmp_path):
+    affine = np.array([[0.0, -2, 0, 5], [1.5, 0, 0, -3], [0, 0, 3, 7], [0, 0, 0, 1]])
+    grid = Grid((4, 5, 6), affine)
+    mask = np.random.default_rng(0).random(grid.shape) > 0.5
+    path = Derivatives.create(tmp_path).write_mask("p1", mask, grid)
+    written = nib.load(path)
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj), mask)
+    np.testing.assert_allclose(written.affine, affine)
+    assert written.header.get_xyzt_units()[0] == "mm"
+    assert "Sources" not in json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())

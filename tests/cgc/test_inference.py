@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from cgckit.cgc.inference import infer, segment, uncertainty, without_network
-from cgckit.cgc.model_files import TrainedModel
+from cgckit.cgc import inference
+from cgckit.cgc.inference import without_network
+from cgckit.cgc.model import Model
 from cgckit.cgc.settings import Settings
+from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
 
@@ -47,8 +49,20 @@ class LeftHalf(FirstChannel):
         return output
 
 
-def model(network: nn.Module, **changes: object) -> TrainedModel:
-    return TrainedModel(network, dataclasses.replace(SETTINGS, **changes), ("flair",))  # type: ignore[arg-type]
+def model(network: nn.Module, **changes: object) -> Model:
+    return Model(network, dataclasses.replace(SETTINGS, **changes), ("flair",))  # type: ignore[arg-type]
+
+
+def segment(model: Model, case: Case, prior: torch.Tensor | None = None) -> torch.Tensor:
+    return inference.segment(model.network, model.settings, case, prior)
+
+
+def uncertainty(model: Model, case: Case) -> torch.Tensor:
+    return inference.uncertainty(model.network, model.settings, case)
+
+
+def infer(model: Model, image: torch.Tensor) -> torch.Tensor:
+    return inference.infer(model.network, model.settings, image)
 
 
 def make_case(image: np.ndarray, spacing: float = 1.0) -> Case:
@@ -226,3 +240,32 @@ def test_without_a_network_what_nothing_speaks_of_stays_as_the_prior_has_it(weig
     assert int((found != (prior >= 0.5)).sum()) < 20
     nothing = dataclasses.replace(SETTINGS, prior_weight=0.0, appearance_weight=0.0)
     torch.testing.assert_close(without_network(nothing, case, prior), prior, atol=1e-5, rtol=0)
+
+
+def test_a_model_segments_what_is_in_memory_on_its_own_grid() -> None:
+    values = np.full((20, 22, 18), 100.0) + np.random.default_rng(0).normal(size=(20, 22, 18))
+    values[4:9, 5:10, 6:12] = 110.0
+    affine = np.diag([-2.0, 2.0, 2.0, 1.0])
+    case = Case.from_arrays({"flair": values}, affine=affine, brain=np.ones(values.shape))
+    probability = model(FirstChannel(), spacing=2.0, crop=(16, 16, 16)).segment(case)
+    assert (probability.shape, probability.dtype) == (values.shape, np.float32)
+    # Bright voxels are lesion to this network, and lie where they did in the array that was given.
+    inside = np.zeros(values.shape, bool)
+    inside[5:8, 6:9, 7:11] = True
+    assert (probability[inside] > 0.9).all()
+    assert (probability[12:] < 0.9).all()
+
+
+def test_a_model_refuses_other_modalities() -> None:
+    case = dataclasses.replace(make_case(np.ones((16, 16, 16))), modalities=("t2",))
+    with pytest.raises(BadInputError, match="has t2; the model takes flair"):
+        model(FirstChannel()).segment(case)
+
+
+def test_inference_settings_are_changed_without_the_network() -> None:
+    trained = model(FirstChannel())
+    changed = trained.with_settings({"min_lesion": "5"})
+    assert (changed.settings.min_lesion, changed.settings.training) == (5.0, trained.settings.training)
+    assert changed.network is trained.network
+    with pytest.raises(UsageError, match="steps shapes the training"):
+        trained.with_settings({"steps": 3})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgckit.cgc.model_files import TrainedModel, build_network, load_model, save_model
+from cgckit.cgc.model import Model, build_network, load_model
 from cgckit.cgc.settings import Settings
 from cgckit.errors import BadInputError
 
@@ -17,13 +17,13 @@ SETTINGS = Settings(steps=1, widths=(4, 4, 8, 8), projection=4)
 
 
 @pytest.fixture
-def model() -> TrainedModel:
+def model() -> Model:
     torch.manual_seed(0)
-    return TrainedModel(build_network(SETTINGS, ("flair", "t1")).eval(), SETTINGS, ("flair", "t1"))
+    return Model(build_network(SETTINGS, ("flair", "t1")).eval(), SETTINGS, ("flair", "t1"))
 
 
-def test_a_model_survives_the_disk(model: TrainedModel, tmp_path: Path) -> None:
-    save_model(tmp_path / "run" / "model", model, {"key": "k"})
+def test_a_model_survives_the_disk(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "run" / "model", {"key": "k"})
     for folder in (tmp_path / "run" / "model", tmp_path / "run"):
         read = load_model(folder)
         assert (read.settings, read.modalities) == (model.settings, model.modalities)
@@ -35,9 +35,10 @@ def test_a_model_survives_the_disk(model: TrainedModel, tmp_path: Path) -> None:
         assert torch.equal(read.network.segment(image), model.network.segment(image))
 
 
-def test_the_fingerprint_follows_weights_and_settings(model: TrainedModel) -> None:
+def test_the_fingerprint_follows_weights_and_settings(model: Model) -> None:
     before = model.fingerprint()
-    assert dataclasses.replace(model, settings=SETTINGS.override({"overlap": 0.5})).fingerprint() != before
+    assert dataclasses.replace(model, settings=SETTINGS.override({"spacing": 1.5})).fingerprint() != before
+    assert model.with_settings({"overlap": 0.5}).fingerprint() == before, "that is how it is applied"
     assert dataclasses.replace(model, modalities=("t1", "flair")).fingerprint() != before
     with torch.no_grad():
         next(model.network.parameters()).add_(1)
@@ -50,8 +51,8 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["weights", "card", "setting", "shape"])
-def test_a_damaged_model_is_refused_in_one_line(model: TrainedModel, tmp_path: Path, damage: str) -> None:
-    save_model(tmp_path, model, {})
+def test_a_damaged_model_is_refused_in_one_line(model: Model, tmp_path: Path, damage: str) -> None:
+    model.save(tmp_path, {})
     card = json.loads((tmp_path / "model.json").read_text())
     if damage == "weights":
         (tmp_path / "model.safetensors").write_bytes(b"not tensors")

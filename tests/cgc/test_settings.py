@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from cgckit.cgc.settings import PRESETS, Settings, choose_preset
+from cgckit.cgc.settings import PRESETS, InferenceSettings, Settings, TrainingSettings, choose_preset
 from cgckit.errors import UsageError
+from cgckit.options import options_of
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,11 @@ from cgckit.errors import UsageError
         ("widths", [4, 8, 8, 8], (4, 8, 8, 8)),
         ("learning_rate", 1e-5, 1e-5),
         ("augment", False, False),
+        ("augment", "no", False),
+        ("crop", "(64, 64, 32)", (64, 64, 32)),
+        ("steps", 500.0, 500),
+        ("steps", np.int64(7), 7),
+        ("learning_rate", np.float32(0.5), 0.5),
     ],
 )
 def test_overrides_are_read_as_the_settings_type(name: str, text: object, value: object) -> None:
@@ -34,19 +41,21 @@ def test_overrides_are_read_as_the_settings_type(name: str, text: object, value:
         ({"tempreature": "1"}, "did you mean temperature"),
         ({"steps": "many"}, "whole number"),
         ({"steps": 1.5}, "whole number"),
-        ({"widths": (8, 16)}, "4 numbers"),
-        ({"crop": 48}, "3 numbers"),
-        ({"crop": "64x64"}, "3 numbers"),
+        ({"steps": True}, "whole number"),
+        ({"learning_rate": "1e400"}, "above 0"),
+        ({"widths": (8, 16)}, "4 whole numbers"),
+        ({"crop": 48}, "3 whole numbers"),
+        ({"crop": "64x64"}, "3 whole numbers"),
         ({"scope": "cohort"}, "image or batch"),
         ({"augment": "maybe"}, "true or false"),
         ({"temperature": "0"}, "above 0"),
         ({"temperature": "-0.2"}, "above 0"),
         ({"crop": "50x48x48"}, "multiples of 8"),
         ({"patch_size": "9x2x2"}, "spans more than"),
-        ({"patch_size": "0x2x2"}, "positive"),
-        ({"widths": "0x8x8x8"}, "positive"),
+        ({"patch_size": "0x2x2"}, "1 or more"),
+        ({"widths": "0x8x8x8"}, "1 or more"),
         ({"steps": "0"}, "steps and epochs"),
-        ({"weight_fine": "-1"}, "negative"),
+        ({"weight_fine": "-1"}, "0 or more"),
         ({"lesion_share": "1.5"}, "lesion_share"),
         ({"overlap": "1"}, "overlap"),
         ({"spacing": "nan"}, "spacing"),
@@ -59,7 +68,7 @@ def test_bad_overrides_are_refused_in_words(values: dict[str, object], message: 
 
 
 def test_a_word_that_is_no_choice_is_refused_from_python_too() -> None:
-    with pytest.raises(UsageError, match="precision must be auto or float32"):
+    with pytest.raises(UsageError, match="precision: 'bfloat16' is not auto or float32"):
         Settings(steps=1, precision="bfloat16")  # type: ignore[arg-type]
 
 
@@ -98,3 +107,22 @@ def test_a_preset_asked_for_by_name_is_given_as_it_is() -> None:
 def test_an_unknown_preset_lists_those_there_are() -> None:
     with pytest.raises(UsageError, match="auto, light, paper"):
         choose_preset("fast", cohort_size=1)
+
+
+def test_settings_are_two_halves_that_know_their_own() -> None:
+    whole = Settings(steps=7, overlap=0.5)
+    assert whole.training == TrainingSettings(steps=7)
+    assert whole.inference == InferenceSettings(overlap=0.5)
+    assert Settings.of(whole.training, whole.inference) == whole
+    assert whole.training.to_json().keys().isdisjoint(whole.inference.to_json())
+    assert whole.to_json() == whole.training.to_json() | whole.inference.to_json()
+
+
+def test_every_setting_is_documented() -> None:
+    assert [option.name for option in options_of(Settings) if not option.doc] == []
+
+
+@pytest.mark.parametrize("values", [[], None, {"steps": "many"}, {"steps": 5, "crop": [0, 0, 0]}, {"colour": "red"}])
+def test_what_is_no_set_of_settings_is_refused_in_words(values: object) -> None:
+    with pytest.raises(UsageError, match="settings"):
+        Settings.from_json(values)

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from cgckit.errors import BadInputError
-from cgckit.images.brain.search import find_brain, read_brain_mask
+from cgckit.images.brain import CoarseSearch, read_brain_mask
 from cgckit.images.grid import Grid
 from cgckit.images.volume import Volume
 
@@ -63,60 +63,60 @@ def assert_within(mask, millimetres):
 def test_a_stripped_image_is_brain_wherever_it_is_not_background(background):
     array = stripped()
     array[array == 0] = background
-    np.testing.assert_array_equal(find_brain({"flair": volume(array)}), ellipsoid())
+    np.testing.assert_array_equal(CoarseSearch().extract({"flair": volume(array)}), ellipsoid())
 
 
 def test_ringing_below_zero_stays_in_the_mask():
     array = stripped() - 60.0 * ellipsoid()
     assert (array < 0).sum() > 1000
-    np.testing.assert_array_equal(find_brain({"flair": volume(array)}), ellipsoid())
+    np.testing.assert_array_equal(CoarseSearch().extract({"flair": volume(array)}), ellipsoid())
 
 
 def test_holes_are_filled_and_specks_dropped():
     array = stripped()
     array[ellipsoid(grow=-40)] = 0
     array[2:4, 2:4, 2:4] = 80
-    np.testing.assert_array_equal(find_brain({"flair": volume(array)}), ellipsoid())
+    np.testing.assert_array_equal(CoarseSearch().extract({"flair": volume(array)}), ellipsoid())
 
 
 def test_the_mask_is_the_union_over_modalities():
     first, second = stripped(0), stripped(1)
     first[:20] = 0
     second[-20:] = 0
-    np.testing.assert_array_equal(find_brain({"flair": volume(first), "t1": volume(second)}), ellipsoid())
+    np.testing.assert_array_equal(CoarseSearch().extract({"flair": volume(first), "t1": volume(second)}), ellipsoid())
 
 
 def test_a_stripped_image_decides_over_one_of_the_whole_head():
-    mask = find_brain({"t1": volume(np.abs(head(MRI["t1"]))), "flair": volume(stripped())})
+    mask = CoarseSearch().extract({"t1": volume(np.abs(head(MRI["t1"]))), "flair": volume(stripped())})
     np.testing.assert_array_equal(mask, ellipsoid())
 
 
 @pytest.mark.parametrize("contrast", MRI)
 def test_a_whole_head_gives_its_brain_without_skull_and_scalp(contrast):
-    mask = find_brain({contrast: volume(np.abs(head(MRI[contrast])))})
+    mask = CoarseSearch().extract({contrast: volume(np.abs(head(MRI[contrast])))})
     # Fluid reaches 3 mm beyond the brain, and the nearest voxels of a 3 mm grid another voxel's diagonal.
     assert_within(mask, 3 + SPACING * np.sqrt(3))
 
 
 def test_an_uneven_coil_sensitivity_does_not_cost_brain():
     gain = np.linspace(0.3, 1.7, SHAPE[1])[None, :, None]
-    mask = find_brain({"flair": volume(np.abs(head(MRI["flair"]) * gain))})
+    mask = CoarseSearch().extract({"flair": volume(np.abs(head(MRI["flair"]) * gain))})
     assert_within(mask, 3 + SPACING * np.sqrt(3))
 
 
 def test_a_whole_head_on_a_blank_background_is_not_taken_for_a_brain():
     array = np.where(ellipsoid(grow=20), head(MRI["flair"]).clip(1), 0)
-    assert_within(find_brain({"flair": volume(array)}), 3 + SPACING * np.sqrt(3))
+    assert_within(CoarseSearch().extract({"flair": volume(array)}), 3 + SPACING * np.sqrt(3))
 
 
 def test_a_head_in_hounsfield_units_gives_its_brain():
-    mask = find_brain({"ct": volume(head(CT, air=-1000))})
+    mask = CoarseSearch().extract({"ct": volume(head(CT, air=-1000))})
     assert_within(mask, 3 + SPACING * np.sqrt(3))
 
 
 def test_noise_has_no_brain():
     with pytest.raises(BadInputError, match=r"scan\.nii\.gz: no brain found"):
-        find_brain({"t1": volume(np.random.default_rng(0).normal(100, 10, SHAPE))})
+        CoarseSearch().extract({"t1": volume(np.random.default_rng(0).normal(100, 10, SHAPE))})
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_scalp_does_not_join_through_a_hole_in_the_skull():
     array = head(CT, air=-1000)
     hole = array[34:37, 30:33, 50:]
     hole[hole > 500] = 40  # 9 mm wide
-    mask = find_brain({"ct": volume(array)})
+    mask = CoarseSearch().extract({"ct": volume(array)})
     assert mask[ellipsoid()].mean() > 0.99
     assert not (mask & ~ellipsoid(grow=11 + SPACING)).any()
 
@@ -157,11 +157,11 @@ def test_scalp_does_not_join_through_a_hole_in_the_skull():
 def test_calcification_is_part_of_the_brain_and_bone_is_not():
     array = head(CT, air=-1000)
     array[30:32, 50:52, 30:32] = 250
-    mask = find_brain({"ct": volume(array)})
+    mask = CoarseSearch().extract({"ct": volume(array)})
     assert mask[30:32, 50:52, 30:32].all()
     assert not (mask & (array > 500)).any()
 
 
 def test_a_stripped_image_decides_over_ct_of_the_whole_head():
-    mask = find_brain({"ct": volume(head(CT, air=-1000)), "flair": volume(stripped())})
+    mask = CoarseSearch().extract({"ct": volume(head(CT, air=-1000)), "flair": volume(stripped())})
     np.testing.assert_array_equal(mask, ellipsoid())

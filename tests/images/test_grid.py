@@ -10,7 +10,7 @@ from nibabel.orientations import aff2axcodes
 from scipy.spatial.transform import Rotation
 
 from cgckit.errors import UsageError
-from cgckit.images.case import Case, to_native
+from cgckit.images.case import Case
 from cgckit.images.grid import Grid, resample
 
 
@@ -159,7 +159,7 @@ def test_an_array_that_is_not_on_its_grid_is_refused():
         resample(np.zeros((2, 2, 3)), grid, grid)
 
 
-def test_to_native_needs_a_case_with_grids():
-    case = Case("p1", torch.zeros(1, 2, 2, 2), torch.ones(2, 2, 2).bool(), ("flair",), (1.0, 1.0, 1.0))
-    with pytest.raises(UsageError, match="p1"):
-        to_native(np.zeros((2, 2, 2)), case)
+def test_a_case_made_by_hand_lies_along_the_worlds_axes():
+    case = Case("p1", torch.zeros(1, 2, 3, 4), torch.ones(2, 3, 4).bool(), ("flair",), (1.0, 2.0, 3.0))
+    np.testing.assert_array_equal(case.grid.affine, np.diag([1.0, 2.0, 3.0, 1.0]))
+    np.testing.assert_array_equal(case.to_native(np.arange(24.0).reshape(2, 3, 4)), np.arange(24.0).reshape(2, 3, 4))

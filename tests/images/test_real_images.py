@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cgckit.derivatives import Derivatives
-from cgckit.images.case import to_native
+from cgckit.images.brain import CoarseSearch
 from cgckit.images.cohort import Cohort
 from cgckit.images.preparation import prepare
 
@@ -28,10 +28,10 @@ def test_stripped_subjects_keep_their_brain_and_their_header(name, tmp_path):
     assert cohort.modalities == ("flair", "t1", "t1ce", "t2")
     out = Derivatives.create(tmp_path)
     for subject in cohort:
-        case = prepare(subject, cohort.modalities)
+        case = prepare(subject, cohort.modalities, CoarseSearch())
         flair = nib.load(subject.files["flair"])
         images = [np.asanyarray(nib.load(path).dataobj) != 0 for path in subject.files.values()]
-        written = nib.load(out.write_brain(subject.label, to_native(case.brain.numpy(), case), subject.files["flair"]))
+        written = nib.load(out.write_brain(subject.label, case.to_native(case.brain.numpy()), subject.files["flair"]))
         mask = np.asanyarray(written.dataobj).astype(bool)
         stripped = np.logical_or.reduce(images)
         # Filling holes adds a little, dropping specks takes less.

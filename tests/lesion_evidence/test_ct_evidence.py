@@ -70,6 +70,6 @@ def test_thin_sheets_are_lowered_and_the_border_of_blood_is_not() -> None:
 def test_the_mixture_finds_blood_and_no_decoy() -> None:
     image = torch.from_numpy(scaled(hounsfield(noise=3)))[None]
     case = Case("p1", image, torch.from_numpy(BRAIN), ("ct",), SPACING)
-    found = GaussianMixturePrior().predict(case).numpy() > 0.5
+    found = GaussianMixturePrior().predict(case).probability.numpy() > 0.5
     assert 2 * (found & BLOOD).sum() / (found.sum() + BLOOD.sum()) > 0.9
     assert not (found & (CALCIFIED | FALX) & ~BLOOD).any()

@@ -28,7 +28,7 @@ def case(foci: torch.Tensor) -> Case:
 
 
 def test_the_brightest_component_is_filled_and_grown_by_a_voxel_and_small_parts_are_dropped() -> None:
-    found = AucSegPrior(components=3).predict(case((LESION & ~HOLE) | SMALL)) > 0.5
+    found = AucSegPrior(components=3).predict(case((LESION & ~HOLE) | SMALL)).probability > 0.5
     assert found[LESION].all()
     assert found[19, 20, 15]
     assert not found[20, 20, 15]
@@ -36,19 +36,20 @@ def test_the_brightest_component_is_filled_and_grown_by_a_voxel_and_small_parts_
 
 
 def test_a_smaller_share_keeps_small_parts() -> None:
-    found = AucSegPrior(components=3, min_component=0.05).predict(case(LESION | SMALL)) > 0.5
+    found = AucSegPrior(components=3, min_component=0.05).predict(case(LESION | SMALL)).probability > 0.5
     assert found[SMALL].all()
 
 
 def test_without_a_lesion_the_brightest_tissue_is_taken_all_the_same() -> None:
-    assert (AucSegPrior().predict(case(torch.zeros(SHAPE, dtype=torch.bool))) > 0.5).sum() > 0.1 * BRAIN.sum()
+    found = AucSegPrior().predict(case(torch.zeros(SHAPE, dtype=torch.bool))).probability > 0.5
+    assert found.sum() > 0.1 * BRAIN.sum()
 
 
 def test_a_constant_brain_gives_an_empty_map() -> None:
     flat = Case("flat", torch.zeros(1, *SHAPE), BRAIN, ("flair",), (2.0, 2.0, 2.0))
-    prior = AucSegPrior()
-    assert not prior.predict(flat).any()
-    assert "empty" in prior.choice
+    found = AucSegPrior().predict(flat)
+    assert not found.probability.any()
+    assert "empty" in found.note
 
 
 @pytest.mark.parametrize("options", [{"components": 1}, {"min_component": 1.0}])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case, to_native
+from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.grid import Grid
 from cgckit.priors.external import ExternalPrior
@@ -47,16 +47,16 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray = NATIVE.affine) -> P
 def test_a_mask_lands_where_it_was_drawn(tmp_path, case, mask):
     save(tmp_path / "Case_01.nii.gz", mask.astype(np.uint8))
     prior = ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz")
-    found = prior.predict(case)
+    found = prior.predict(case).probability
     assert found.dtype == torch.float32
-    np.testing.assert_array_equal(to_native(found.numpy() >= 0.5, case), mask > 0)
-    assert "mask" in prior.choice
+    np.testing.assert_array_equal(case.to_native(found.numpy() >= 0.5), mask > 0)
+    assert "mask" in prior.predict(case).note
 
 
 def test_a_probability_map_keeps_its_values(tmp_path, case, mask):
     save(tmp_path / "Case_01.nii.gz", 0.3 * mask)
-    found = ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case)
-    np.testing.assert_allclose(to_native(found.numpy(), case), 0.3 * mask, atol=1e-6)
+    found = ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case).probability
+    np.testing.assert_allclose(case.to_native(found.numpy()), 0.3 * mask, atol=1e-6)
 
 
 def test_labels_above_zero_are_lesion(tmp_path, case, mask):
@@ -64,18 +64,18 @@ def test_labels_above_zero_are_lesion(tmp_path, case, mask):
     labels[LESION[0].start] *= 2
     save(tmp_path / "Case_01.nii.gz", labels)
     prior = ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz")
-    assert set(np.unique(prior.predict(case))) == {0.0, 1.0}
-    assert "labels" in prior.choice
+    assert set(np.unique(prior.predict(case).probability)) == {0.0, 1.0}
+    assert "labels" in prior.predict(case).note
 
 
 def test_an_empty_mask_is_read(tmp_path, case, mask):
     save(tmp_path / "Case_01.nii.gz", 0 * mask)
-    assert not ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case).any()
+    assert not ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case).probability.any()
 
 
 def test_nothing_is_left_outside_the_brain(tmp_path, case, mask):
     save(tmp_path / "Case_01.nii.gz", np.ones_like(mask))
-    found = ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case)
+    found = ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case).probability
     assert torch.equal(found > 0, case.brain)
 
 
@@ -110,7 +110,7 @@ def test_wildcards_in_a_subjects_name_are_letters(tmp_path, case, mask):
 def test_a_missing_file_names_subject_and_pattern(tmp_path, case):
     pattern = f"{tmp_path}/{{subject}}.nii.gz"
     prior, subject = ExternalPrior(pattern), Subject(case.subject, case.source, {})
-    for call in (lambda: prior.predict(case), lambda: prior.fingerprint(subject)):
+    for call in (lambda: prior.predict(case).probability, lambda: prior.fingerprint(subject)):
         with pytest.raises(BadInputError) as caught:
             call()
         assert "Case_01" in str(caught.value)
@@ -121,17 +121,17 @@ def test_several_files_are_ambiguous(tmp_path, case, mask):
     save(tmp_path / "Case_01_a.nii.gz", mask)
     save(tmp_path / "Case_01_b.nii.gz", mask)
     with pytest.raises(BadInputError, match="2 files match for subject Case_01"):
-        ExternalPrior(f"{tmp_path}/{{subject}}_*.nii.gz").predict(case)
+        ExternalPrior(f"{tmp_path}/{{subject}}_*.nii.gz").predict(case).probability
 
 
 def test_another_grid_is_refused(tmp_path, case, mask):
     prior = ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz")
     save(tmp_path / "Case_01.nii.gz", mask[1:])
     with pytest.raises(BadInputError, match=r"Case_01\.nii\.gz.*images of Case_01.*\(19, 24, 18\).*\(20, 24, 18\)"):
-        prior.predict(case)
+        prior.predict(case).probability
     save(tmp_path / "Case_01.nii.gz", mask, case.grid.affine)
     with pytest.raises(BadInputError, match="affines differ"):
-        prior.predict(case)
+        prior.predict(case).probability
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_another_grid_is_refused(tmp_path, case, mask):
 def test_values_that_are_no_probability_are_refused(tmp_path, case, mask, change, reason):
     file = save(tmp_path / "Case_01.nii.gz", change(mask).astype(np.float32))
     with pytest.raises(BadInputError, match=reason) as caught:
-        ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case)
+        ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case).probability
     assert str(file) in str(caught.value)
 
 
@@ -158,11 +158,6 @@ def test_fingerprint_follows_the_content(tmp_path, case, mask):
         prints.append(prior.fingerprint(Subject(case.subject, case.source, {})))
     assert prints[0] == prints[2]
     assert prints[0] != prints[1]
-
-
-def test_a_case_made_in_memory_cannot_be_compared_with_a_file(tmp_path, case):
-    with pytest.raises(UsageError, match="made in memory"):
-        ExternalPrior(f"{tmp_path}/{{subject}}.nii").predict(dataclasses.replace(case, grid=None))
 
 
 @pytest.mark.parametrize("pattern", ["", "fixed.nii.gz"])

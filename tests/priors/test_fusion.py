@@ -10,7 +10,7 @@ import torch
 
 from cgckit.errors import UsageError
 from cgckit.images.cohort import Subject
-from cgckit.priors.base import Prior
+from cgckit.priors.base import Prediction, Prior
 from cgckit.priors.fusion import FusionPrior
 from cgckit.testing import check_prior, simulated_cases
 
@@ -21,8 +21,7 @@ class Constant(Prior):
     print_: str = ""
 
     def predict(self, case):
-        self.choice = f"constant {self.value:g}"
-        return self.value * case.brain.float()
+        return Prediction(self.value * case.brain.float(), f"constant {self.value:g}")
 
     def fingerprint(self, subject):
         return self.print_
@@ -62,12 +61,13 @@ def cases():
 def test_prediction_is_the_mean(cases):
     fusion = FusionPrior((Constant(0.25), Constant(0.75), Constant(0.2)))
     found = fusion.predict(cases[0])
-    torch.testing.assert_close(found, 0.4 * cases[0].brain)
-    assert fusion.choice == "constant 0.25; constant 0.75; constant 0.2"
+    torch.testing.assert_close(found.probability, 0.4 * cases[0].brain)
+    assert found.note == "constant 0.25; constant 0.75; constant 0.2"
 
 
 def test_one_member_is_left_as_it_is(cases):
-    assert torch.equal(FusionPrior((Constant(0.3),)).predict(cases[0]), Constant(0.3).predict(cases[0]))
+    one, alone = FusionPrior((Constant(0.3),)), Constant(0.3)
+    assert torch.equal(one.predict(cases[0]).probability, alone.predict(cases[0]).probability)
 
 
 def test_needs_fit_if_a_member_does():
@@ -80,7 +80,7 @@ def test_fit_and_state_reach_the_right_member(cases):
     fitted.members[2].mean = torch.tensor(0.125)  # two members of one class must not swap states
     fresh = FusionPrior((MeanOfCohort(gain=1.0), Constant(), MeanOfCohort(gain=0.1)))
     fresh.load_state(fitted.state())
-    assert torch.equal(fresh.predict(cases[0]), fitted.predict(cases[0]))
+    assert torch.equal(fresh.predict(cases[0]).probability, fitted.predict(cases[0]).probability)
     assert fresh.members[2].mean == 0.125
 
 

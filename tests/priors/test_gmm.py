@@ -52,7 +52,7 @@ LESION = ball_at((0.68, 0.5, 0.55), 7.0)
 @pytest.mark.parametrize("components", [4, 5, 6, 8, 10])
 def test_the_lesion_is_found_whatever_the_number_of_components(components: int) -> None:
     prior = GaussianMixturePrior(min_components=components, max_components=components)
-    assert dice(prior.predict(simulate(LESION)), LESION) > 0.85
+    assert dice(prior.predict(simulate(LESION)).probability, LESION) > 0.85
 
 
 def test_the_rule_works_where_the_brightest_of_k_fails() -> None:
@@ -66,7 +66,7 @@ def test_the_rule_works_where_the_brightest_of_k_fails() -> None:
         brightest = int(np.argmax(mixture.means_))
         found[case.brain] = torch.from_numpy(mixture.predict_proba(values)[:, brightest]).float()
         textbook.append(dice(found, LESION))
-        ours.append(dice(GaussianMixturePrior(min_components=k, max_components=k).predict(case), LESION))
+        ours.append(dice(GaussianMixturePrior(min_components=k, max_components=k).predict(case).probability, LESION))
     assert min(textbook) < 0.5
     assert min(ours) > 0.8
 
@@ -85,26 +85,26 @@ def test_em_recovers_a_simulated_mixture() -> None:
 
 def test_every_focus_of_a_multifocal_disease_is_kept() -> None:
     foci = [ball_at(at, 4.0) for at in ((0.3, 0.4, 0.5), (0.7, 0.4, 0.5), (0.35, 0.65, 0.6), (0.66, 0.65, 0.5))]
-    probability = GaussianMixturePrior().predict(simulate(foci[0] | foci[1] | foci[2] | foci[3]))
+    probability = GaussianMixturePrior().predict(simulate(foci[0] | foci[1] | foci[2] | foci[3])).probability
     assert all((probability[focus] > 0.5).float().mean() > 0.5 for focus in foci)
 
 
 def test_a_brain_without_lesion_gets_a_small_map() -> None:
     case = simulate(torch.zeros(SHAPE, dtype=torch.bool))
-    probability = GaussianMixturePrior().predict(case)
+    probability = GaussianMixturePrior().predict(case).probability
     assert (probability > 0.5).sum() < 0.05 * case.brain.sum()
 
 
 # On the scale of CT, 2.5 are 65 HU: blood. A lesion of 6 would be calcification, which is none.
 @pytest.mark.parametrize(("name", "brightness"), [("image", 6.0), ("flair", 6.0), ("ct", 2.5)])
 def test_a_single_channel_of_any_name_will_do(name: str, brightness: float) -> None:
-    assert dice(GaussianMixturePrior().predict(simulate(LESION, brightness, name=name)), LESION) > 0.85
+    assert dice(GaussianMixturePrior().predict(simulate(LESION, brightness, name=name)).probability, LESION) > 0.85
 
 
 def test_asymmetry_finds_a_lesion_no_brighter_than_cortex() -> None:
     case = simulate(LESION, brightness=1.3)
-    with_mirror = GaussianMixturePrior().predict(case)
-    without = GaussianMixturePrior(asymmetry=0.0).predict(case)
+    with_mirror = GaussianMixturePrior().predict(case).probability
+    without = GaussianMixturePrior(asymmetry=0.0).predict(case).probability
     assert dice(with_mirror, LESION) > 0.9 > dice(without, LESION)
 
 
@@ -113,28 +113,30 @@ def test_flair_is_used_wherever_it_stands() -> None:
     noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)) * case.brain
     last = replace(case, image=torch.stack([noise, case.image[0]]), modalities=("t1", "flair"))
     first = replace(case, image=torch.stack([case.image[0], noise]), modalities=("flair", "t1"))
-    torch.testing.assert_close(GaussianMixturePrior().predict(last), GaussianMixturePrior().predict(first))
-    assert dice(GaussianMixturePrior().predict(last), LESION) > 0.85
+    torch.testing.assert_close(
+        GaussianMixturePrior().predict(last).probability, GaussianMixturePrior().predict(first).probability
+    )
+    assert dice(GaussianMixturePrior().predict(last).probability, LESION) > 0.85
 
 
 def test_the_scale_of_the_image_does_not_matter() -> None:
     case = simulate(LESION)
     scaled = replace(case, image=(case.image * 40 + 300) * case.brain)
-    assert dice(GaussianMixturePrior().predict(scaled), LESION) > 0.85
+    assert dice(GaussianMixturePrior().predict(scaled).probability, LESION) > 0.85
 
 
 def test_the_map_is_a_probability_inside_the_brain_only() -> None:
     case = simulate(LESION)
     before = case.image.clone()
     prior = GaussianMixturePrior()
-    probability = prior.predict(case)
+    probability = prior.predict(case).probability
     assert probability.dtype == torch.float32
     assert probability.min() >= 0
     assert probability.max() <= 1
     assert (probability[~case.brain] == 0).all()
     assert torch.equal(case.image, before)
-    assert prior.choice
-    assert torch.equal(GaussianMixturePrior().predict(case), probability)
+    assert prior.predict(case).note
+    assert torch.equal(GaussianMixturePrior().predict(case).probability, probability)
 
 
 def test_tiny_constant_and_empty_brains_give_an_empty_map() -> None:
@@ -143,8 +145,8 @@ def test_tiny_constant_and_empty_brains_give_an_empty_map() -> None:
     nothing = replace(flat, brain=torch.zeros(shape, dtype=torch.bool))
     for case in (flat, nothing):
         prior = GaussianMixturePrior()
-        assert not prior.predict(case).any()
-        assert "empty" in prior.choice
+        assert not prior.predict(case).probability.any()
+        assert "empty" in prior.predict(case).note
 
 
 @pytest.mark.parametrize(

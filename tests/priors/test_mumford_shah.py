@@ -184,7 +184,7 @@ def test_voxels_far_from_every_phase_belong_to_the_nearest() -> None:
 def test_running_out_of_iterations_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     case, _ = simulate()
     with caplog.at_level(logging.WARNING):
-        MumfordShahPrior(max_iterations=1).predict(case)
+        MumfordShahPrior(max_iterations=1).predict(case).probability
     assert "sim" in caplog.text
     assert "iterations" in caplog.text
 
@@ -216,7 +216,7 @@ def test_more_phases_than_values_and_empty_phases_stay_finite() -> None:
     phases = MumfordShahPrior(phases=6).partition(image[0], case.brain, case.spacing)
     assert phases.means.isfinite().all()
     assert phases.membership.isfinite().all()
-    assert MumfordShahPrior(phases=6).predict(case).isfinite().all()
+    assert MumfordShahPrior(phases=6).predict(case).probability.isfinite().all()
 
 
 # --- the prior ---
@@ -225,20 +225,20 @@ def test_more_phases_than_values_and_empty_phases_stay_finite() -> None:
 @pytest.mark.parametrize("phases", [4, 5, 6])
 def test_the_lesion_is_found_whatever_the_number_of_phases(phases: int) -> None:
     case, lesion = simulate()
-    assert dice(MumfordShahPrior(phases=phases).predict(case), lesion) > 0.85
+    assert dice(MumfordShahPrior(phases=phases).predict(case).probability, lesion) > 0.85
 
 
 def test_a_small_lesion_gets_a_phase_of_its_own() -> None:
     case, lesion = simulate(radius=3.5)
     assert lesion.sum() < 0.01 * case.brain.sum()
-    assert dice(MumfordShahPrior().predict(case), lesion) > 0.8
+    assert dice(MumfordShahPrior().predict(case).probability, lesion) > 0.8
 
 
 def test_a_lesion_that_ends_between_two_phases_is_found_whole() -> None:
     case, lesion = simulate(radius=8.0)
     core = ndimage.distance_transform_edt(lesion.numpy()) > 4
     case.image[0][lesion & ~torch.from_numpy(core)] -= 4.0
-    assert dice(MumfordShahPrior().predict(case), lesion) > 0.98
+    assert dice(MumfordShahPrior().predict(case).probability, lesion) > 0.98
 
 
 def test_one_half_is_where_the_piecewise_constant_image_has_the_chosen_level() -> None:
@@ -254,32 +254,32 @@ def test_one_half_is_where_the_piecewise_constant_image_has_the_chosen_level() -
 @pytest.mark.parametrize("floor", [-1.0, 0.0])
 def test_a_floor_at_the_median_or_below_it_finds_the_lesion_too(floor: float) -> None:
     case, lesion = simulate()
-    assert dice(MumfordShahPrior(floor=floor).predict(case), lesion) > 0.85
+    assert dice(MumfordShahPrior(floor=floor).predict(case).probability, lesion) > 0.85
 
 
 def test_the_boundary_is_solved_on_the_fine_grid() -> None:
     case, lesion = simulate(spacing=1.0)
-    assert dice(MumfordShahPrior().predict(case), lesion) > 0.85
+    assert dice(MumfordShahPrior().predict(case).probability, lesion) > 0.85
 
 
 def test_a_brain_without_lesion_gets_a_small_map() -> None:
     case, _ = simulate(radius=0.0)
-    assert (MumfordShahPrior().predict(case) > 0.5).sum() < 0.05 * case.brain.sum()
+    assert (MumfordShahPrior().predict(case).probability > 0.5).sum() < 0.05 * case.brain.sum()
 
 
 def test_the_map_is_a_soft_probability_inside_the_brain_only() -> None:
     case, _ = simulate(name="image", brightness=3.0)
     before = case.image.clone()
     prior = MumfordShahPrior()
-    probability = prior.predict(case)
+    probability = prior.predict(case).probability
     assert probability.dtype == torch.float32
     assert probability.min() >= 0
     assert probability.max() <= 1
     assert ((probability > 0.02) & (probability < 0.98)).any(), "soft at the edge"
     assert (probability[~case.brain] == 0).all()
     assert torch.equal(case.image, before)
-    assert prior.choice
-    assert torch.equal(MumfordShahPrior().predict(case), probability)
+    assert prior.predict(case).note
+    assert torch.equal(MumfordShahPrior().predict(case).probability, probability)
 
 
 def test_tiny_constant_and_empty_brains_give_an_empty_map() -> None:
@@ -288,8 +288,8 @@ def test_tiny_constant_and_empty_brains_give_an_empty_map() -> None:
     nothing = replace(flat, brain=torch.zeros(shape, dtype=torch.bool))
     for case in (flat, nothing):
         prior = MumfordShahPrior()
-        assert not prior.predict(case).any()
-        assert "empty" in prior.choice
+        assert not prior.predict(case).probability.any()
+        assert "empty" in prior.predict(case).note
 
 
 @pytest.mark.parametrize(

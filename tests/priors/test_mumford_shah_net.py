@@ -43,7 +43,7 @@ def test_training_lowers_the_functional_and_finds_the_lesion(caplog: pytest.LogC
     prior = MumfordShahNetPrior(steps=20, width=4, learning_rate=1e-2, phases=5).fit([case])
     first, second = (float(line.rsplit(" ", 1)[1]) for line in caplog.messages if "functional" in line)
     assert second < first
-    found = prior.predict(case) > 0.5
+    found = prior.predict(case).probability > 0.5
     lesion = case.channel("flair") > 2
     assert 2 * (found & lesion).sum() / (found.sum() + lesion.sum()) > 0.8
 

@@ -35,7 +35,7 @@ def test_marks_what_only_one_subject_has():
     spot = (slice(10, 14), slice(14, 18), slice(20, 24))
     odd.image[(0, *spot)] = 8.0
     prior = AutoencoderPrior(steps=10, spacing=12.0).fit(cases)
-    found = prior.predict(odd)
+    found = prior.predict(odd).probability
     assert found[spot].mean() > 0.5
     assert found[odd.brain].mean() < 0.25
 
@@ -60,7 +60,7 @@ def test_refuses_a_case_of_other_modalities():
     flair = cases[0].image[:1].clone()
     single = Case("single", flair, cases[0].brain, ("flair",), cases[0].spacing)
     with pytest.raises(UsageError, match="single has 1 modalities"):
-        prior.predict(single)
+        prior.predict(single).probability
 
 
 @pytest.mark.parametrize("size", [5, 6, 9, 12])

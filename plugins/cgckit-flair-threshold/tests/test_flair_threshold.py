@@ -25,7 +25,7 @@ def test_keeps_the_contract():
 
 
 def test_finds_a_bright_block_and_little_else():
-    found = FlairThresholdPrior().predict(make_case()) >= 0.5
+    found = FlairThresholdPrior().predict(make_case()).probability >= 0.5
     lesion = torch.zeros(SHAPE, dtype=torch.bool)
     lesion[LESION] = True
     assert found[10:15, 12:17, 11:16].all()
@@ -33,7 +33,7 @@ def test_finds_a_bright_block_and_little_else():
 
 
 def test_probability_falls_off_across_the_border():
-    found = FlairThresholdPrior().predict(make_case())
+    found = FlairThresholdPrior().predict(make_case()).probability
     assert found[12, 14, 13] == 1
     assert ((found > 0) & (found < 1)).any()
 
@@ -42,7 +42,7 @@ def test_equalisation_does_not_care_about_scale_or_contrast():
     case = make_case()
     bent = Case(case.subject, torch.exp(case.image) * case.brain, case.brain, case.modalities, case.spacing)
     prior = FlairThresholdPrior()
-    assert torch.equal(prior.predict(case), prior.predict(bent))
+    assert torch.equal(prior.predict(case).probability, prior.predict(bent).probability)
 
 
 def test_equalised_values_are_ranks():
@@ -69,10 +69,10 @@ def test_small_components_are_dropped():
 
 def test_takes_the_first_channel_of_a_case_without_flair():
     prior = FlairThresholdPrior()
-    with_name = prior.predict(make_case(("flair", "t1")))
-    without = prior.predict(make_case(("ct", "t1")))
+    with_name = prior.predict(make_case(("flair", "t1"))).probability
+    without = prior.predict(make_case(("ct", "t1"))).probability
     assert torch.equal(with_name, without)
-    assert "ct" in prior.choice
+    assert "ct" in prior.predict(case).note
 
 
 @pytest.mark.parametrize("option", [{"quantile": 1.0}, {"smoothing": -1.0}, {"smallest": 2.0}])

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from cgckit.priors.base import Prior
-from cgckit.testing import PriorContractError, check_prior, check_rules, simulated_cases
+from cgckit.priors.base import Prediction, Prior
+from cgckit.testing import ContractError, check_prior, simulated_cases
+from cgckit.testing.priors import prior_rules
 
 
 @dataclass
@@ -221,6 +222,18 @@ class RemembersTheLastCase(Good):
 
 
 @dataclass
+class SaysWhatItSaidBefore(Good):
+    """Its note is that of the case that it was asked for first."""
+
+    def __post_init__(self):
+        self.note = ""
+
+    def predict(self, case):
+        self.note = self.note or f"first of all {case.subject}"
+        return Prediction(super().predict(case), self.note)
+
+
+@dataclass
 class PicklesItsState(GoodLearner):
     def state(self):
         return {"level": float(self.level)}
@@ -249,7 +262,7 @@ def cases():
 @pytest.mark.parametrize("good", [Good, GoodLearner, lambda: Good(threshold=1.0)])
 def test_a_good_prior_keeps_every_rule(good, cases):
     check_prior(good, cases)
-    assert all(outcome.error is None for outcome in check_rules(good, cases))
+    assert all(outcome.error is None for outcome in prior_rules(good, cases))
 
 
 @pytest.mark.parametrize(
@@ -280,30 +293,31 @@ def test_a_good_prior_keeps_every_rule(good, cases):
         (DrawsFromNumpy, "determinism"),
         (DrawsFromPython, "determinism"),
         (RemembersTheLastCase, "determinism"),
+        (SaysWhatItSaidBefore, "determinism"),
         (PicklesItsState, "state"),
         (ForgetsItsState, "state"),
         (LoadsAnotherState, "state"),
     ],
 )
 def test_a_bad_prior_is_caught_by_the_rules_name(bad, rule, cases):
-    with pytest.raises(PriorContractError, match=f"^{rule}: ") as caught:
+    with pytest.raises(ContractError, match=f"^{rule}: ") as caught:
         check_prior(bad, cases)
     assert caught.value.rule == rule
 
 
 def test_a_view_of_the_image_is_caught(cases):
     positive = [dataclasses.replace(case, image=case.image.abs().clamp(max=1)) for case in cases]
-    with pytest.raises(PriorContractError, match=r"^input: .*view"):
+    with pytest.raises(ContractError, match=r"^input: .*view"):
         check_prior(ReturnsAView, positive)
 
 
 def test_one_broken_rule_does_not_hide_the_others(cases):
-    broken = {outcome.rule for outcome in check_rules(DrawsFromTorch, cases) if outcome.error is not None}
+    broken = {outcome.rule for outcome in prior_rules(DrawsFromTorch, cases) if outcome.error is not None}
     assert broken == {"determinism", "state"}
 
 
 def test_a_prior_that_raises_is_told_what_it_raised(cases):
-    with pytest.raises(PriorContractError, match="fit: the prior raised ZeroDivisionError: nobody is here"):
+    with pytest.raises(ContractError, match="fit: it raised ZeroDivisionError: nobody is here"):
         check_prior(FitRaises, cases)
 
 
@@ -312,13 +326,13 @@ def test_the_callers_cases_and_random_state_are_left_alone(cases):
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
     expected = torch.rand(1).item(), np.random.rand(), random.random()
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
-    list(check_rules(ChangesTheImageInFit, cases))
+    list(prior_rules(ChangesTheImageInFit, cases))
     assert (torch.rand(1).item(), np.random.rand(), random.random()) == expected
     assert all(torch.equal(case.image, image) for case, image in zip(cases, images, strict=True))
 
 
 def test_every_rule_says_what_it_means(cases):
-    outcomes = list(check_rules(Good, cases))
+    outcomes = list(prior_rules(Good, cases))
     assert all(outcome.meaning for outcome in outcomes)
     assert len({outcome.rule for outcome in outcomes}) == len(outcomes)
 

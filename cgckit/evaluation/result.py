@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cgckit.derivatives import Derivatives
-from cgckit.evaluation.metrics import Scores
-
-METRICS: tuple[str, ...] = tuple(field.name for field in fields(Scores))
+from cgckit.evaluation.scoring import Metrics, Scores
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Row:
         subject: its name in the input.
         label: its label in a folder of results; None for masks from elsewhere.
         map: `prior`, `refined` or `mask`; with several priors, `prior NAME`.
-        scores: the agreement.
+        scores: the value of each metric, by its name: `row.scores["dice"]`.
         prediction: the file that was scored.
         reference: the file that it was scored against.
     """
@@ -37,9 +35,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation (of a sample: n - 1) over subjects, for each of `METRICS`.
+    """Mean and standard deviation (of a sample: n - 1) over subjects, for each metric that any of them has.
 
-    Both are over the finite values; `infinite` counts the others. They are NaN where no value is left, and
+    Both are over the finite values; `infinite` counts the infinite ones. They are NaN where no value is left, and
     the deviation also where only one is.
     """
 
@@ -52,15 +50,20 @@ class Summary:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What `evaluate` found: a row for each subject and map, and the subjects that have no reference."""
+    """What `evaluate` found: a row for each subject and map, by which metrics, and the subjects without reference."""
 
     rows: tuple[Row, ...]
+    metrics: Metrics
     missing: tuple[str, ...] = ()
 
     @property
     def maps(self) -> tuple[str, ...]:
         """The maps that were scored, in order of appearance."""
         return tuple(dict.fromkeys(row.map for row in self.rows))
+
+    def title(self, metric: str) -> str:
+        """The head of a metric's column in tables to read."""
+        return self.metrics[metric].title or metric
 
     def summary(self, map_: str) -> Summary:
         """Mean and spread of one map over its subjects; KeyError if there is no such map."""
@@ -76,7 +79,7 @@ class EvaluationResult:
                 {
                     "subject": row.subject,
                     "map": row.map,
-                    **_finite(asdict(row.scores)),
+                    **_finite(row.scores),
                     "prediction": str(row.prediction),
                     "reference": str(row.reference),
                 }
@@ -102,21 +105,28 @@ class EvaluationResult:
             BadInputError: if the folder cannot be written.
         """
         files = Derivatives.create(folder)
-        rows = [{"subject": row.subject, "map": row.map, **_finite(asdict(row.scores))} for row in self.rows]
+        rows = [{"subject": row.subject, "map": row.map, **_finite(row.scores)} for row in self.rows]
         files.write_table("evaluation.tsv", rows)
         files.write_json("evaluation.json", self.to_json())
 
 
+def scored_metrics(scores: Iterable[Scores]) -> list[str]:
+    """The metrics that at least one of the scores has, in order of appearance."""
+    return list(dict.fromkeys(metric for score in scores for metric in score))
+
+
 def summarise(map_: str, scores: Sequence[Scores]) -> Summary:
     """Mean and spread of the scores of one map, one for each subject."""
-    values = {metric: np.array([getattr(score, metric) for score in scores]) for metric in METRICS}
+    values = {
+        metric: np.array([score[metric] for score in scores if metric in score]) for metric in scored_metrics(scores)
+    }
     finite = {metric: column[np.isfinite(column)] for metric, column in values.items()}
     return Summary(
         map=map_,
         subjects=len(scores),
         mean={metric: float(column.mean()) if column.size else np.nan for metric, column in finite.items()},
         sd={metric: float(column.std(ddof=1)) if column.size > 1 else np.nan for metric, column in finite.items()},
-        infinite={metric: len(scores) - column.size for metric, column in finite.items()},
+        infinite={metric: int(np.isinf(column).sum()) for metric, column in values.items()},
     )
 
 

@@ -19,7 +19,7 @@ from cgckit.cgc.presets import Settings, choose_preset
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError, UsageError
-from cgckit.evaluation.metrics import score
+from cgckit.evaluation.scoring import choose_metrics, score
 from cgckit.experiments.arms import APPEARANCE, Arm
 from cgckit.experiments.folds import Fold, held_out, whole
 from cgckit.experiments.references import References, best_threshold
@@ -95,6 +95,7 @@ class Experiment:
             raise UsageError(f"{out}: holds a run, not an experiment; choose another --out")
         self.results = Results(root / RESULTS, description, overwrite)
         self.work = out / "work"
+        self.metrics = choose_metrics()
 
     @classmethod
     def find(
@@ -251,7 +252,7 @@ class Experiment:
         for name, probability in found.items():
             native = to_native(probability.numpy(), case)
             threshold = best_threshold(native, reference) if arm.target == "threshold" else 0.5
-            yield Scored(subject.source, name, score(native >= threshold, reference, grid.spacing))
+            yield Scored(subject.source, name, score(native >= threshold, reference, grid.spacing, self.metrics))
 
 
 def _alone(model: TrainedModel) -> TrainedModel:

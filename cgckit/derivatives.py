@@ -15,26 +15,30 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from cgckit import __version__
 from cgckit.arrays import AnyArray
 from cgckit.atomic import TEMPORARY_PREFIX, atomic_write
 from cgckit.errors import BadInputError
 from cgckit.images.cohort import Cohort
-from cgckit.images.volume import Volume, grid_of, open_nifti
+from cgckit.images.grid import Grid
+from cgckit.images.volume import grid_of, open_nifti
+from cgckit.version import __version__
 
 _BIDS_VERSION = "1.10.0"
 _TABLES = ("dataset_description.json", "participants.tsv", "run.json", "summary.tsv")
 
 __all__ = ["Derivatives", "atomic_write", "image_of", "write_like"]
 
+Frame = Path | Grid
+"""What an image is written on: the grid and header of a NIfTI file, or a grid alone."""
+
 
 @dataclass(frozen=True)
 class Derivatives:
     """A folder of results: builds every path in it, writes the files, and finds them again.
 
-    Images are written on the grid of a `reference`, a `Volume` or the path of a NIfTI file: shape (a fourth
-    axis of one volume included), affine, qform and sform with their codes, zooms and units are equal to its
-    own. Masks are uint8, probabilities float32, both with slope 1 and intercept 0; equal content gives
+    Images are written on a `frame`, the grid of a NIfTI file or a `Grid` alone: shape (a fourth axis of one volume
+    included), affine and, of a file, qform and sform with their codes, zooms and units are equal to its own.
+    Masks are uint8, probabilities float32, both with slope 1 and intercept 0; equal content gives
     equal bytes.
     """
 
@@ -85,32 +89,30 @@ class Derivatives:
         """Path of the brain mask of a subject."""
         return self._anat(label, "desc-brain_mask.nii.gz")
 
-    def write_mask(self, label: str, mask: npt.ArrayLike, reference: Volume | Path) -> Path:
-        """Write the refined mask, bool [H, W, L] on the reference's grid, with its sidecar."""
+    def write_mask(self, label: str, mask: npt.ArrayLike, frame: Frame) -> Path:
+        """Write the refined mask, bool [H, W, L] on the frame's grid, with its sidecar."""
         path = self.refined_mask(label)
-        return self._write(path, np.asarray(mask, dtype=np.uint8), reference, {"Type": "Lesion"})
+        return self._write(path, np.asarray(mask, dtype=np.uint8), frame, {"Type": "Lesion"})
 
-    def write_probability(self, label: str, probability: npt.ArrayLike, reference: Volume | Path) -> Path:
-        """Write the refined probability of lesion, [H, W, L] on the reference's grid, with its sidecar."""
+    def write_probability(self, label: str, probability: npt.ArrayLike, frame: Frame) -> Path:
+        """Write the refined probability of lesion, [H, W, L] on the frame's grid, with its sidecar."""
         path = self.refined_probability(label)
-        return self._write(path, np.asarray(probability, dtype=np.float32), reference, {})
+        return self._write(path, np.asarray(probability, dtype=np.float32), frame, {})
 
-    def write_uncertainty(self, label: str, deviation: npt.ArrayLike, reference: Volume | Path) -> Path:
-        """Write the standard deviation of the refined probability, [H, W, L] on the reference's grid."""
+    def write_uncertainty(self, label: str, deviation: npt.ArrayLike, frame: Frame) -> Path:
+        """Write the standard deviation of the refined probability, [H, W, L] on the frame's grid."""
         path = self.refined_uncertainty(label)
-        return self._write(path, np.asarray(deviation, dtype=np.float32), reference, {"StatType": "standard deviation"})
+        return self._write(path, np.asarray(deviation, dtype=np.float32), frame, {"StatType": "standard deviation"})
 
-    def write_prior_probability(
-        self, label: str, prior: str, probability: npt.ArrayLike, reference: Volume | Path
-    ) -> Path:
-        """Write the probability that a prior gave, [H, W, L] on the reference's grid, with its sidecar."""
+    def write_prior_probability(self, label: str, prior: str, probability: npt.ArrayLike, frame: Frame) -> Path:
+        """Write the probability that a prior gave, [H, W, L] on the frame's grid, with its sidecar."""
         path = self.prior_probability(label, prior)
-        return self._write(path, np.asarray(probability, dtype=np.float32), reference, {"Prior": prior})
+        return self._write(path, np.asarray(probability, dtype=np.float32), frame, {"Prior": prior})
 
-    def write_brain(self, label: str, mask: npt.ArrayLike, reference: Volume | Path) -> Path:
-        """Write the brain mask, bool [H, W, L] on the reference's grid, with its sidecar."""
+    def write_brain(self, label: str, mask: npt.ArrayLike, frame: Frame) -> Path:
+        """Write the brain mask, bool [H, W, L] on the frame's grid, with its sidecar."""
         path = self.brain_mask(label)
-        return self._write(path, np.asarray(mask, dtype=np.uint8), reference, {"Type": "Brain"})
+        return self._write(path, np.asarray(mask, dtype=np.uint8), frame, {"Type": "Brain"})
 
     def write_description(self) -> Path:
         """Write `dataset_description.json`."""
@@ -185,6 +187,11 @@ class Derivatives:
         except (OSError, ValueError) as error:
             raise BadInputError(f"{path}: cannot be read as JSON; remove it") from error
 
+    def remove(self, path: Path) -> None:
+        """Remove an image and its sidecar, if they are there."""
+        for file in (path, path.with_name(path.name.removesuffix(".nii.gz") + ".json")):
+            file.unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Remove the images, sidecars and tables of a run, and nothing else that is in the folder."""
         for path in [*self.root.glob("sub-*/anat/*_space-orig_*"), *(self.root / name for name in _TABLES)]:
@@ -196,14 +203,13 @@ class Derivatives:
     def _anat(self, label: str, ending: str) -> Path:
         return self.root / f"sub-{label}" / "anat" / f"sub-{label}_space-orig_{ending}"
 
-    def _write(self, path: Path, array: AnyArray, reference: Volume | Path, sidecar: Mapping[str, object]) -> Path:
-        source = reference.path if isinstance(reference, Volume) else Path(reference)
-        header = reference.header if isinstance(reference, Volume) else open_nifti(source).header
-        write_like(path, array, header, source)
-        self.write_json(
-            str(path.relative_to(self.root)).removesuffix(".nii.gz") + ".json",
-            {**sidecar, "SpatialReference": "orig", "Sources": [str(source.absolute())]},
-        )
+    def _write(self, path: Path, array: AnyArray, frame: Frame, sidecar: Mapping[str, object]) -> Path:
+        header, source = _header(frame)
+        write_like(path, array, header, source or path)
+        content = {**sidecar, "SpatialReference": "orig"}
+        if source is not None:
+            content["Sources"] = [str(source.absolute())]
+        self.write_json(str(path.relative_to(self.root)).removesuffix(".nii.gz") + ".json", content)
         return path
 
     def _write_text(self, name: str, text: str) -> Path:
@@ -211,6 +217,15 @@ class Derivatives:
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         return path
+
+
+def _header(frame: Frame) -> tuple[nib.Nifti1Header, Path | None]:
+    """The header that outputs copy, and the file that it came from."""
+    if not isinstance(frame, Grid):
+        return open_nifti(Path(frame)).header, Path(frame)
+    header = nib.Nifti1Image(np.broadcast_to(np.uint8(0), frame.shape), frame.affine).header
+    header.set_xyzt_units("mm")
+    return header, None
 
 
 def image_of(written: Path) -> Path:

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import cgckit
-from cgckit.cgc.presets import PRESETS
+from cgckit.cgc.settings import PRESETS
 from cgckit.cli.main import app
 from cgckit.plugins.registry import resolve_prior
 from cgckit.testing import check_prior

@@ -22,10 +22,10 @@ _SHRINKAGE = 0.1
 _FEWEST = 30
 """Voxels of either class below which nothing is learnt."""
 _CERTAINTY = math.log(0.98 / 0.02)
-"""Log-odds at which the evidence is cut: two Gaussians know nothing of the tails."""
+"""Log-odds at which they are cut: two Gaussians know nothing of the tails."""
 
 
-def appearance_evidence(case: Case, lesion: Tensor) -> Tensor:
+def appearance_log_odds(case: Case, lesion: Tensor) -> Tensor:
     """Log-odds that a voxel looks like the lesion rather than like the tissue around it, [H, W, L] float32.
 
         log N(I(x); mu_1, S_1) - log N(I(x); mu_0, S_0)     cut to +-3.9
@@ -40,15 +40,15 @@ def appearance_evidence(case: Case, lesion: Tensor) -> Tensor:
         case: the subject.
         lesion: [H, W, L] bool on the case's grid.
     """
-    evidence = torch.zeros(case.brain.shape)
+    log_odds = torch.zeros(case.brain.shape)
     brain = case.brain.numpy()
     mask = lesion.numpy() & brain
     if not mask.any():
-        return evidence
+        return log_odds
     distance = ndimage.distance_transform_edt(~mask, sampling=case.spacing)
     normal = brain & ~mask & (distance <= _SURROUNDINGS_MM)
     if min(mask.sum(), normal.sum()) < _FEWEST:
-        return evidence
+        return log_odds
     sigma = [_SMOOTHING_MM / edge for edge in case.spacing]
     smooth = np.stack([ndimage.gaussian_filter(channel, sigma) for channel in case.image.numpy()], axis=-1)
     judged = brain & (distance <= _REACH_MM)
@@ -57,6 +57,6 @@ def appearance_evidence(case: Case, lesion: Tensor) -> Tensor:
     # The shrinkage also keeps a modality that the subject lacks, 0 everywhere, from making the covariances singular.
     model = QuadraticDiscriminantAnalysis(priors=[0.5, 0.5], reg_param=_SHRINKAGE)
     model.fit(samples, classes)
-    log_odds = model.decision_function(smooth[judged].astype(np.float64))
-    evidence[torch.from_numpy(judged)] = torch.from_numpy(np.clip(log_odds, -_CERTAINTY, _CERTAINTY)).float()
-    return evidence
+    found = model.decision_function(smooth[judged].astype(np.float64))
+    log_odds[torch.from_numpy(judged)] = torch.from_numpy(np.clip(found, -_CERTAINTY, _CERTAINTY)).float()
+    return log_odds

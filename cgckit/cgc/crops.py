@@ -22,7 +22,7 @@ from torch import Tensor
 from cgckit.arrays import Shape
 from cgckit.atomic import atomic_write
 from cgckit.cgc.margin import trusted
-from cgckit.cgc.presets import Settings
+from cgckit.cgc.settings import TrainingSettings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 from cgckit.nets.loop import step_seed
@@ -40,7 +40,7 @@ class Crops(NamedTuple):
     trusted: Tensor
 
 
-def write_case(path: Path, case: Case, target: Tensor, settings: Settings) -> None:
+def write_case(path: Path, case: Case, target: Tensor, settings: TrainingSettings) -> None:
     """Write a case for training with what the network is to learn, both averaged onto the network's working grid.
 
     Args:
@@ -66,7 +66,7 @@ def write_example(path: Path, image: Tensor, prior: Tensor, brain: Tensor, trust
     """Write one subject for training, padded with zeros to at least `minimum` voxels.
 
     A cohort of thousands does not fit memory; crops are read from memory-mapped files instead. Images are kept in
-    half precision, which is ample for values clipped to a few tens of MADs.
+    half precision, which is ample for values that end at 10.
 
     Args:
         path: a safetensors file, written atomically.

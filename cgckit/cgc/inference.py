@@ -7,17 +7,17 @@ from monai.inferers.utils import sliding_window_inference
 from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
-from cgckit.cgc.appearance import appearance_evidence
+from cgckit.cgc.appearance import appearance_log_odds
 from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import prior_log_odds
-from cgckit.cgc.model_files import TrainedModel
+from cgckit.cgc.network import CGCNet
 from cgckit.cgc.parts import with_cores, without_false_parts
-from cgckit.cgc.presets import Settings
+from cgckit.cgc.settings import InferenceSettings, Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 
 
-def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
+def segment(network: CGCNet, settings: Settings, case: Case, prior: Tensor | None = None) -> Tensor:
     """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
 
     The network works on its own grid; its log-odds are interpolated to the case's, and two others are added to them:
@@ -25,45 +25,55 @@ def segment(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Ten
     - With a `prior` [H, W, L] the prior's (`cgckit.cgc.margin.prior_log_odds`), times the setting `prior_weight`. Near
       the prior's edge the network decides where it is sure; to add a lesion far from it, or to empty its interior, it
       must be very sure.
-    - Those of the subject's own appearance model (`cgckit.cgc.appearance.appearance_evidence`), times the setting
+    - Those of the subject's own appearance model (`cgckit.cgc.appearance.appearance_log_odds`), times the setting
       `appearance_weight`. It is learnt from the prior's mask, or the network's own where there is no prior.
 
     The network has seen the whole cohort, on a coarser grid; the prior and the appearance model this image, in full
     resolution. So these may move a lesion's edge, but a connected part of the mask stays only where the network alone
     calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_false_parts`).
     """
-    coarse = resample_case(case, model.settings.spacing)
-    logits = _on_grid(infer(model, coarse.image), coarse, case)
-    return _probability(model.settings, logits, _evidence(model.settings, logits, case, prior), case)
+    coarse = resample_case(case, settings.spacing)
+    logits = _on_grid(infer(network, settings, coarse.image), coarse, case)
+    return _probability(settings, logits, _support(settings, logits, case, prior), case)
 
 
-def without_network(settings: Settings, case: Case, prior: Tensor) -> Tensor:
+def without_network(settings: InferenceSettings, case: Case, prior: Tensor) -> Tensor:
     """What `segment` would give if the network had no opinion: the prior and the appearance model alone.
 
     Where these have none either, as everywhere if the settings give them no weight, it is the prior as it stands.
     """
     nothing = torch.zeros(case.brain.shape)
-    evidence = _evidence(settings, nothing, case, prior)
-    return _probability(settings, torch.where(evidence == 0, prior.logit(eps=1e-6), nothing), evidence, case)
+    support = _support(settings, nothing, case, prior)
+    return _probability(settings, torch.where(support == 0, prior.logit(eps=1e-6), nothing), support, case)
 
 
-def uncertainty(model: TrainedModel, case: Case, prior: Tensor | None = None) -> Tensor:
+def uncertainty(network: CGCNet, settings: Settings, case: Case, prior: Tensor | None = None) -> Tensor:
     """Standard deviation of `segment`'s probability over augmented views, [H, W, L] float32, 0 outside the brain.
 
     There are `uncertainty_views` of them: contrast, brightness and noise vary as in training, every other one is
-    mirrored; the evidence that is added to the network's is that of the image as it is. It shows how much the
+    mirrored; what is added to the network's log-odds is that of the image as it is. It shows how much the
     result hangs on what should not matter, not how wrong the network may be.
     """
-    coarse = resample_case(case, model.settings.spacing)
-    evidence = _evidence(model.settings, _on_grid(infer(model, coarse.image), coarse, case), case, prior)
+    coarse = resample_case(case, settings.spacing)
+    logits = _on_grid(infer(network, settings, coarse.image), coarse, case)
+    support = _support(settings, logits, case, prior)
     vary = intensity_augmentation(len(coarse.image))
     maps = []
-    for view in range(model.settings.uncertainty_views):
+    for view in range(settings.uncertainty_views):
         varied = vary.set_random_state(seed=view)({"image": coarse.image.clone()})["image"]
         image = convert_to_tensor(varied, track_meta=False) * coarse.brain
-        logits = _mirrored(model, image) if view % 2 else _direct(model, image)
-        maps.append(_probability(model.settings, _on_grid(logits, coarse, case), evidence, case))
+        logits = _mirrored(network, settings, image) if view % 2 else _direct(network, settings, image)
+        maps.append(_probability(settings, _on_grid(logits, coarse, case), support, case))
     return torch.stack(maps).std(0, correction=0)
+
+
+def infer(network: CGCNet, settings: Settings, image: Tensor) -> Tensor:
+    """Log-odds of lesion by sliding windows, [H, W, L] float32 on the CPU, of an image [C, H, W, L].
+
+    With the setting `mirror`, the mean over the image and its left-right mirror image.
+    """
+    logits = _direct(network, settings, image)
+    return (logits + _mirrored(network, settings, image)) / 2 if settings.mirror else logits
 
 
 def _on_grid(logits: Tensor, coarse: Case, case: Case) -> Tensor:
@@ -71,53 +81,43 @@ def _on_grid(logits: Tensor, coarse: Case, case: Case) -> Tensor:
     return logits if coarse is case else transfer(logits, coarse, case)
 
 
-def _evidence(settings: Settings, logits: Tensor, case: Case, prior: Tensor | None) -> Tensor:
+def _support(settings: InferenceSettings, logits: Tensor, case: Case, prior: Tensor | None) -> Tensor:
     """What is added to the network's log-odds `logits` [H, W, L]: the weighted ones of prior and appearance."""
-    evidence = torch.zeros_like(logits)
+    support = torch.zeros_like(logits)
     if prior is not None and settings.prior_weight > 0:
-        evidence += settings.prior_weight * prior_log_odds(prior, case.spacing, reach=settings.prior_reach)
+        support += settings.prior_weight * prior_log_odds(prior, case.spacing, reach=settings.prior_reach)
     if settings.appearance_weight > 0:
         lesion = logits >= 0 if prior is None else prior >= 0.5
-        evidence += settings.appearance_weight * appearance_evidence(case, lesion)
-    return evidence
+        support += settings.appearance_weight * appearance_log_odds(case, lesion)
+    return support
 
 
-def _probability(settings: Settings, logits: Tensor, evidence: Tensor, case: Case) -> Tensor:
+def _probability(settings: InferenceSettings, logits: Tensor, support: Tensor, case: Case) -> Tensor:
     """Probability of lesion in the brain, without specks and what the network refuses, with enclosed cores.
 
     Cores come last: the network need not call them lesion, so they must not count against the part around them.
     """
-    probability = (logits + evidence).sigmoid() * case.brain
+    probability = (logits + support).sigmoid() * case.brain
     probability = without_false_parts(
         probability, logits, case.spacing, min_volume=settings.min_lesion, least=settings.min_consent
     )
     return with_cores(probability, case.brain) if settings.fill_cores else probability
 
 
-def infer(model: TrainedModel, image: Tensor) -> Tensor:
-    """Log-odds of lesion by sliding windows, [H, W, L] float32 on the CPU, of an image [C, H, W, L].
-
-    With the setting `mirror`, the mean over the image and its left-right mirror image.
-    """
-    logits = _direct(model, image)
-    return (logits + _mirrored(model, image)) / 2 if model.settings.mirror else logits
-
-
-def _mirrored(model: TrainedModel, image: Tensor) -> Tensor:
+def _mirrored(network: CGCNet, settings: Settings, image: Tensor) -> Tensor:
     """`_direct` of the left-right mirror image, mirrored back."""
-    return _direct(model, image.flip(1)).flip(0)
+    return _direct(network, settings, image.flip(1)).flip(0)
 
 
 @torch.inference_mode()
-def _direct(model: TrainedModel, image: Tensor) -> Tensor:
+def _direct(network: CGCNet, settings: Settings, image: Tensor) -> Tensor:
     """Log-odds [H, W, L] of an image [C, H, W, L], window after window."""
-    settings = model.settings
-    device = next(model.network.parameters()).device
+    device = next(network.parameters()).device
     logits = sliding_window_inference(
         image[None].to(device),
         roi_size=settings.crop,
         sw_batch_size=settings.batch,
-        predictor=model.network.segment,
+        predictor=network.segment,
         overlap=settings.overlap,
         mode="gaussian",
     )

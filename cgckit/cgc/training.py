@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cgckit.cgc.crops import CropSampler
-from cgckit.cgc.model_files import TrainedModel, build_network
-from cgckit.cgc.network import CGCOutput
+from cgckit.cgc.model import build_network
+from cgckit.cgc.network import CGCNet, CGCOutput
 from cgckit.cgc.objective import Objective
-from cgckit.cgc.presets import Settings
+from cgckit.cgc.settings import TrainingSettings
 from cgckit.contrast import resolve_implementation
-from cgckit.nets.loop import Checkpoint, History, step_seed, train
+from cgckit.nets.batches import Batches
+from cgckit.nets.loop import Checkpoint, History, own_generators, step_seed, train
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +27,14 @@ _LOG_EVERY = 50
 
 def train_network(
     examples: Sequence[Path],
-    settings: Settings,
+    settings: TrainingSettings,
     modalities: tuple[str, ...],
     *,
     seed: int,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
-) -> tuple[TrainedModel, dict[str, Any]]:
+) -> tuple[CGCNet, dict[str, Any]]:
     """Train a network from scratch, or from where `checkpoint` left off.
 
     Args:
@@ -46,15 +47,19 @@ def train_network(
         on_step: called with the index and the scalars of each step.
 
     Returns:
-        The model, and what happened: number of steps, the contrastive loss's implementation, and means over the run
+        The network in evaluation mode, and what happened: number of steps, the contrastive loss's implementation, and
+        means over the run
         ("fine_share", "positives") and over its last tenth (every term of the objective).
     """
     steps = settings.total_steps(len(examples))
     implementation = resolve_implementation("auto", device, torch.float32)
     logger.info("training for %d steps on %s; contrastive loss: %s", steps, device, implementation)
-    torch.manual_seed(step_seed(seed, -1))
-    network = build_network(settings, modalities).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    with own_generators():
+        torch.manual_seed(step_seed(seed, -1))
+        network = build_network(settings, modalities)
+    network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     sample = CropSampler(examples, settings.crop, settings.batch, settings.lesion_share, settings.augment, seed)
+    batches = Batches(sample, steps, device)
     objective = Objective(
         patch_size=settings.patch_size,
         patch_threshold=settings.patch_threshold,
@@ -67,7 +72,7 @@ def train_network(
     bfloat16 = device.type == "cuda" and settings.precision == "auto" and torch.cuda.is_bf16_supported()
 
     def step(model: nn.Module, index: int) -> dict[str, Tensor]:
-        image, prior, trusted = (tensor.to(device, non_blocking=True) for tensor in sample(index))
+        image, prior, trusted = batches(index)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             output = model(image.contiguous(memory_format=torch.channels_last_3d))
         return objective(CGCOutput(*(tensor.float() for tensor in output)), prior, trusted)
@@ -91,7 +96,7 @@ def train_network(
     )
     summary = {"steps": steps, "contrastive_loss": implementation, **_summarise(history)}
     _warn(summary)
-    return TrainedModel(network, settings, modalities), summary
+    return network, summary
 
 
 def _summarise(history: History) -> dict[str, float]:

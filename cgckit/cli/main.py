@@ -8,22 +8,22 @@ from typing import Annotated
 
 import typer
 
-from cgckit import __version__
 from cgckit.cli.commands import (
     ablate,
     crossval,
     evaluate,
     info,
     phantom,
+    plugins,
     predict,
     presets,
     prior,
-    priors,
     refine,
     report,
 )
 from cgckit.cli.log import show_log
 from cgckit.errors import CgckitError
+from cgckit.version import __version__
 
 # Typer turns Ctrl-C into this exit code, as shells do: 128 + SIGINT.
 _INTERRUPTED = 130
@@ -52,7 +52,8 @@ for command in (
     info.info,
 ):
     app.command()(command)
-app.add_typer(priors.app, name="priors")
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(plugins.priors_app, name="priors")
 
 
 def _show_version(asked: bool) -> None:

@@ -33,6 +33,14 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the preset; may be repeated."),
 ]
+Brain = Annotated[
+    str,
+    typer.Option(help="How the brain is found where no mask is given: a name of `cgckit plugins list`, FILE.py:Class."),
+]
+BrainOptions = Annotated[
+    list[str] | None,
+    typer.Option("--brain-option", metavar="KEY=VALUE", help="An option of the brain extractor; may be repeated."),
+]
 Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False)]
 Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]

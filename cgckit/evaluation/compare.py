@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ def evaluate(
     *,
     labels: Sequence[int] = (),
     metrics: str | Sequence[str] | Metrics | None = None,
+    metric_options: Sequence[str] | Mapping[str, object] = (),
     allow_missing: bool = False,
     progress: bool = False,
 ) -> EvaluationResult:
@@ -44,11 +45,12 @@ def evaluate(
         labels: which values of the reference are lesion; by default all above 0.
         metrics: names of metrics, or metrics by the names that they shall have in tables; by default the built-in ones
             and all others that are installed.
+        metric_options: of metrics that are given by name, see `choose_metrics`.
         allow_missing: leave out subjects without reference, which is an error otherwise.
         progress: show a progress bar on stderr.
 
     Raises:
-        UsageError: an unknown metric.
+        UsageError: an unknown metric or option.
         BadInputError: nothing found, no reference, an unreadable file, or two files on different grids.
         PluginError: a metric cannot be used, or fails.
 
@@ -56,7 +58,7 @@ def evaluate(
         >>> result = evaluate("refined/", "references/")  # doctest: +SKIP
         >>> result.summary("refined").mean["dice"]  # doctest: +SKIP
     """
-    chosen = choose_metrics(metrics)
+    chosen = choose_metrics(metrics, metric_options)
     predictions = side_by_side([prediction] if isinstance(prediction, str | Path) else prediction)
     pairs = [
         (predicted, found)

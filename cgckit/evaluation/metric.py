@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 from cgckit.evaluation.pair import Pair
+from cgckit.plugins import Group, Plugin
 
 Direction = Literal["higher", "lower", "neither"]
 """Which values are better."""
 
 
-class Metric(ABC):
+class Metric(Plugin, ABC):
     """A figure about a predicted mask and its reference, as Dice or a distance in mm.
 
     Subclasses are dataclasses: each field is an option with a type and a default. They are registered on the
@@ -36,9 +37,6 @@ class Metric(ABC):
         >>> Jaccard().value(Pair.of([[[1, 1, 0]]], [[[0, 1, 1]]], (1, 1, 1))) == 1 / 3
         True
     """
-
-    summary: ClassVar[str] = ""
-    """One line for lists of metrics; by default the first one of the docstring."""
 
     title: ClassVar[str] = ""
     """The head of its column in tables to read; by default its name."""
@@ -73,3 +71,7 @@ class Metric(ABC):
         voxels = pair.predicted_voxels, pair.reference_voxels
         rule = None if all(voxels) else self.one_empty if any(voxels) else self.both_empty
         return float(self.measure(pair)) if rule is None else rule
+
+
+METRICS: Group[Metric] = Group(Metric, "cgckit.metrics", "metric")
+"""The installed metrics."""

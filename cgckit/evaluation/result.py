@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from cgckit.derivatives import Derivatives
+from cgckit.evaluation.metric import METRICS, Metric
 from cgckit.evaluation.scoring import Metrics, Scores
+from cgckit.options import to_json
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class EvaluationResult:
                 }
                 for summary in map(self.summary, self.maps)
             ],
+            "metrics": {name: _describe(metric) for name, metric in self.metrics.items()},
             "missing": list(self.missing),
         }
 
@@ -128,6 +131,16 @@ def summarise(map_: str, scores: Sequence[Scores]) -> Summary:
         sd={metric: float(column.std(ddof=1)) if column.size > 1 else np.nan for metric, column in finite.items()},
         infinite={metric: int(np.isinf(column).sum()) for metric, column in values.items()},
     )
+
+
+def _describe(metric: Metric) -> dict[str, object]:
+    entry = METRICS.registration(type(metric))
+    return {
+        "unit": metric.unit,
+        "direction": metric.direction,
+        "options": to_json(metric),
+        "package": entry.package if entry else None,
+    }
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

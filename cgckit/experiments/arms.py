@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from cgckit.errors import UsageError
 
 if TYPE_CHECKING:
-    from cgckit.cgc.presets import Settings
+    from cgckit.cgc.settings import Settings
 
 PRIOR, APPEARANCE, PLAIN, NETWORK, BOTH = "prior", "appearance", "plain", "network", "both"
 ORACLE, SUPERVISED = "oracle", "supervised"

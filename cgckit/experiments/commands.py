@@ -12,7 +12,7 @@ from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.plots import draw_ablation
 from cgckit.experiments.results import Outcome
 from cgckit.experiments.table import ArmRow, tabulate
-from cgckit.plugins.registry import prior_name
+from cgckit.priors.resolve import prior_name
 
 REFINED = "refined"
 

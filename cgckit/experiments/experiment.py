@@ -12,29 +12,27 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from cgckit.cgc.crops import write_case
-from cgckit.cgc.inference import segment, without_network
-from cgckit.cgc.model_files import TrainedModel
-from cgckit.cgc.presets import Settings, choose_preset
-from cgckit.cgc.training import train_network
+from cgckit.cgc.inference import without_network
+from cgckit.cgc.model import Model
+from cgckit.cgc.settings import Settings, choose_preset
 from cgckit.derivatives import Derivatives
-from cgckit.errors import DegeneratePriorError, UsageError
+from cgckit.errors import UsageError
 from cgckit.evaluation.scoring import choose_metrics, score
 from cgckit.experiments.arms import APPEARANCE, Arm
 from cgckit.experiments.folds import Fold, held_out, whole
 from cgckit.experiments.references import References, best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
-from cgckit.images.case import to_native
+from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.preparation import IMAGE_SPACING, prepare
-from cgckit.nets.loop import Checkpoint, check_seeds
+from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import log_file, progress_bars
-from cgckit.pipeline.prior_maps import PriorMaps, prior_files
-from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
-from cgckit.pipeline.segmentation import find_cohort
+from cgckit.pipeline.engine import Engine
+from cgckit.pipeline.inputs import choose_device, find_cohort
+from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.provenance import dependencies, machine, run_key
 from cgckit.pipeline.workspace import RECORD, RESULTS
-from cgckit.plugins.registry import prior_identity, resolve_prior
 from cgckit.priors.base import Prior
+from cgckit.priors.resolve import resolve_prior
 
 
 class Experiment:
@@ -48,17 +46,19 @@ class Experiment:
         cohort: the subjects.
         references: of each of them.
         prior: the source of the pseudo-labels.
-        settings: of the network and its training.
-        out: folder of `results.jsonl` and of `work/`, which may be removed when all is done.
+        settings: of the network, its training and its application.
+        out: folder of `results.jsonl` and of `work/` (priors, trained models), which may be removed when all is done.
+        brain: how brains are found where no mask is given.
         folds: of cross-validation, see `held_out`.
         hold_out: cross-validate the arms without labels too; else they are trained on all subjects and scored on the
             same, as in `refine`.
         device: to train on.
-        overwrite: replace another experiment's results.
 
-    Raises:
-        UsageError: `out` holds another experiment or a run, or there are too few subjects for folds.
+    Attributes:
+        results: what is known already; there once `claim` was called.
     """
+
+    results: Results
 
     def __init__(
         self,
@@ -68,34 +68,43 @@ class Experiment:
         settings: Settings,
         out: Path,
         *,
+        brain: BrainExtractor,
         folds: int = 5,
         hold_out: bool = False,
         device: torch.device,
-        overwrite: bool = False,
     ) -> None:
         self.cohort, self.references, self.prior, self.settings = cohort, references, prior, settings
-        self.out, self.device, self.folds, self.hold_out = out, device, folds, hold_out
-        depends: dict[str, Any] = {
-            "prior": prior_identity(prior),
-            "modalities": list(cohort.modalities),
-            "settings": settings.to_json(),
-            "protocol": {"folds": folds, "hold_out": hold_out},
-            "inputs": {subject.label: subject.fingerprint() for subject in cohort},
-            "prior_files": prior_files(prior, cohort),
-            "references": references.fingerprint(),
-            "labels": list(references.labels),
-            "versions": versions(),
-        }
-        self.key = run_key(depends)
-        # Results are made to be shown: without the command, which names folders of whoever ran it.
-        where = {name: value for name, value in machine(device).items() if name != "command"}
-        description = {"key": self.key, **depends, "machine": where}
-        root = Derivatives.create(out).root
-        if (root / RECORD).exists():
-            raise UsageError(f"{out}: holds a run, not an experiment; choose another --out")
-        self.results = Results(root / RESULTS, description, overwrite)
+        self.out, self.folds, self.hold_out = out, folds, hold_out
         self.work = out / "work"
         self.metrics = choose_metrics()
+        self.engine = Engine(cohort.modalities, brain, device)
+        depends = dependencies(cohort, brain, prior)
+        self.material = {
+            **depends.pop("options"),
+            **depends,
+            "references": references.fingerprint(),
+            "labels": list(references.labels),
+        }
+
+    def claim(self, overwrite: bool = False) -> None:
+        """Make the folder this experiment's, and take up what it has found already.
+
+        Args:
+            overwrite: replace another experiment's results.
+
+        Raises:
+            UsageError: the folder holds another experiment or a run.
+            BadInputError: it cannot be written.
+        """
+        protocol = {"folds": self.folds, "hold_out": self.hold_out}
+        depends = {**self.material, "settings": self.settings.to_json(), "protocol": protocol}
+        self.key = run_key(depends)
+        # Results are made to be shown: without the command, which names folders of whoever ran it.
+        where = {name: value for name, value in machine(self.engine.device).items() if name != "command"}
+        root = Derivatives.create(self.out).root
+        if (root / RECORD).exists():
+            raise UsageError(f"{self.out}: holds a run, not an experiment; choose another --out")
+        self.results = Results(root / RESULTS, {"key": self.key, **depends, "machine": where}, overwrite)
 
     @classmethod
     def find(
@@ -109,13 +118,16 @@ class Experiment:
         prior_options: Sequence[str] = (),
         preset: str = "auto",
         settings: Mapping[str, object] | None = None,
+        brain: str | BrainExtractor = "coarse",
         modalities: Sequence[str] | None = None,
         device: str = "auto",
         folds: int = 5,
         hold_out: bool = False,
         overwrite: bool = False,
     ) -> Experiment:
-        """Put an experiment together from what the command line takes; see `cgckit.refine` and `cgckit.evaluate`.
+        """Put an experiment together from what the command line takes, and claim its folder.
+
+        The arguments are those of `cgckit.refine` and `cgckit.evaluate`.
 
         Raises:
             UsageError: unknown prior, option, preset or setting, or `out` holds another experiment.
@@ -125,17 +137,19 @@ class Experiment:
         where = choose_device(device)
         cohort = find_cohort(inputs, modalities, allow_missing=False)
         _, chosen = choose_preset(preset, cohort_size=len(cohort))
-        return cls(
+        experiment = cls(
             cohort,
             References.find(cohort, references, labels),
             source,
             chosen.override(settings or {}),
             Path(out),
+            brain=resolve_brain(brain),
             folds=folds,
             hold_out=hold_out,
             device=where,
-            overwrite=overwrite,
         )
+        experiment.claim(overwrite)
+        return experiment
 
     def run(self, arms: Sequence[Arm], seeds: Sequence[int] = (0,), *, progress: bool = False) -> list[Outcome]:
         """Do what is not in the results yet: each arm in each of its folds with each seed (the prior has none).
@@ -192,69 +206,63 @@ class Experiment:
         )
 
     def _compute(self, arm: Arm, fold: Fold, seed: int, unit: str, bars: Progress) -> Outcome:
-        maps = PriorMaps(self.prior, Cohort(fold.train, self.cohort.modalities), self.work / "priors", IMAGE_SPACING)
+        fitted = Cohort(fold.train, self.cohort.modalities)
+        maps = PriorMaps(self.prior, fitted, self.work / "priors", self.engine.brain)
+        engine = dataclasses.replace(self.engine, maps=maps)
         settings = self.settings.override(arm.changes)
         started = time.monotonic()
-        model, training = self._train(arm, settings, fold, seed, unit, maps, bars) if arm.trained else (None, {})
+        model, training = self._train(engine, arm, settings, fold, seed, bars) if arm.trained else (None, {})
         trained = time.monotonic()
-        scores = tuple(item for subject in fold.test for item in self._score(arm, model, maps, subject))
+        scores = tuple(item for subject in fold.test for item in self._score(engine, arm, settings, model, subject))
         seconds = {"training": round(trained - started, 1), "scoring": round(time.monotonic() - trained, 1)}
         changes = {name: settings.to_json()[name] for name in arm.changes}
         return Outcome(arm.name, arm.uses_labels, fold.index, seed, unit, changes, training, seconds, scores)
 
     def _train(
-        self, arm: Arm, settings: Settings, fold: Fold, seed: int, unit: str, maps: PriorMaps, bars: Progress
-    ) -> tuple[TrainedModel, dict[str, Any]]:
-        folder = self.work / "examples" / unit
-        examples = self._examples(arm, settings, fold, maps, folder)
-        task = bars.add_task("training", total=settings.total_steps(len(examples)), note="")
-        checkpoint = Checkpoint(self.work / "checkpoint.safetensors", key=unit)
-        model, training = train_network(
-            examples,
-            settings,
-            self.cohort.modalities,
-            seed=seed,
-            device=self.device,
-            checkpoint=checkpoint,
-            on_step=lambda index, scalars: bars.update(task, completed=index + 1, note=f"loss {scalars['loss']:.3f}"),
+        self, engine: Engine, arm: Arm, settings: Settings, fold: Fold, seed: int, bars: Progress
+    ) -> tuple[Model, dict[str, Any]]:
+        """Train an arm, or take a model that was trained alike: inference settings may have been others then."""
+        key = run_key(
+            {
+                "material": self.material,
+                "target": arm.target,
+                "training": settings.training.to_json(),
+                "seed": seed,
+                "train": [subject.label for subject in fold.train],
+            }
         )
-        bars.remove_task(task)
-        checkpoint.path.unlink(missing_ok=True)
-        shutil.rmtree(folder)
-        return model, {"subjects": len(examples), **training}
+        scratch = self.work / "training" / key
+        model, training, _ = engine.train(
+            fold.train,
+            settings,
+            seed=seed,
+            key=key,
+            folder=self.work / "models" / key,
+            scratch=scratch,
+            bars=bars,
+            target=(lambda _, case: self.references.target(case)) if arm.uses_labels else None,
+        )
+        shutil.rmtree(scratch, ignore_errors=True)
+        return model, training
 
-    def _examples(self, arm: Arm, settings: Settings, fold: Fold, maps: PriorMaps, folder: Path) -> list[Path]:
-        """Training examples of a fold; as in `refine`, subjects with a degenerate prior are left out."""
-        examples = []
-        for subject in fold.train:
-            case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
-            target = self.references.target(case) if arm.uses_labels else maps(subject, case).target
-            if target is not None:
-                examples.append(folder / f"{subject.label}.safetensors")
-                write_case(examples[-1], case, target, settings)
-        if not examples:
-            raise DegeneratePriorError("no subject has a usable prior to train on; try another --prior or its options")
-        return examples
-
-    def _score(self, arm: Arm, model: TrainedModel | None, maps: PriorMaps, subject: Subject) -> Iterator[Scored]:
-        """Score the arm's output and, where it is mixed with other evidence, the network's own map."""
-        case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
+    def _score(
+        self, engine: Engine, arm: Arm, settings: Settings, model: Model | None, subject: Subject
+    ) -> Iterator[Scored]:
+        """Score the arm's output and, where it is mixed with prior and appearance, the network's own map."""
+        case = engine.case(subject)
         reference, grid = self.references.read(case)
-        if model is None:
-            prior = maps(subject, case)
-            found = {OUTPUT: prior.probability}
-            if arm.target == APPEARANCE and prior.evidence is not None:
-                found = {OUTPUT: without_network(self.settings, case, prior.evidence)}
+        # What is trained on references is scored without the prior.
+        prior = None if arm.target == "references" else engine.prior(subject, case)
+        if model is not None:
+            found = {OUTPUT: engine.segment(model, case, prior)}
+            if settings.prior_weight > 0 or settings.appearance_weight > 0:
+                alone = model.with_settings({"prior_weight": 0.0, "appearance_weight": 0.0})
+                found[NETWORK_ALONE] = engine.segment(alone, case, None)
         else:
-            found = {OUTPUT: segment(model, case, None if arm.uses_labels else maps(subject, case).evidence)}
-            if model.settings.prior_weight > 0 or model.settings.appearance_weight > 0:
-                found[NETWORK_ALONE] = segment(_alone(model), case)
-        for name, probability in found.items():
-            native = to_native(probability.numpy(), case)
+            assert prior is not None  # an arm without a network has the prior
+            guided = arm.target == APPEARANCE and prior.guide is not None
+            probability = without_network(settings, case, prior.probability) if guided else prior.probability
+            found = {OUTPUT: case.to_native(probability)}
+        for name, native in found.items():
             threshold = best_threshold(native, reference) if arm.target == "threshold" else 0.5
             yield Scored(subject.source, name, score(native >= threshold, reference, grid.spacing, self.metrics))
-
-
-def _alone(model: TrainedModel) -> TrainedModel:
-    """The same network, with nothing added to what it says."""
-    return dataclasses.replace(model, settings=model.settings.override({"prior_weight": 0.0, "appearance_weight": 0.0}))

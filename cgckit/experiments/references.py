@@ -52,14 +52,14 @@ class References:
             BadInputError: it cannot be read, or is on another grid than the images.
         """
         mask, volume = read_reference(self.files[case.subject], self.labels)
-        if case.native is None or not volume.grid.matches(case.native):
+        if not volume.grid.matches(case.native):
             raise BadInputError(f"{volume.path}: not on the grid of the images of {case.source}; resample it to them")
         return mask, volume.grid
 
     def target(self, case: Case) -> Tensor:
         """The reference on the case's own grid, [H, W, L] float32 in [0, 1]: what supervised training aims at."""
         mask, grid = self.read(case)
-        return torch.from_numpy(resample(mask.astype(np.float32), grid, case.grid or grid)) * case.brain
+        return torch.from_numpy(resample(mask.astype(np.float32), grid, case.grid)) * case.brain
 
     def fingerprint(self) -> dict[str, str]:
         """SHA-256 of each file, by subject."""

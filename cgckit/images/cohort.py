@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import re
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import overload
 
+import numpy as np
+
 from cgckit.errors import BadInputError, UsageError
+from cgckit.images.case import Case, subject_label
+from cgckit.images.grid import Grid
 from cgckit.images.modalities import canonical_modality, in_canonical_order, is_nifti
 from cgckit.images.readers import Found, is_dicom, read_files, read_folder, read_table
 
@@ -23,21 +28,35 @@ class Subject:
     Attributes:
         label: what outputs are called, alphanumeric as in BIDS.
         source: the name in the input: a folder, a file's stem or a table's cell.
-        files: image file of each modality, in the cohort's order.
+        files: image file of each modality, in the cohort's order; none for a subject that was made in memory.
         brain_mask: the given brain mask, or None.
+        case: the subject itself, if it was made in memory.
     """
 
     label: str
     source: str
     files: Mapping[str, Path]
     brain_mask: Path | None = None
+    case: Case | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it has images of."""
+        return tuple(self.files) if self.case is None else self.case.modalities
+
+    @property
+    def frame(self) -> Path | Grid:
+        """What its outputs are written on: the grid and header of its first file, or a grid alone."""
+        return next(iter(self.files.values())) if self.case is None else self.case.native
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the bytes of all files and of their roles; read once, then remembered."""
+        """Return a SHA-256 of the bytes of all images and of their roles; read once, then remembered."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
+        if self.case is not None:
+            return _case_fingerprint(self.case)
         digest = hashlib.sha256()
         roles = {**self.files, "brain_mask": self.brain_mask}
         for role, path in sorted(roles.items()):
@@ -116,12 +135,43 @@ class Cohort(Sequence[Subject]):
         found += read_files(files)
         if not found:
             raise BadInputError("no input: give NIfTI files, a folder of subjects or a table (.tsv)")
-        present = in_canonical_order(modality for subject in found for modality in subject.files)
+        return cls._of([_subject(item) for item in found], modalities, allow_missing)
+
+    @classmethod
+    def from_cases(cls, cases: Iterable[Case], modalities: Sequence[str] | None = None) -> Cohort:
+        """Make a cohort of cases in memory, as `Case.from_arrays` makes them.
+
+        Args:
+            cases: the subjects; all have the same modalities, or those asked for among theirs.
+            modalities: use only these, in this order; by default all, in the order of `find`.
+
+        Raises:
+            BadInputError: no case, a case that lacks a modality, two cases of one name.
+
+        Example:
+            >>> import numpy as np
+            >>> flair = np.random.default_rng(0).normal(100, 10, (24, 24, 24))
+            >>> case = Case.from_arrays({"flair": flair}, affine=np.eye(4), brain=flair > 0, subject="a 1")
+            >>> Cohort.from_cases([case])[0].label
+            'a1'
+        """
+        found = [Subject(case.subject, case.source or case.subject, {}, case=case) for case in cases]
+        if not found:
+            raise BadInputError("no input: give one case or more")
+        return cls._of(found, modalities, allow_missing=False)
+
+    def select(self, modalities: Sequence[str], allow_missing: bool = False) -> Cohort:
+        """The same subjects with these modalities alone, in this order; errors as `find`."""
+        return self._of(self.subjects, modalities, allow_missing)
+
+    @classmethod
+    def _of(cls, subjects: Sequence[Subject], modalities: Sequence[str] | None, allow_missing: bool) -> Cohort:
+        present = in_canonical_order(modality for subject in subjects for modality in subject.modalities)
         chosen = present if modalities is None else _choose(modalities, present)
-        subjects = sorted((_subject(item, chosen) for item in found), key=lambda subject: subject.label.lower())
-        _refuse_duplicates(subjects)
-        _refuse_missing(subjects, chosen, allow_missing)
-        return cls(tuple(subjects), chosen)
+        ordered = sorted((_restrict(subject, chosen) for subject in subjects), key=lambda item: item.label.lower())
+        _refuse_duplicates(ordered)
+        _refuse_missing(ordered, chosen, allow_missing)
+        return cls(tuple(ordered), chosen)
 
 
 def _choose(wanted: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
@@ -134,12 +184,21 @@ def _choose(wanted: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _subject(found: Found, modalities: Sequence[str]) -> Subject:
-    label = re.sub(r"[^A-Za-z0-9]", "", found.source.removeprefix("sub-"))
-    if not label:
-        raise BadInputError(f"subject {found.source!r}: its name has no letter or digit; rename it")
-    files = {modality: found.files[modality] for modality in modalities if modality in found.files}
-    return Subject(label, found.source, files, found.brain_mask)
+def _subject(found: Found) -> Subject:
+    return Subject(subject_label(found.source), found.source, found.files, found.brain_mask)
+
+
+def _restrict(subject: Subject, modalities: Sequence[str]) -> Subject:
+    """The subject with these modalities alone, in their order."""
+    files = {modality: subject.files[modality] for modality in modalities if modality in subject.files}
+    return dataclasses.replace(subject, files=files)
+
+
+def _case_fingerprint(case: Case) -> str:
+    digest = hashlib.sha256(json.dumps([case.modalities, case.grid.shape, case.native.shape]).encode())
+    for values in (case.image.cpu().numpy(), case.brain.cpu().numpy(), case.grid.affine, case.native.affine):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _refuse_duplicates(subjects: Sequence[Subject]) -> None:
@@ -147,16 +206,17 @@ def _refuse_duplicates(subjects: Sequence[Subject]) -> None:
         if first.label.lower() != second.label.lower():
             continue
         places = ", ".join(str(path) for subject in (first, second) for path in list(subject.files.values())[:1])
+        where = f" ({places})" if places else ""
         raise BadInputError(
-            f"duplicate subject: {first.source!r} and {second.source!r} are both called sub-{second.label} "
-            f"({places}); give one of them another name"
+            f"duplicate subject: {first.source!r} and {second.source!r} are both called "
+            f"sub-{second.label}{where}; give one of them another name"
         )
 
 
 def _refuse_missing(subjects: Sequence[Subject], modalities: Sequence[str], allow_missing: bool) -> None:
     for subject in subjects:
-        missing = [modality for modality in modalities if modality not in subject.files]
-        if missing and (not allow_missing or not subject.files):
+        missing = [modality for modality in modalities if modality not in subject.modalities]
+        if missing and (not allow_missing or not subject.modalities):
             raise BadInputError(
                 f"subject {subject.source} has no {', '.join(missing)}; "
                 "add the file, leave the modality out with --modalities, or pass --allow-missing"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
@@ -26,7 +27,7 @@ class Volume:
         array: [H, W, L] float32, in the file's own orientation, slope and intercept applied.
         grid: shape and affine of `array`.
         header: the file's NIfTI header; outputs on this grid copy it.
-        path: the file.
+        path: the file, or what messages call an image that was made in memory.
     """
 
     array: FloatArray
@@ -47,7 +48,43 @@ class Volume:
                 volume, has NaN or infinite values or one value everywhere; if the affine is singular.
         """
         path = Path(path)
-        image = open_nifti(path)
+        return cls._read(open_nifti(path), path, allow_constant)
+
+    @classmethod
+    def of(
+        cls,
+        image: nib.Nifti1Image | npt.ArrayLike,
+        affine: npt.ArrayLike | None,
+        name: str,
+        *,
+        allow_constant: bool = False,
+    ) -> Volume:
+        """Take an image from memory.
+
+        Args:
+            image: [H, W, L] values, or a NIfTI image of nibabel, which has an affine of its own.
+            affine: [4, 4], voxel indices to world coordinates (RAS+, mm), for values without one.
+            name: what messages call it.
+            allow_constant: as in `load`.
+
+        Raises:
+            BadInputError: as `load`, or the affine is missing or no [4, 4] matrix.
+        """
+        if not isinstance(image, nib.Nifti1Pair):
+            values = np.asarray(image)
+            matrix = None if affine is None else np.asarray(affine, dtype=np.float64)
+            if matrix is None or matrix.shape != (4, 4):
+                raise BadInputError(f"{name}: give affine=, the [4, 4] matrix from voxels to mm")
+            if values.dtype.kind == "b" or values.dtype in (np.int64, np.uint64, np.float16):
+                values = values.astype(np.float32)  # which NIfTI has no name for, or nibabel asks about
+            if values.dtype.kind not in "iuf":
+                raise BadInputError(f"{name}: voxels of type {values.dtype}; give real numbers")
+            image = nib.Nifti1Image(values, matrix)
+            image.header.set_xyzt_units("mm")
+        return cls._read(image, Path(name), allow_constant)
+
+    @classmethod
+    def _read(cls, image: nib.Nifti1Pair, path: Path, allow_constant: bool) -> Volume:
         grid = grid_of(image.header, path)
         try:
             array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(grid.shape, order="F")

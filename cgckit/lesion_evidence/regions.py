@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Spacing
+from cgckit.images.components import Components
 from cgckit.lesion_evidence.blocks import Blocks
 
 _MIN_VOLUME_MM3 = 50.0
@@ -64,14 +65,14 @@ class Landscape:
             min_edge: share of the mean edge.
         """
         filled = ndimage.binary_fill_holes(region & self.brain) & self.brain
-        labels, count = ndimage.label(filled)
-        if count == 0:
+        parts = Components.of(filled, 6)
+        if parts.count == 0:
             return None
         surface = filled & ~ndimage.binary_erosion(filled)
 
         def total(weights: FloatArray | None, where: BoolArray) -> DoubleArray:
             chosen = None if weights is None else weights[where]
-            return np.bincount(labels[where], chosen, minlength=count + 1)[1:].astype(np.float64)
+            return np.bincount(parts.labels[where], chosen, minlength=parts.count + 1)[1:].astype(np.float64)
 
         size, length, slope = total(None, filled), total(None, surface), total(self.slope, surface)
         mass = total(np.maximum(self.evidence - np.float32(level), 0), filled)
@@ -83,7 +84,7 @@ class Landscape:
         edge = slope / np.maximum(length, 1)
         kept &= edge >= min_edge * np.average(edge[kept], weights=mass[kept])
         return Selection(
-            np.concatenate([[False], kept])[labels],
+            parts.where(kept),
             float(size[kept].sum()) * voxel / 1000,
             float(slope[kept].sum() / length[kept].sum()),
         )
@@ -118,12 +119,11 @@ def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen:
         chosen: [h, w, l] bool.
     """
     brain = blocks.fine
-    labels, count = ndimage.label(ndimage.binary_fill_holes((membership > 0.5) & brain) & brain)
-    kept = np.zeros(count + 1, bool)
-    kept[np.unique(blocks.sample(labels)[chosen])] = True
-    kept[0] = False
+    parts = Components.of(ndimage.binary_fill_holes((membership > 0.5) & brain) & brain, 6)
+    kept = np.zeros(parts.count + 1, bool)
+    kept[np.unique(blocks.sample(parts.labels)[chosen])] = True
     near = ndimage.binary_dilation(chosen, ball(_EDGE_MM, blocks.spacing))
-    region = kept[labels] & (blocks.enlarge(near.astype(np.float32)) >= 0.5)
+    region = parts.where(kept[1:]) & (blocks.enlarge(near.astype(np.float32)) >= 0.5)
     edge = ndimage.binary_dilation(region, ball(_EDGE_MM, spacing)) & brain & ~region
     probability = np.where(region, np.clip(membership, 0.5 + _MARGIN, 1), 0)
     return np.where(edge, np.clip(membership, 0, 0.5 - _MARGIN), probability).astype(np.float32)

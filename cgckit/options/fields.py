@@ -1,58 +1,54 @@
-"""The options of a prior: the fields of its dataclass, read from text and checked before any work starts."""
+"""`Option`: a field of a dataclass as something that a user can set; read, checked and described in one way."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import difflib
 import inspect
-import math
 import re
-import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, TypeVar
 
-from cgckit.errors import UsageError
-from cgckit.priors.base import Prior
+from cgckit.errors import PluginError, UsageError
+from cgckit.options.ranges import Range
+from cgckit.options.values import describe_type, fit, format_value, parse, with_article
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 
 REQUIRED = dataclasses.MISSING
 """The `default` of an option that has none."""
-
-_SCALARS: dict[Any, str] = {
-    int: "int",
-    float: "float",
-    bool: "true or false",
-    str: "text",
-    Path: "path",
-    type(None): "none",
-}
-_TRUE, _FALSE = ["true", "yes", "on", "1"], ["false", "no", "off", "0"]
+_MANY = 12
+"""From so many options on, a message names them without their types."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a prior.
+    """One option.
 
     Attributes:
         name: the field's name.
         type: its annotation, resolved.
         default: its default, or `REQUIRED`.
+        range: which numbers it may be; None for any.
         doc: its entry in the `Attributes:` section of the class's docstring.
     """
 
     name: str
     type: Any
     default: Any
+    range: Range | None = None
     doc: str = ""
 
     @property
     def type_name(self) -> str:
-        """The type in words, for instance `float or none`."""
-        return describe_type(self.type)
+        """The type in words, for instance `number from 0 to 1 or none`."""
+        words = describe_type(self.type)
+        if self.range is None or not str(self.range):
+            return words
+        number, alternative, rest = words.partition(" or ")
+        return f"{number} {self.range}{alternative}{rest}"
 
     @property
     def default_text(self) -> str:
@@ -61,145 +57,140 @@ class Option:
 
     def read(self, value: object) -> object:
         """Return `value` as the option's type, parsed if it is text; ValueError says what is wrong."""
-        return parse(value, self.type) if isinstance(value, str) else check(value, self.type)
+        found = parse(value, self.type) if isinstance(value, str) else fit(value, self.type)
+        return self._within(found)
+
+    def fit(self, value: object) -> object:
+        """Return a value from Python as the option's type; ValueError says what is wrong."""
+        return self._within(fit(value, self.type))
+
+    def _within(self, value: object) -> object:
+        if self.range is not None:
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and number not in self.range:
+                    raise ValueError(f"must be {with_article(self.type_name)}, got {format_value(value)}")
+        return value
 
 
-def options_of(prior: type[Prior]) -> tuple[Option, ...]:
-    """Return the options of a prior class, in the order of its fields; none if it is not a dataclass."""
-    if not dataclasses.is_dataclass(prior):
+def options_of(kind: type) -> tuple[Option, ...]:
+    """Return the options of a class, in the order of its fields; none if it is not a dataclass.
+
+    Raises:
+        PluginError: an annotation that names nothing.
+    """
+    if not dataclasses.is_dataclass(kind):
         return ()
-    hints = typing.get_type_hints(prior)
-    docs = _documented_attributes(prior)
+    try:
+        hints = typing.get_type_hints(kind, include_extras=True)
+    except Exception as error:
+        raise PluginError(f"{kind.__name__}: the annotations of its options cannot be read ({error})") from error
+    docs = documented_attributes(kind)
     return tuple(
-        Option(field.name, hints[field.name], _default(field), docs.get(field.name, ""))
-        for field in dataclasses.fields(prior)
+        Option(field.name, *_annotation(hints[field.name], _default(field)), docs.get(field.name, ""))
+        for field in dataclasses.fields(kind)
         if field.init
     )
 
 
-def read_options(label: str, options: tuple[Option, ...], values: Mapping[str, object]) -> dict[str, object]:
-    """Check and parse `values` for the prior that the user calls `label`.
+def read_values(owner: str, options: tuple[Option, ...], values: Mapping[str, object]) -> dict[str, object]:
+    """Check and parse `values` for what the user calls `owner`, for instance `prior gmm`.
 
     Raises:
-        UsageError: for an option that the prior does not have, a bad value, or a required option left out.
+        UsageError: for an option that it does not have, or a bad value.
     """
     known = {option.name: option for option in options}
     read: dict[str, object] = {}
     for name, value in values.items():
         option = known.get(name)
         if option is None:
-            raise UsageError(f"prior {label} has no option {name!r}; {describe_options(options)}")
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UsageError(f"{owner}: there is no option {name!r}: {hint}{describe_options(options)}")
         try:
             read[name] = option.read(value)
         except ValueError as error:
-            raise UsageError(f"prior {label}: option {name}: {error}") from None
-    missing = [option.name for option in options if option.default is REQUIRED and option.name not in read]
-    if missing:
-        raise UsageError(f"prior {label} needs {', '.join(f'{name}=...' for name in missing)}")
+            raise UsageError(f"{owner}: {name}: {error}") from None
     return read
 
 
+def require_all(owner: str, options: tuple[Option, ...], read: Mapping[str, object]) -> None:
+    """Raise UsageError if an option that has no default is not among the values that were `read`."""
+    missing = [option.name for option in options if option.default is REQUIRED and option.name not in read]
+    if missing:
+        raise UsageError(f"{owner} needs {', '.join(f'{name}=...' for name in missing)}")
+
+
+def check_fields(instance: object, owner: str) -> None:
+    """Fit the fields of a dataclass instance to their types and ranges; for `__post_init__`.
+
+    Raises:
+        UsageError: naming every field that does not fit.
+    """
+    problems = []
+    for option in options_of(type(instance)):
+        given = getattr(instance, option.name)
+        try:
+            fitted = option.fit(given)
+        except ValueError as error:
+            problems.append(f"{option.name}: {error}")
+            continue
+        if fitted is not given:
+            object.__setattr__(instance, option.name, fitted)
+    if problems:
+        raise UsageError(f"{owner}: {'; '.join(problems)}")
+
+
+def replace_fields(instance: T, owner: str, values: Mapping[str, object]) -> T:
+    """A copy of a dataclass instance with some options replaced; errors as `read_values`."""
+    read = read_values(owner, options_of(type(instance)), values)
+    return dataclasses.replace(instance, **read)  # type: ignore[type-var]
+
+
+def to_json(instance: object) -> dict[str, Any]:
+    """The options of a dataclass instance as plain JSON values."""
+    return {option.name: _plain(getattr(instance, option.name)) for option in options_of(type(instance))}
+
+
+def from_json(kind: type[T], owner: str, values: object) -> T:
+    """The inverse of `to_json`; UsageError for what is no object, and for values that do not fit."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{owner}: an object of options is expected")
+    return kind(**read_values(owner, options_of(kind), values))
+
+
 def describe_options(options: tuple[Option, ...]) -> str:
-    """Say in one line which options there are, with types and defaults."""
+    """Say in one line which options there are; with types and defaults, unless they are many."""
     if not options:
         return "it has no options"
+    if len(options) > _MANY:
+        return f"its options are {', '.join(option.name for option in options)}"
     listed = (f"{option.name} ({option.type_name}, default {option.default_text})" for option in options)
     return f"its options are {', '.join(listed)}"
 
 
-def parse(text: str, kind: Any) -> object:
-    """Read `text` as `kind`: scalar, Path, Literal, tuple or union of these; ValueError if it is none."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is str:
-        return text
-    if kind is Path:
-        return Path(text)
-    if kind is type(None) and text.lower() == "none":
-        return None
-    if kind is bool and text.lower() in _TRUE + _FALSE:
-        return text.lower() in _TRUE
-    if kind in (int, float):
-        with contextlib.suppress(ValueError):
-            number: float = kind(text)
-            if not math.isnan(number):
-                return number
-    if origin is Literal:
-        for choice in arguments:
-            if str(choice) == text:
-                return choice
-    if origin is tuple:
-        parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
-        return tuple(parse(part, item) for part, item in _pair_items(parts, arguments, kind))
-    if _is_union(origin):
-        # None comes first: `str | None` would read "none" as a word.
-        for member in sorted(arguments, key=lambda member: member is not type(None)):
-            with contextlib.suppress(ValueError):
-                return parse(text, member)
-    raise ValueError(f"{text!r} is not {_with_article(describe_type(kind))}")
+def documented_attributes(kind: type) -> dict[str, str]:
+    """Read the `Attributes:` sections of the Google-style docstrings of a class and its bases: name to description."""
+    entries: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        name = ""
+        text = inspect.cleandoc(base.__doc__ or "")
+        section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", text, re.MULTILINE)
+        for line in inspect.cleandoc(section.group(1)).splitlines() if section else ():
+            entry = re.match(r"(\w+)(?: \([^)]*\))?: *(.*)", line)
+            if entry:
+                name = entry.group(1)
+                entries[name] = entry.group(2)
+            elif name and line.strip():
+                entries[name] += " " + line.strip()
+    return entries
 
 
-def check(value: object, kind: Any) -> object:
-    """Return `value` as type `kind` (an int is a float, a list a tuple); ValueError if it does not fit."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    # A class, not tuple[int, ...]: Python 3.10 takes that for one too.
-    plain = origin is None and isinstance(kind, type)
-    if plain and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    if origin is Literal and value in arguments:
-        return value
-    if origin is tuple and isinstance(value, (tuple, list)):
-        return tuple(check(part, item) for part, item in _pair_items(value, arguments, kind))
-    if _is_union(origin):
-        for member in arguments:
-            with contextlib.suppress(ValueError):
-                return check(value, member)
-    raise ValueError(f"{value!r} is not {_with_article(describe_type(kind))}")
-
-
-def describe_type(kind: Any) -> str:
-    """Say a type in words."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        return " or ".join(str(choice) for choice in arguments)
-    if _is_union(origin):
-        return " or ".join(describe_type(member) for member in arguments)
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return f"{describe_type(arguments[0])},{describe_type(arguments[0])},..."
-    if origin is tuple:
-        return ",".join(describe_type(item) for item in arguments)
-    return _SCALARS.get(kind) or str(getattr(kind, "__name__", kind))
-
-
-def format_value(value: object) -> str:
-    """Write a value as `parse` reads it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(format_value(item) for item in value)
-    return str(value) if str(value) else '""'
-
-
-def _pair_items(values: Sequence[_T], arguments: tuple[Any, ...], kind: Any) -> list[tuple[_T, Any]]:
-    """Pair the values of a tuple with the types in its annotation."""
-    if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return [(value, arguments[0]) for value in values]
-    if len(values) != len(arguments):
-        raise ValueError(f"it has {len(values)} values where {describe_type(kind)} is wanted")
-    return list(zip(values, arguments, strict=True))
-
-
-def _is_union(origin: Any) -> bool:
-    return origin in (Union, types.UnionType)
-
-
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" if noun in ("int", "float", "path") else noun
+def _annotation(hint: Any, default: Any) -> tuple[Any, Any, Range | None]:
+    """The bare type, the default, and the range beside it."""
+    if typing.get_origin(hint) is not typing.Annotated:
+        return hint, default, None
+    bare, *extras = typing.get_args(hint)
+    return bare, default, next((extra for extra in extras if isinstance(extra, Range)), None)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -208,16 +199,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def _documented_attributes(prior: type) -> dict[str, str]:
-    """Read the `Attributes:` section of a Google-style docstring: name to description."""
-    section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", inspect.getdoc(prior) or "", re.MULTILINE)
-    entries: dict[str, str] = {}
-    name = ""
-    for line in inspect.cleandoc(section.group(1)).splitlines() if section else ():
-        entry = re.match(r"(\w+)(?: \([^)]*\))?: *(.*)", line)
-        if entry:
-            name = entry.group(1)
-            entries[name] = entry.group(2)
-        elif name and line.strip():
-            entries[name] += " " + line.strip()
-    return entries
+def _plain(value: object) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,56 +1,42 @@
-"""Ranges of a prior's options, checked when it is made: a bad value is named before any work starts."""
+"""`Range`: which numbers an option may be, declared beside the field as `Annotated[float, Range(0, 1)]`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from cgckit.errors import UsageError
-from cgckit.priors.base import Prior
 
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from `low` to `high`, `low` itself only if `closed`; `words` says so to the user."""
+    """Finite numbers from `low` to `high`; an end that is open does not belong to it.
 
-    words: str
+    For a tuple, each of its numbers is meant; for `float | None`, the number.
+    """
+
     low: float = -math.inf
     high: float = math.inf
-    closed: bool = True
+    open_low: bool = False
+    open_high: bool = False
 
     def __contains__(self, value: float) -> bool:
-        above = self.low <= value if self.closed else self.low < value
-        return math.isfinite(value) and above and value <= self.high
+        above = self.low < value if self.open_low else self.low <= value
+        below = value < self.high if self.open_high else value <= self.high
+        return math.isfinite(value) and above and below
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.open_low else f"from {self.low:g}"
+        high = f"below {self.high:g}" if self.open_high else f"to {self.high:g}"
+        if math.isinf(self.high):
+            return "" if math.isinf(self.low) else low if self.open_low else f"of {self.low:g} or more"
+        return high if math.isinf(self.low) else f"{low} {high}"
 
 
-def at_least(least: int) -> Range:
+def at_least(least: float) -> Range:
     """Numbers of `least` or more."""
-    return Range(f"{least} or more", least)
+    return Range(least)
 
 
-POSITIVE = Range("above 0", 0, closed=False)
-SHARE = Range("a share between 0 and 1", 0, 1)
-
-LESION_CHOICE = {
-    "asymmetry": at_least(0),
-    "floor": Range("a finite number of MADs"),
-    "min_component": SHARE,
-    "min_edge": SHARE,
-}
-"""The options of every prior that measures lesion evidence and chooses the lesion by its border."""
-
-FUNCTIONAL = LESION_CHOICE | {"phases": at_least(3), "length": POSITIVE, "softness": POSITIVE}
-"""The options of every prior that minimises the Mumford-Shah functional."""
-
-
-def check_ranges(label: str, prior: Prior, ranges: Mapping[str, Range]) -> None:
-    """Check the options of a prior that the user calls `label`.
-
-    Raises:
-        UsageError: an option is not in its range.
-    """
-    for name, allowed in ranges.items():
-        value = getattr(prior, name)
-        if value not in allowed:
-            raise UsageError(f"{label}: {name} must be {allowed.words}, got {value}")
+POSITIVE = Range(0, open_low=True)
+"""Numbers above 0."""
+SHARE = Range(0, 1)
+"""Numbers from 0 to 1."""

@@ -2,73 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.preparation import IMAGE_SPACING, prepare
+import numpy as np
+
+from cgckit.images.brain import BrainExtractor, resolve_brain
+from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.prior_maps import PriorMaps, prior_files
-from cgckit.pipeline.provenance import run_key, versions
-from cgckit.pipeline.segmentation import find_cohort
+from cgckit.pipeline.engine import Engine, over_subjects
+from cgckit.pipeline.health import Health
+from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort
+from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.provenance import dependencies, run_key
+from cgckit.pipeline.result import Run, SubjectResult
 from cgckit.pipeline.workspace import Workspace
-from cgckit.plugins.registry import prior_identity, prior_name, resolve_prior
 from cgckit.priors.base import Prior
+from cgckit.priors.resolve import prior_name, resolve_prior
 
 
 def compute_priors(
-    inputs: Cohort | str | Path | Sequence[str | Path],
+    inputs: Inputs,
     prior: str | Prior = "gmm",
     out: str | Path = "cgckit-out",
     *,
-    prior_options: Sequence[str] = (),
+    prior_options: Sequence[str] | Mapping[str, object] = (),
+    brain: str | BrainExtractor = "coarse",
     modalities: Sequence[str] | None = None,
     allow_missing: bool = False,
     overwrite: bool = False,
     progress: bool = False,
-) -> dict[str, Path]:
+) -> Run:
     """Write each subject's prior probability and brain mask on the input's grid, and a table of the priors' health.
 
     The arguments are those of `refine`, and the errors too, except that a degenerate prior is reported and not
-    an error.
-
-    Returns:
-        The path of each subject's prior probability, by label.
+    an error. Masks and probabilities of the result are the prior's.
     """
     source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
+    finder = resolve_brain(brain)
     cohort = find_cohort(inputs, modalities, allow_missing)
-    depends: dict[str, Any] = {
-        "options": {"prior": prior_identity(source), "modalities": list(cohort.modalities)},
-        "inputs": {subject.label: subject.fingerprint() for subject in cohort},
-        "prior_files": prior_files(source, cohort),
-        "versions": versions(),
-    }
-    workspace = Workspace(Path(out), run_key(depends), overwrite)
-    maps = PriorMaps(source, cohort, workspace.priors, IMAGE_SPACING)
+    depends = dependencies(cohort, finder, source)
+    workspace = Workspace(Path(out), run_key(depends))
+    maps = PriorMaps(source, cohort, workspace.priors, finder)
+    engine = Engine(cohort.modalities, finder, choose_device("cpu"), maps)
 
     def compute(subject: Subject) -> dict[str, Any]:
-        case = prepare(subject, cohort.modalities, IMAGE_SPACING)
+        case = engine.case(subject)
         found = maps(subject, case)
         maps.write(workspace.out, subject, case, found)
-        return found.report()
+        voxels = int((case.to_native(found.probability) >= 0.5).sum())
+        return {**found.report(), "prior_ml": round(voxels * float(np.prod(case.native.spacing)) / 1000, 3)}
 
-    with workspace.session(cohort, depends), progress_bars(progress) as bars:
-        task = bars.add_task("priors", total=len(cohort), note="")
-        rows = []
+    workspace.claim(overwrite)
+    with workspace.session(cohort, dict(depends)), progress_bars(progress) as bars:
+        found = over_subjects(
+            cohort,
+            lambda subject: workspace.once("priors", subject.label, lambda: compute(subject)),
+            bars,
+            "priors",
+        )
+        subjects = []
         for subject in cohort:
-            bars.update(task, note=subject.label)
-            report = workspace.once("priors", subject.label, partial(compute, subject))
-            rows.append(
-                {
-                    "participant_id": f"sub-{subject.label}",
-                    "source": subject.source,
-                    **report,
-                    "remarks": "; ".join(report["remarks"]),
-                }
+            report = found[subject.label]
+            health = Health.from_json(report["health"])
+            path = workspace.out.prior_probability(subject.label, prior_name(source))
+            subjects.append(
+                SubjectResult(
+                    subject.label,
+                    subject.source,
+                    path,
+                    prior_ml=report["prior_ml"],
+                    health=health,
+                    note=report["note"],
+                    remarks=health.remarks,
+                )
             )
-            bars.advance(task)
-        workspace.out.write_table("summary.tsv", rows)
-    name = prior_name(source)
-    return {subject.label: workspace.out.prior_probability(subject.label, name) for subject in cohort}
+        workspace.out.write_table("summary.tsv", [subject.row() for subject in subjects])
+    return Run(workspace.out.root, tuple(subjects))

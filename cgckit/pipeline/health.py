@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -56,6 +58,11 @@ class Health:
     degenerate: str | None
     weighable: bool
     remarks: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Health:
+        """The inverse of `dataclasses.asdict`, after JSON."""
+        return cls(**{**values, "remarks": tuple(values["remarks"])})
 
 
 def assess(case: Case, probability: Tensor) -> Health:

@@ -2,73 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cgckit.cgc.model_files import load_model
-from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.preparation import IMAGE_SPACING, prepare
+from cgckit.cgc.model import Model
+from cgckit.cgc.settings import InferenceSettings
+from cgckit.images.brain import BrainExtractor, resolve_brain
+from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
-from cgckit.pipeline.segmentation import find_cohort, write_refined
+from cgckit.pipeline.engine import Engine, over_subjects
+from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort
+from cgckit.pipeline.provenance import dependencies, machine, run_key
+from cgckit.pipeline.refined import write_refined
+from cgckit.pipeline.result import Run, SubjectResult
 from cgckit.pipeline.workspace import Workspace
 
 
 def predict(
-    inputs: Cohort | str | Path | Sequence[str | Path],
-    model: str | Path,
+    inputs: Inputs,
+    model: str | Path | Model,
     out: str | Path,
     *,
+    settings: InferenceSettings | Mapping[str, object] | None = None,
+    brain: str | BrainExtractor = "coarse",
     allow_missing: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     progress: bool = False,
-) -> dict[str, Path]:
+) -> Run:
     """Segment new scans with a model that `refine` trained; neither prior nor training is needed.
 
     An interrupted call continues when it is made again: finished subjects are kept.
 
     Args:
         inputs: a cohort, or what `Cohort.find` takes. It needs the modalities that the model was trained on.
-        model: the output folder of `refine`, or the model folder in it.
+        model: the output folder of `refine`, the model folder in it, or a model.
         out: folder of the outputs, named as BIDS derivatives.
+        settings: inference settings in place of the model's, or values that replace some of them.
+        brain: how the brain is found where no mask is given, see `refine`.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda" or "cuda:N"; a model that is given itself stays where it is.
         overwrite: replace what another run left in `out`.
         progress: show a progress bar on stderr.
 
-    Returns:
-        The path of each subject's mask, by label.
-
     Raises:
         BadInputError: a file or model that cannot be used, or an `out` that cannot be written.
-        UsageError: unknown device, or `out` holds another run.
+        UsageError: unknown device or setting, or `out` holds another run.
+        PluginError: a plug-in failed.
     """
     where = choose_device(device)
-    trained = load_model(Path(model), where)
+    finder = resolve_brain(brain)
+    trained = model if isinstance(model, Model) else Model.load(Path(model), where)
+    trained = trained.with_settings(settings or {})
     cohort = find_cohort(inputs, trained.modalities, allow_missing)
-    depends = {
-        "options": {"model": trained.fingerprint(), "modalities": list(cohort.modalities)},
-        "inputs": {subject.label: subject.fingerprint() for subject in cohort},
-        "versions": versions(),
-    }
-    workspace = Workspace(Path(out), run_key(depends), overwrite)
+    depends = dependencies(cohort, finder, model=trained.fingerprint())
+    key, inference = run_key(depends), trained.settings.inference.to_json()
+    workspace = Workspace(Path(out), key, run_key({"run": key, "inference": inference}))
+    depends["options"]["inference"] = inference
+    engine = Engine(trained.modalities, finder, where)
 
     def segment_subject(subject: Subject) -> dict[str, Any]:
-        case = prepare(subject, cohort.modalities, IMAGE_SPACING)
-        refined = write_refined(workspace.out, trained, subject, case)
-        name = f"sub-{subject.label}"
-        return {"participant_id": name, "source": subject.source, "refined_ml": round(refined.volume_ml, 3)}
+        refined = write_refined(workspace.out, engine, trained, subject, engine.case(subject))
+        return {"refined_ml": refined.volume_ml}
 
-    facts = {**depends, "machine": machine(where)}
-    with workspace.session(cohort, facts), progress_bars(progress) as bars:
-        task = bars.add_task("inference", total=len(cohort), note="")
-        rows = []
-        for subject in cohort:
-            bars.update(task, note=subject.label)
-            rows.append(workspace.once("refined", subject.label, partial(segment_subject, subject)))
-            bars.advance(task)
-        workspace.out.write_table("summary.tsv", rows)
-    return {subject.label: workspace.out.refined_mask(subject.label) for subject in cohort}
+    workspace.claim(overwrite)
+    with workspace.session(cohort, {**depends, "machine": machine(where)}), progress_bars(progress) as bars:
+        found = over_subjects(
+            cohort,
+            lambda subject: workspace.once(
+                "inference", subject.label, lambda: segment_subject(subject), workspace.maps_key
+            ),
+            bars,
+            "inference",
+        )
+        subjects = tuple(
+            SubjectResult(
+                subject.label,
+                subject.source,
+                workspace.out.refined_probability(subject.label),
+                workspace.out.refined_mask(subject.label),
+                **found[subject.label],
+            )
+            for subject in cohort
+        )
+        workspace.out.write_table("summary.tsv", [subject.row() for subject in subjects])
+    return Run(workspace.out.root, subjects)

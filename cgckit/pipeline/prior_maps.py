@@ -16,27 +16,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cgckit import __version__
 from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
 from cgckit.errors import CgckitError, PluginError
-from cgckit.images.case import Case, to_native
+from cgckit.images.brain import BRAINS, BrainExtractor
+from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
+from cgckit.images.working_grid import IMAGE_SPACING
 from cgckit.pipeline.health import Health, assess
-from cgckit.plugins.registry import prior_identity, prior_name
-from cgckit.priors.base import Prior
+from cgckit.priors.base import Prediction, Prior, predict_noted
+from cgckit.priors.resolve import prior_identity, prior_name
+from cgckit.version import __version__
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PriorMap:
-    """A subject's pseudo-label: `probability` [H, W, L] on the case's grid, its health, and what the prior chose."""
+    """A subject's pseudo-label: `probability` [H, W, L] on the case's grid, its health, and the prior's note."""
 
     probability: Tensor
     health: Health
-    choice: str
+    note: str
 
     @property
     def target(self) -> Tensor | None:
@@ -44,21 +46,21 @@ class PriorMap:
         return None if self.health.degenerate else self.probability
 
     @property
-    def evidence(self) -> Tensor | None:
+    def guide(self) -> Tensor | None:
         """The probability, if refinement may weigh it."""
         return self.probability if self.health.weighable else None
 
     def report(self) -> dict[str, Any]:
-        """Health and choice as plain JSON values."""
-        return {**dataclasses.asdict(self.health), "choice": self.choice}
+        """Health and note as plain JSON values."""
+        return {"health": dataclasses.asdict(self.health), "note": self.note}
 
 
 class CohortCases(Sequence[Case]):
     """The cohort's cases, each prepared when it is asked for: a cohort of thousands does not fit memory."""
 
-    def __init__(self, cohort: Cohort, spacing: float) -> None:
+    def __init__(self, cohort: Cohort, brain: BrainExtractor) -> None:
         self.cohort = cohort
-        self.spacing = spacing
+        self.brain = brain
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -72,7 +74,7 @@ class CohortCases(Sequence[Case]):
     def __getitem__(self, index: int | slice) -> Case | Sequence[Case]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return prepare(self.cohort[index], self.cohort.modalities, self.spacing)
+        return prepare(self.cohort[index], self.cohort.modalities, self.brain)
 
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))
@@ -96,39 +98,36 @@ class PriorMaps:
         prior: the source of the pseudo-labels.
         cohort: whose subjects are asked for; a prior that learns is fitted on all of them.
         folder: the cache.
-        spacing: of the grid that priors are computed on [mm].
+        brain: how the brains of a prior's training subjects are found.
 
     Raises:
         PluginError: the prior raised an error that is not cgckit's own, or broke its contract.
     """
 
-    def __init__(self, prior: Prior, cohort: Cohort, folder: Path, spacing: float) -> None:
+    def __init__(self, prior: Prior, cohort: Cohort, folder: Path, brain: BrainExtractor) -> None:
         self.prior = prior
         self.cohort = cohort
         self.folder = folder
-        self.spacing = spacing
+        self.brain = brain
         self._ready = not prior.requires_fit
 
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
-        """Return the map of one subject, whose `case` is given on the grid of `spacing` mm."""
+        """Return the map of one subject, whose `case` is given."""
         path = self.folder / f"{subject.label}-{self._key(subject)}.safetensors"
         cached = _read(path)
         if cached is None:
             self._fit()
-            probability = self._predict(case)
-            cached = probability, self.prior.choice
+            cached = self._predict(case)
             with atomic_write(path) as temporary:
-                save_file({"probability": probability}, temporary, metadata={"choice": self.prior.choice})
-        probability, choice = cached
-        return PriorMap(probability, assess(case, probability), choice)
+                save_file({"probability": cached.probability}, temporary, metadata={"note": cached.note})
+        return PriorMap(cached.probability, assess(case, cached.probability), cached.note)
 
     def write(self, out: Derivatives, subject: Subject, case: Case, prior: PriorMap) -> None:
         """Write a subject's prior probability and brain mask on its input's grid, and say in the log what was found."""
-        reference = next(iter(subject.files.values()))
-        out.write_brain(subject.label, to_native(case.brain.numpy(), case), reference)
-        native = to_native(prior.probability.numpy(), case)
-        out.write_prior_probability(subject.label, prior_name(self.prior), native, reference)
-        logger.info("%s: %s", subject.label, prior.choice or "prior computed")
+        out.write_brain(subject.label, case.to_native(case.brain), subject.frame)
+        native = case.to_native(prior.probability)
+        out.write_prior_probability(subject.label, prior_name(self.prior), native, subject.frame)
+        logger.info("%s: %s", subject.label, prior.note or "prior computed")
         for remark in prior.health.remarks:
             logger.warning("%s: %s", subject.label, remark)
         if prior.health.degenerate:
@@ -139,7 +138,8 @@ class PriorMaps:
             "cgckit": __version__,
             "prior": prior_identity(self.prior),
             "modalities": self.cohort.modalities,
-            "spacing": self.spacing,
+            "spacing": IMAGE_SPACING,
+            "brain": BRAINS.identity(self.brain),
             # A prior that learns may be asked for a subject that it was not fitted on.
             "inputs": [subject.fingerprint(), *(self._cohort_print() if self.prior.requires_fit else [])],
             "files": self.prior.fingerprint(subject),
@@ -154,21 +154,22 @@ class PriorMaps:
         """Fit a prior that learns, or load what it learned from this cohort before."""
         if self._ready:
             return
-        identity = json.dumps([__version__, prior_identity(self.prior), self.spacing, self._cohort_print()])
+        brain = BRAINS.identity(self.brain)
+        identity = json.dumps([__version__, prior_identity(self.prior), IMAGE_SPACING, brain, self._cohort_print()])
         path = self.folder / f"fit-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
         if path.exists():
             self.prior.load_state(load_file(path))
         else:
             logger.info("fitting the prior on %d subjects", len(self.cohort))
             with _blame(self.prior, "fit"):
-                self.prior.fit(CohortCases(self.cohort, self.spacing))
+                self.prior.fit(CohortCases(self.cohort, self.brain))
             with atomic_write(path) as temporary:
                 save_file({name: value.contiguous() for name, value in self.prior.state().items()}, temporary)
         self._ready = True
 
-    def _predict(self, case: Case) -> Tensor:
+    def _predict(self, case: Case) -> Prediction:
         with _blame(self.prior, f"predict on {case.subject}"):
-            probability = self.prior.predict(case)
+            probability, note = predict_noted(self.prior, case)
         name = type(self.prior).__name__
         if probability.shape != case.brain.shape or probability.dtype != torch.float32:
             raise PluginError(
@@ -179,7 +180,7 @@ class PriorMaps:
             raise PluginError(
                 f"prior {name} gave values outside [0, 1] for {case.subject}: run `cgckit priors check` on it"
             )
-        return (probability * case.brain).contiguous()
+        return Prediction((probability * case.brain).contiguous(), note)
 
 
 class _blame:  # noqa: N801 - used as a statement
@@ -201,12 +202,12 @@ class _blame:  # noqa: N801 - used as a statement
             ) from error
 
 
-def _read(path: Path) -> tuple[Tensor, str] | None:
+def _read(path: Path) -> Prediction | None:
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            return file.get_tensor("probability").clone(), (file.metadata() or {}).get("choice", "")
+            return Prediction(file.get_tensor("probability").clone(), (file.metadata() or {}).get("note", ""))
     except (SafetensorError, OSError):
         logger.warning("%s cannot be read and is computed again", path)
         return None

@@ -12,11 +12,46 @@ from typing import Any
 
 import torch
 
-from cgckit import __version__
 from cgckit.contrast import fused_available
-from cgckit.errors import UsageError
+from cgckit.images.brain import BRAINS, BrainExtractor
+from cgckit.images.cohort import Cohort
+from cgckit.images.working_grid import IMAGE_SPACING
+from cgckit.pipeline.prior_maps import prior_files
+from cgckit.priors.base import Prior
+from cgckit.priors.resolve import prior_identity
+from cgckit.version import __version__
 
 _PACKAGES = ("monai", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn", "safetensors")
+
+
+def dependencies(
+    cohort: Cohort, brain: BrainExtractor, prior: Prior | None = None, **options: object
+) -> dict[str, Any]:
+    """All that the result of a run or an experiment depends on, as plain JSON values: what `run_key` takes.
+
+    Args:
+        cohort: the subjects, whose images are hashed.
+        brain: how brains are found.
+        prior: the source of pseudo-labels, if there is one.
+        options: further ones, recorded beside these.
+    """
+    return {
+        "options": {
+            **options,
+            "modalities": list(cohort.modalities),
+            "image_spacing_mm": IMAGE_SPACING,
+            "brain": BRAINS.identity(brain),
+            **({} if prior is None else {"prior": prior_identity(prior)}),
+        },
+        "inputs": {subject.label: subject.fingerprint() for subject in cohort},
+        **({} if prior is None else {"prior_files": prior_files(prior, cohort)}),
+        "versions": versions(),
+    }
+
+
+def run_key(parts: Mapping[str, Any]) -> str:
+    """A digest of everything that a result depends on; a run with the same key continues an interrupted one."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def versions() -> dict[str, str]:
@@ -36,27 +71,3 @@ def machine(device: torch.device) -> dict[str, Any]:
         "fused_loss": fused_available(),
         "command": sys.argv,
     }
-
-
-def choose_device(name: str) -> torch.device:
-    """Resolve "auto", "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        UsageError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r} is not supported: choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device {name!r} is not available: {torch.cuda.device_count()} CUDA devices found")
-    return device
-
-
-def run_key(parts: Mapping[str, Any]) -> str:
-    """A digest of everything that the result depends on; a run with the same key continues an interrupted one."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]

@@ -2,105 +2,56 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from rich.progress import Progress
 
-from cgckit.arrays import BoolArray
-from cgckit.cgc.crops import write_case
-from cgckit.cgc.model_files import CARD, TrainedModel, load_model, save_model
-from cgckit.cgc.parts import parts_gone
-from cgckit.cgc.presets import Settings, choose_preset
-from cgckit.cgc.training import train_network
-from cgckit.derivatives import Derivatives
-from cgckit.errors import DegeneratePriorError
-from cgckit.images.case import to_native
+from cgckit.cgc.model import Model
+from cgckit.cgc.settings import Settings, choose_preset
+from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.preparation import IMAGE_SPACING, prepare
-from cgckit.nets.loop import Checkpoint, check_seeds
+from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.prior_maps import PriorMaps, prior_files
-from cgckit.pipeline.provenance import choose_device, machine, run_key, versions
-from cgckit.pipeline.segmentation import Refined, find_cohort, write_refined
+from cgckit.pipeline.engine import Engine, over_subjects
+from cgckit.pipeline.health import Health
+from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort
+from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.provenance import dependencies, machine, run_key, versions
+from cgckit.pipeline.refined import write_refined
+from cgckit.pipeline.result import Run, SubjectResult
 from cgckit.pipeline.workspace import Workspace
-from cgckit.plugins.registry import prior_identity, resolve_prior
 from cgckit.priors.base import Prior
+from cgckit.priors.resolve import resolve_prior
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_WORTH_A_REMARK_ML = 0.1
-_HEALTH_COLUMNS = ("fraction", "contrast", "components", "largest_ml", "edge_share", "choice")
-
-
-@dataclass(frozen=True)
-class SubjectSummary:
-    """One row of `summary.tsv`: volumes in ml on the input's grid, and the prior's label-free `Health`.
-
-    `degenerate` is why the prior was excluded from training, empty if it was not.
-    """
-
-    participant_id: str
-    source: str
-    prior_ml: float
-    refined_ml: float
-    changed_ml: float
-    dice_prior_refined: float
-    degenerate: str
-    remarks: str
-    fraction: float
-    contrast: float | None
-    components: int
-    largest_ml: float
-    edge_share: float
-    choice: str
-
-
-@dataclass(frozen=True)
-class RefineResult:
-    """Where the outputs are, what happened to each subject, and how training ended."""
-
-    out: Path
-    subjects: tuple[SubjectSummary, ...]
-    training: Mapping[str, Any]
-
-    def mask(self, label: str) -> Path:
-        """The refined mask of the subject with that label."""
-        return Derivatives(self.out).refined_mask(label)
-
-    def probability(self, label: str) -> Path:
-        """The refined probability of the subject with that label."""
-        return Derivatives(self.out).refined_probability(label)
-
 
 def refine(
-    inputs: Cohort | str | Path | Sequence[str | Path],
+    inputs: Inputs,
     prior: str | Prior = "gmm",
     out: str | Path = "cgckit-out",
     *,
     preset: str = "auto",
-    settings: Mapping[str, object] | None = None,
+    settings: Settings | Mapping[str, object] | None = None,
     prior_options: Sequence[str] | Mapping[str, object] = (),
+    brain: str | BrainExtractor = "coarse",
     modalities: Sequence[str] | None = None,
     allow_missing: bool = False,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
     progress: bool = False,
-) -> RefineResult:
+) -> Run:
     """Train the CGC network on a prior's pseudo-labels and write refined masks for every scan. No label is used.
 
     An interrupted call continues when it is made again with the same arguments, to the same masks: priors are
-    cached, training is checkpointed, finished subjects are kept.
+    cached, training is checkpointed, finished subjects are kept. A call with other inference settings takes the
+    trained model and makes the maps anew.
 
     Args:
         inputs: a cohort, or what `Cohort.find` takes: files, a folder of subjects, a table.
@@ -108,11 +59,12 @@ def refine(
             "a+b".
         out: folder of the outputs, named as BIDS derivatives.
         preset: "light", "paper", or "auto", which is "light" with more steps for large cohorts.
-        settings: values that replace the preset's, see `cgckit.Settings`.
+        settings: all settings, in place of a preset's, or values that replace some of the preset's.
         prior_options: options of a prior given by name.
+        brain: how the brain is found where no mask is given: a `BrainExtractor`, a registered name or "FILE.py:Class".
         modalities: use only these, in this order.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
-        seed: of initialisation and sampling; equal seeds give equal masks on a CPU.
+        seed: of initialisation and sampling; equal seeds give equal masks on a CPU with as many threads.
         device: "auto", "cpu", "cuda" or "cuda:N".
         overwrite: replace what another run left in `out`.
         progress: show progress bars on stderr.
@@ -122,174 +74,129 @@ def refine(
         BadInputError: a file that cannot be used, or an `out` that cannot be written.
         DegeneratePriorError: no subject has a usable prior.
         CgckitError: training diverged.
-        PluginError: the prior itself failed.
+        PluginError: a plug-in failed.
     """
     check_seeds([seed])
     source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
+    finder = resolve_brain(brain)
     where = choose_device(device)
     cohort = find_cohort(inputs, modalities, allow_missing)
     preset, chosen = choose_preset(preset, cohort_size=len(cohort))
-    chosen = chosen.override(settings or {})
-    run = _Run(cohort, source, Path(out), preset, chosen, seed, where, overwrite)
-    with run.workspace.session(cohort, run.facts), progress_bars(progress) as bars:
+    chosen = settings if isinstance(settings, Settings) else chosen.override(settings or {})
+    depends = dependencies(cohort, finder, source, preset=preset, seed=seed, training=chosen.training.to_json())
+    key = run_key(depends)
+    workspace = Workspace(Path(out), key, run_key({"run": key, "inference": chosen.inference.to_json()}))
+    depends["options"]["inference"] = chosen.inference.to_json()
+    facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
+    maps = PriorMaps(source, cohort, workspace.priors, finder)
+    engine = Engine(cohort.modalities, finder, where, maps)
+    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts)
+    workspace.claim(overwrite)
+    with workspace.session(cohort, facts), progress_bars(progress) as bars:
         return run.execute(bars)
 
 
-class _Run:
-    """One run: what its result depends on, and its steps in order."""
+class _Refinement:
+    """The steps of one run, in order."""
 
     def __init__(
         self,
         cohort: Cohort,
-        prior: Prior,
-        out: Path,
-        preset: str,
+        engine: Engine,
+        maps: PriorMaps,
+        workspace: Workspace,
         settings: Settings,
         seed: int,
-        device: torch.device,
-        overwrite: bool,
+        facts: dict[str, Any],
     ) -> None:
-        self.cohort, self.settings, self.seed, self.device = cohort, settings, seed, device
-        depends: dict[str, Any] = {
-            "options": {
-                "preset": preset,
-                "prior": prior_identity(prior),
-                "settings": settings.to_json(),
-                "modalities": list(cohort.modalities),
-                "image_spacing_mm": IMAGE_SPACING,
-                "seed": seed,
-            },
-            "inputs": {subject.label: subject.fingerprint() for subject in cohort},
-            "prior_files": prior_files(prior, cohort),
-            "versions": versions(),
-        }
-        self.workspace = Workspace(out, run_key(depends), overwrite)
-        self.out = self.workspace.out
-        self.maps = PriorMaps(prior, cohort, self.workspace.priors, IMAGE_SPACING)
-        self.facts: dict[str, Any] = {**depends, "machine": machine(device), "training": {}, "seconds": {}}
+        self.cohort, self.engine, self.maps, self.workspace = cohort, engine, maps, workspace
+        self.settings, self.seed, self.facts = settings, seed, facts
 
-    def execute(self, bars: Progress) -> RefineResult:
+    def execute(self, bars: Progress) -> Run:
         """Take every step that is not done yet."""
         noun = "subject" if len(self.cohort) == 1 else "subjects"
         logger.info("%d %s with %s", len(self.cohort), noun, ", ".join(self.cohort.modalities))
         reports = self._timed("priors", self._compute_priors, bars)
-        usable = [subject for subject in self.cohort if not reports[subject.label]["degenerate"]]
-        if not usable:
-            reasons = "; ".join(f"{label}: {report['degenerate']}" for label, report in reports.items())
-            raise DegeneratePriorError(f"no subject has a usable prior ({reasons}); try another --prior or its options")
-        model, training = self._timed("training", self._train, usable, bars)
+        model, training = self._timed("training", self._train, bars)
         self.facts["training"] = training
-        rows = self._timed("inference", self._segment, model, reports, bars)
-        self.out.write_table("summary.tsv", [dataclasses.asdict(row) for row in rows])
-        shutil.rmtree(self.workspace.scratch / "examples", ignore_errors=True)
-        return RefineResult(self.out.root, tuple(rows), training)
+        subjects = self._timed("inference", self._segment, model, reports, bars)
+        self.workspace.out.write_table("summary.tsv", [subject.row() for subject in subjects])
+        return Run(self.workspace.out.root, subjects, training)
 
-    def _timed(self, name: str, do: Callable[..., T], *arguments: Any) -> T:
+    def _timed(self, stage: str, do: Callable[..., T], *arguments: Any) -> T:
+        """Note how long a stage took, if there was anything to do in it."""
         started = time.monotonic()
         result = do(*arguments)
-        self.facts["seconds"][name] = round(time.monotonic() - started, 2)
+        if stage in self.workspace.worked:
+            self.facts["seconds"][stage] = round(time.monotonic() - started, 2)
         return result
 
     def _compute_priors(self, bars: Progress) -> dict[str, dict[str, Any]]:
         """Prior map, brain mask and training example of each subject; gives each prior's report."""
-        reports: dict[str, dict[str, Any]] = {}
-        task = bars.add_task("priors", total=len(self.cohort), note="")
-        for subject in self.cohort:
-            bars.update(task, note=subject.label)
-            reports[subject.label] = self.workspace.once("priors", subject.label, partial(self._compute_prior, subject))
-            bars.advance(task)
-        return reports
+        return over_subjects(
+            self.cohort,
+            lambda subject: self.workspace.once("priors", subject.label, lambda: self._compute_prior(subject)),
+            bars,
+            "priors",
+        )
 
     def _compute_prior(self, subject: Subject) -> dict[str, Any]:
-        case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
+        case = self.engine.case(subject)
         prior = self.maps(subject, case)
-        self.maps.write(self.out, subject, case, prior)
-        write_case(self._example(subject), case, prior.probability, self.settings)
+        self.maps.write(self.workspace.out, subject, case, prior)
+        if prior.target is not None:
+            self.engine.write_example(self.workspace.scratch, subject, case, prior.target, self.settings)
         return prior.report()
 
-    def _example(self, subject: Subject) -> Path:
-        return self.workspace.scratch / "examples" / f"{subject.label}.safetensors"
-
-    def _train(self, usable: Sequence[Subject], bars: Progress) -> tuple[TrainedModel, dict[str, Any]]:
-        """Train on the subjects with a usable prior, or take the model that this run trained before."""
-        folder = self.workspace.model
-        card = self.workspace.read(folder / CARD)
-        if card is not None:
-            return load_model(folder, self.device), card["training"]
-        for subject in usable:
-            if not self._example(subject).exists():
-                case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
-                write_case(self._example(subject), case, self.maps(subject, case).probability, self.settings)
-        task = bars.add_task("training", total=self.settings.total_steps(len(usable)), note="")
-
-        def show(index: int, scalars: dict[str, float]) -> None:
-            bars.update(task, completed=index + 1, note=f"loss {scalars['loss']:.3f}")
-
-        checkpoint = Checkpoint(self.workspace.checkpoint, key=self.workspace.key)
-        model, training = train_network(
-            [self._example(subject) for subject in usable],
+    def _train(self, bars: Progress) -> tuple[Model, dict[str, Any]]:
+        model, training, new = self.engine.train(
+            self.cohort,
             self.settings,
-            self.cohort.modalities,
             seed=self.seed,
-            device=self.device,
-            checkpoint=checkpoint,
-            on_step=show,
+            key=self.workspace.key,
+            folder=self.workspace.model,
+            scratch=self.workspace.scratch,
+            bars=bars,
+            provenance={"versions": versions(), "prior": self.facts["options"]["prior"]},
         )
-        save_model(
-            folder,
-            model,
-            {
-                "key": self.workspace.key,
-                "versions": versions(),
-                "prior": self.facts["options"]["prior"],
-                "training": training,
-            },
-        )
-        checkpoint.path.unlink(missing_ok=True)
-        # From the disk, as a run that is taken up here gets it: equal weights in another memory layout round otherwise.
-        return load_model(folder, self.device), training
+        if new:
+            self.workspace.worked.add("training")
+        return model, training
 
     def _segment(
-        self, model: TrainedModel, reports: Mapping[str, Mapping[str, Any]], bars: Progress
-    ) -> list[SubjectSummary]:
-        """Refined probability and mask of each subject, and its row of the summary."""
-        rows: list[SubjectSummary] = []
-        task = bars.add_task("inference", total=len(self.cohort), note="")
-        for subject in self.cohort:
-            bars.update(task, note=subject.label)
-            row = self.workspace.once(
-                "refined", subject.label, partial(self._refine_subject, model, subject, reports[subject.label])
-            )
-            rows.append(SubjectSummary(**row))
-            bars.advance(task)
-        return rows
-
-    def _refine_subject(self, model: TrainedModel, subject: Subject, report: Mapping[str, Any]) -> dict[str, Any]:
-        case = prepare(subject, self.cohort.modalities, IMAGE_SPACING)
-        found = self.maps(subject, case)
-        refined = write_refined(self.out, model, subject, case, found.evidence)
-        prior = to_native(found.probability.numpy(), case) >= 0.5
-        millilitres = refined.voxel_ml
-        remarks = [*report["remarks"], *_dropped(prior, refined)]
-        overlap, both = int((prior & refined.mask).sum()), int(prior.sum()) + int(refined.mask.sum())
-        row = SubjectSummary(
-            participant_id=f"sub-{subject.label}",
-            source=subject.source,
-            prior_ml=round(int(prior.sum()) * millilitres, 3),
-            refined_ml=round(int(refined.mask.sum()) * millilitres, 3),
-            changed_ml=round(int((prior != refined.mask).sum()) * millilitres, 3),
-            dice_prior_refined=round(2 * overlap / both, 4) if both else 1.0,
-            degenerate=report["degenerate"] or "",
-            remarks="; ".join(remarks),
-            **{name: report[name] for name in _HEALTH_COLUMNS},
+        self, model: Model, reports: Mapping[str, Mapping[str, Any]], bars: Progress
+    ) -> tuple[SubjectResult, ...]:
+        """Refined probability and mask of each subject, and what became of it."""
+        found = over_subjects(
+            self.cohort,
+            lambda subject: self.workspace.once(
+                "inference", subject.label, lambda: self._refine_subject(model, subject), self.workspace.maps_key
+            ),
+            bars,
+            "inference",
         )
-        return dataclasses.asdict(row)
+        out = self.workspace.out
+        results = []
+        for subject in self.cohort:
+            report, outcome = reports[subject.label], dict(found[subject.label])
+            health = Health.from_json(report["health"])
+            remarks = (*health.remarks, *outcome.pop("remarks"))
+            results.append(
+                SubjectResult(
+                    subject.label,
+                    subject.source,
+                    out.refined_probability(subject.label),
+                    out.refined_mask(subject.label),
+                    **outcome,
+                    health=health,
+                    note=report["note"],
+                    remarks=remarks,
+                )
+            )
+        return tuple(results)
 
-
-def _dropped(prior: BoolArray, refined: Refined) -> list[str]:
-    """A remark on the parts of the prior's mask that refinement dropped as a whole; specks are not worth one."""
-    gone = [voxels for voxels in parts_gone(prior, refined.mask) if voxels * refined.voxel_ml >= _WORTH_A_REMARK_ML]
-    if not gone:
-        return []
-    noun = "part" if len(gone) == 1 else "parts"
-    return [f"{len(gone)} {noun} of the prior dropped, {sum(gone) * refined.voxel_ml:.1f} ml"]
+    def _refine_subject(self, model: Model, subject: Subject) -> dict[str, Any]:
+        case = self.engine.case(subject)
+        prior = self.maps(subject, case)
+        refined = write_refined(self.workspace.out, self.engine, model, subject, case, prior)
+        return refined.compare(case.to_native(prior.probability) >= 0.5)

@@ -20,35 +20,50 @@ RECORD, RESULTS = "run.json", "results.jsonl"
 
 
 class Workspace:
-    """An output folder that belongs to the run with a certain key.
+    """An output folder that belongs to the run with a certain key; nothing is touched before `claim`.
 
-    `work/priors` caches prior maps across runs; `work/run` holds what an interrupted run needs to go on. Another run
-    that failed before it had trained anything is replaced, so that a command works once its input is mended.
+    `work/priors` caches prior maps across runs; `work/run` holds what an interrupted run needs to go on.
 
     Args:
-        out: the folder; made if it is not there.
-        key: digest of everything that the run's result depends on.
-        overwrite: remove what a run with another key left there.
+        out: the folder.
+        key: digest of what the run's work depends on: prior maps and training.
+        maps_key: digest of what its refined maps depend on besides. A run that is made again with another one keeps its
+            work and makes its maps anew.
 
-    Raises:
-        BadInputError: the folder cannot be written.
-        UsageError: it holds another run, and `overwrite` is false; or it holds an experiment.
+    Attributes:
+        worked: the stages in which something was done, rather than found done.
     """
 
-    def __init__(self, out: Path, key: str, overwrite: bool) -> None:
-        self.out = Derivatives.create(out)
-        self.key = key
+    def __init__(self, out: Path, key: str, maps_key: str = "") -> None:
+        self.out = Derivatives(Path(out))
+        self.key, self.maps_key = key, maps_key
         self.scratch = self.out.root / "work" / "run"
         self.priors = self.out.root / "work" / "priors"
         self.model = self.out.root / "model"
         self.checkpoint = self.scratch / "checkpoint.safetensors"
+        self.worked: set[str] = set()
+
+    def claim(self, overwrite: bool) -> None:
+        """Make the folder this run's.
+
+        Another run that failed before it had trained anything is replaced, so that a command works once its input is
+        mended.
+
+        Args:
+            overwrite: remove what a run with another key left there.
+
+        Raises:
+            BadInputError: the folder cannot be written.
+            UsageError: it holds another run, and `overwrite` is false; or it holds an experiment.
+        """
+        Derivatives.create(self.out.root)
         if (self.out.root / RESULTS).exists():
-            raise UsageError(f"{out}: holds an experiment, not a run; choose another --out")
+            raise UsageError(f"{self.out.root}: holds an experiment, not a run; choose another --out")
         record = self.out.root / RECORD
         if record.exists() and self.read(record) is None:
             if not overwrite and not self._gave_up():
                 raise UsageError(
-                    f"{out}: holds a run with other inputs, options or versions; "
+                    f"{self.out.root}: holds a run with other inputs, options or versions; "
                     "choose another --out, or pass --overwrite"
                 )
             self._clear()
@@ -64,15 +79,21 @@ class Workspace:
             temporary.write_text(json.dumps({"key": self.key, **content}, indent=2) + "\n", encoding="utf-8")
 
     @contextmanager
-    def session(self, cohort: Cohort, facts: Mapping[str, Any]) -> Iterator[None]:
+    def session(self, cohort: Cohort, facts: dict[str, Any]) -> Iterator[None]:
         """Describe the folder, log to `cgckit.log` and keep `run.json` up to date while the block runs.
 
         `run.json` holds `facts`, which the block may add to, and a status: "running", "complete", or "failed" with
-        the error. That of a complete run stays as it is: doing nothing took no time, and the run did.
+        the error. That of a complete run stays as it is: doing nothing took no time, and the run did. What earlier
+        calls of the run found out ("training", "seconds") is in `facts` when the block begins.
         """
         record = self.out.root / RECORD
+        earlier = self.read(record) or {}
+        facts["maps_key"] = self.maps_key
+        for name in ("training", "seconds"):
+            if name in facts:
+                facts[name] = {**earlier.get(name, {}), **facts[name]}
         with log_file(self.out.root / "cgckit.log"):
-            if (self.read(record) or {}).get("status") == "complete":
+            if earlier.get("status") == "complete" and earlier.get("maps_key") == self.maps_key:
                 yield
                 return
             self.write(record, {"status": "running", **facts})
@@ -86,13 +107,17 @@ class Workspace:
                 raise
             self.write(record, {"status": "complete", **facts})
 
-    def once(self, stage: str, label: str, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The outcome of `do` for one subject, from an earlier call of this run if it got that far."""
+    def once(self, stage: str, label: str, do: Callable[[], dict[str, Any]], maps_key: str = "") -> dict[str, Any]:
+        """The outcome of `do` for one subject, from an earlier call of this run if it got that far.
+
+        With a `maps_key`, from an earlier call with the same one.
+        """
         marker = self.scratch / stage / f"{label}.json"
         content = self.read(marker)
-        if content is None:
-            content = {"outcome": do()}
+        if content is None or content.get("maps_key", "") != maps_key:
+            content = {"outcome": do(), "maps_key": maps_key}
             self.write(marker, content)
+            self.worked.add(stage)
         outcome: dict[str, Any] = content["outcome"]
         return outcome
 

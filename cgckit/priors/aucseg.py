@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from scipy import ndimage
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from torch import Tensor
 
 from cgckit.arrays import BoolArray, FloatArray
-from cgckit.errors import UsageError
 from cgckit.images.case import Case
+from cgckit.images.components import Components
 from cgckit.lesion_evidence.evidence import main_channel
-from cgckit.priors.base import Prior
+from cgckit.options import Range, at_least
+from cgckit.priors.base import Prediction, Prior
 
 _SAMPLES = 50_000
 _LEAST = 0.51
@@ -42,18 +42,11 @@ class AucSegPrior(Prior):
 
     summary: ClassVar[str] = "brightest of K Gaussians of FLAIR, the published pipeline: a weak prior"
 
-    components: int = 5
-    min_component: float = 0.3
-    seed: int = 0
-    choice: str = field(default="", init=False, repr=False, compare=False)
+    components: Annotated[int, at_least(2)] = 5
+    min_component: Annotated[float, Range(0, 1, open_high=True)] = 0.3
+    seed: Annotated[int, at_least(0)] = 0
 
-    def __post_init__(self) -> None:
-        if self.components < 2:
-            raise UsageError(f"aucseg: components must be 2 or more, got {self.components}")
-        if not 0 <= self.min_component < 1:
-            raise UsageError(f"aucseg: min_component is a share from 0 to below 1, got {self.min_component}")
-
-    def predict(self, case: Case) -> Tensor:
+    def predict(self, case: Case) -> Prediction:
         """Return the posterior of the brightest component, cleaned, [H, W, L] float32, 0 outside the brain."""
         brain = case.brain.numpy()
         image = case.image[main_channel(case)].numpy()
@@ -61,23 +54,22 @@ class AucSegPrior(Prior):
         image = np.where(brain, image, lowest).astype(np.float32)
         sample = np.random.default_rng(self.seed).permutation(image.ravel())[:_SAMPLES, None].astype(np.float64)
         if len(np.unique(sample)) < 2 * self.components:
-            self.choice = "too few different values for the components: the map is empty"
-            return torch.zeros(brain.shape)
+            note = "too few different values for the components: the map is empty"
+            return Prediction(torch.zeros(brain.shape), note)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # what EM has reached then is the published result too
             mixture = GaussianMixture(self.components, random_state=self.seed).fit(sample)
         brightest = int(np.argmax(mixture.means_))
         posterior = np.zeros(image.shape, np.float32)
         posterior[brain] = mixture.predict_proba(image[brain][:, None])[:, brightest]
-        self.choice = f"brightest of {self.components} components, mean {mixture.means_[brightest, 0]:.1f}"
-        return torch.from_numpy(self._clean(posterior, brain))
+        note = f"brightest of {self.components} components, mean {mixture.means_[brightest, 0]:.1f}"
+        return Prediction(torch.from_numpy(self._clean(posterior, brain)), note)
 
     def _clean(self, posterior: FloatArray, brain: BoolArray) -> FloatArray:
-        labels, count = ndimage.label(posterior > 0.5)
-        if count == 0:
+        parts = Components.of(posterior > 0.5, 6)
+        if parts.count == 0:
             return np.zeros_like(posterior)
-        sizes = np.bincount(labels.ravel())
-        sizes[0] = 0
-        grown = ndimage.binary_dilation((sizes > self.min_component * sizes.max())[labels])
+        large = parts.sizes > self.min_component * parts.sizes.max()
+        grown = ndimage.binary_dilation(parts.where(large))
         region = ndimage.binary_fill_holes(grown) & brain
         return np.where(region, np.maximum(posterior, _LEAST), 0).astype(np.float32)

@@ -4,42 +4,64 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 from typing_extensions import Self
 
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
+from cgckit.plugins import Group, Plugin
+
+PRIOR_CONTRACT = 1
+"""Version of the contract between cgckit and a prior.
+
+Within one version none of this changes, and a prior that keeps it goes on working:
+
+- A prior is a dataclass derived from `Prior`; its fields are its options.
+- It may read all documented fields of the `Case` that it is given, and changes none.
+- `predict` returns a probability of lesion, [H, W, L] float32 in [0, 1] on the case's grid, 0 outside the brain,
+  alone or in a `Prediction`. It is deterministic, and depends on the case, the options and what `fit` learned alone:
+  one object is asked for several subjects, in any order.
+- If `requires_fit`, then `fit` sees the cohort, or `load_state` what a fit learned, before `predict` is called.
+- `state` is named tensors, kept as safetensors; `fingerprint` is a hash of what `predict` reads besides.
+- `cgckit.testing.check_prior` tests the whole contract.
+"""
 
 
-class Prior(ABC):
-    """A label-free guess of where the lesions are (the pseudo-label `P` of Yu, Zhao et al.).
+class Prediction(NamedTuple):
+    """What a prior says of one subject.
 
-    Subclasses are dataclasses: each field is an option with a type and a default, so that
-    `--prior-option name=value` can be validated before any work starts. They are registered on the
-    entry-point group `cgckit.priors`.
-
-    `predict` must be deterministic, must not change its input, and must return zero outside the brain;
-    `cgckit.testing.check_prior` tests the whole contract.
+    Attributes:
+        probability: of lesion, [H, W, L] float32 in [0, 1], 0 outside the brain.
+        note: what the prior decided, as one sentence for the log and the summary.
     """
 
-    summary: ClassVar[str] = ""
-    """One line for `cgckit priors list`."""
+    probability: Tensor
+    note: str = ""
+
+
+class Prior(Plugin, ABC):
+    """A label-free guess of where the lesions are (the pseudo-label `P` of Yu, Zhao et al.).
+
+    Subclasses are dataclasses: each field is an option with a type, a default and, as `Annotated[float, Range(0, 1)]`,
+    a range, so that `--prior-option name=value` can be validated before any work starts. They are registered on the
+    entry-point group `cgckit.priors`. `PRIOR_CONTRACT` says what both sides may rely on.
+    """
 
     requires_fit: ClassVar[bool] = False
     """Whether `fit` must see the cohort before `predict` may be called."""
-
-    choice: str = ""
-    """What the last `predict` decided, as one sentence for the log and the summary."""
 
     def fit(self, cases: Sequence[Case]) -> Self:
         """Learn from the whole cohort, without labels. Priors that work on one subject at a time leave it alone."""
         return self
 
     @abstractmethod
-    def predict(self, case: Case) -> Tensor:
-        """Return the probability of lesion for one subject, [H, W, L] float32 in [0, 1], 0 outside the brain."""
+    def predict(self, case: Case) -> Tensor | Prediction:
+        """Return the probability of lesion for one subject, [H, W, L] float32 in [0, 1], 0 outside the brain.
+
+        With something to say about it, in a `Prediction`.
+        """
 
     def fingerprint(self, subject: Subject) -> str:
         """Hash of what `predict` reads for a subject besides its images and the options, as a file that it has.
@@ -52,5 +74,15 @@ class Prior(ABC):
         """What `fit` learned, as named tensors: it is kept as safetensors, never pickled."""
         return {}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027 - most priors have nothing to load
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned, so that `predict` needs no `fit`."""
+
+
+PRIORS: Group[Prior] = Group(Prior, "cgckit.priors", "prior", forms="mask:PATTERN, FILE.py:Class or a+b")
+"""The installed priors."""
+
+
+def predict_noted(prior: Prior, case: Case) -> Prediction:
+    """What a prior says of a case, whichever way it says it."""
+    found = prior.predict(case)
+    return found if isinstance(found, Prediction) else Prediction(found)

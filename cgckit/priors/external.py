@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cgckit.arrays import FloatArray
 from cgckit.errors import BadInputError, UsageError
@@ -18,7 +17,7 @@ from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.grid import resample
 from cgckit.images.volume import Volume
-from cgckit.priors.base import Prior
+from cgckit.priors.base import Prediction, Prior
 
 _PLACEHOLDER = "{subject}"
 # A resampled or rescaled probability may overshoot 0 and 1 by rounding.
@@ -45,6 +44,7 @@ class ExternalPrior(Prior):
     pattern: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.pattern:
             raise UsageError("prior mask needs a pattern: write mask:PATH/{subject}.nii.gz")
         if _PLACEHOLDER not in self.pattern:
@@ -71,16 +71,13 @@ class ExternalPrior(Prior):
             tried.append(name)
         raise BadInputError(f"prior mask:{self.pattern}: there is no file for subject {' or '.join(tried)}")
 
-    def predict(self, case: Case) -> Tensor:
+    def predict(self, case: Case) -> Prediction:
         """Return the file's probability on the case's grid, [H, W, L] float32, 0 outside the brain.
 
         Raises:
             BadInputError: if there is not exactly one file, it cannot be read, is on another grid than the
                 images, or holds values that are neither probabilities nor labels.
-            UsageError: if the case was made in memory and has no grids.
         """
-        if case.grid is None or case.native is None:
-            raise UsageError(f"prior mask: {case.subject} was made in memory and has no grid to compare a file with")
         path = self.find_file(case.subject, case.source)
         volume = Volume.load(path, allow_constant=True)
         if not volume.grid.matches(case.native):
@@ -93,9 +90,8 @@ class ExternalPrior(Prior):
                 "resample it to the images"
             )
         probability, kind = _as_probability(volume.array, path)
-        self.choice = f"{kind} read from {path}"
         moved = torch.from_numpy(resample(probability, volume.grid, case.grid).astype(np.float32))
-        return moved.clamp(0, 1) * case.brain.cpu()
+        return Prediction(moved.clamp(0, 1) * case.brain.cpu(), f"{kind} read from {path}")
 
     def fingerprint(self, subject: Subject) -> str:
         """SHA-256 of the subject's file."""

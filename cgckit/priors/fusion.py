@@ -14,7 +14,7 @@ from typing_extensions import Self
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
-from cgckit.priors.base import Prior
+from cgckit.priors.base import Prediction, Prior, predict_noted
 
 
 @dataclass
@@ -33,6 +33,7 @@ class FusionPrior(Prior):
     members: tuple[Prior, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.members:
             raise UsageError("a fusion needs at least one prior")
 
@@ -47,11 +48,11 @@ class FusionPrior(Prior):
             member.fit(cases)
         return self
 
-    def predict(self, case: Case) -> Tensor:
+    def predict(self, case: Case) -> Prediction:
         """Return the members' mean, [H, W, L] float32."""
-        maps = [member.predict(case) for member in self.members]
-        self.choice = "; ".join(member.choice for member in self.members if member.choice)
-        return torch.stack(maps).mean(dim=0)
+        found = [predict_noted(member, case) for member in self.members]
+        mean = torch.stack([prediction.probability for prediction in found]).mean(dim=0)
+        return Prediction(mean, "; ".join(prediction.note for prediction in found if prediction.note))
 
     def fingerprint(self, subject: Subject) -> str:
         """Hash of the members' own."""

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
-from torch import Tensor
 
 from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.lesion_evidence.blocks import Blocks
-from cgckit.lesion_evidence.choice import Candidate, choose_lesion
-from cgckit.lesion_evidence.evidence import lesion_evidence
+from cgckit.lesion_evidence.choice import Candidate
 from cgckit.lesion_evidence.regions import Landscape, lesion_map
-from cgckit.options.ranges import LESION_CHOICE, at_least, check_ranges
-from cgckit.priors.base import Prior
+from cgckit.options import at_least
+from cgckit.priors.base import Prediction
+from cgckit.priors.lesion_rule import LesionRule
 
 _SAMPLES = 20_000
 _NODES = 4_000
@@ -31,12 +30,12 @@ _DARKEST = -3.0
 
 
 @dataclass
-class GaussianMixturePrior(Prior):
+class GaussianMixturePrior(LesionRule):
     """Posterior of the lesion components of a Gaussian mixture (Yu, Zhao et al., Eq. 2-5).
 
         p(e) = sum_k w_k N(e; mu_k, sigma^2),     P = sum_{k in lesion} w_k N(e; mu_k, sigma^2) / p(e)
 
-    `e` is the lesion evidence of `cgckit.lesion_evidence.evidence`: smoothed FLAIR and its left-right asymmetry (and
+    `e` is the lesion evidence of `cgckit.lesion_evidence`: smoothed FLAIR and its left-right asymmetry (and
     that of T2, so several modalities enter through one number). The components share one variance, so that
     the posterior rises with the evidence; with free variances a wide component takes both tails of the
     histogram, and dark voxels become lesion. K and the set of lesion components are chosen together by the
@@ -47,56 +46,41 @@ class GaussianMixturePrior(Prior):
         min_components: fewest components to try.
         max_components: most components to try.
         smoothing: Gaussian smoothing of the main channel before the fit, standard deviation in mm.
-        asymmetry: weight of the left-right difference; 0 switches it off.
-        floor: lesion begins at least this many MADs above the brain's median.
-        min_component: connected parts with less than this share of the largest part's mass are dropped.
-        min_edge: connected parts whose border has less than this share of the mean slope are dropped.
         seed: of the voxel sample that the mixture is fitted to.
     """
 
     summary: ClassVar[str] = "Gaussian mixture by EM on FLAIR and its left-right asymmetry"
 
-    min_components: int = 4
-    max_components: int = 10
-    smoothing: float = 1.0
-    asymmetry: float = 0.5
-    floor: float = 1.5
-    min_component: float = 0.1
-    min_edge: float = 0.6
-    seed: int = 0
-    choice: str = field(default="", init=False, repr=False, compare=False)
+    min_components: Annotated[int, at_least(2)] = 4
+    max_components: Annotated[int, at_least(2)] = 10
+    smoothing: Annotated[float, at_least(0)] = 1.0
+    seed: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.min_components <= self.max_components:
+        super().__post_init__()
+        if self.min_components > self.max_components:
             raise UsageError(
-                f"gmm: need 2 <= min_components <= max_components, got {self.min_components} and {self.max_components}"
+                f"gmm: need min_components <= max_components, got {self.min_components} and {self.max_components}"
             )
-        check_ranges("gmm", self, LESION_CHOICE | {"smoothing": at_least(0)})
 
-    def predict(self, case: Case) -> Tensor:
+    def predict(self, case: Case) -> Prediction:
         """Return the posterior of lesion, [H, W, L] float32 in [0, 1], 0 outside the brain."""
         brain = case.brain.numpy()
-        evidence = lesion_evidence(case, smoothing=self.smoothing, asymmetry_weight=self.asymmetry)
+        evidence = self.evidence(case, self.smoothing)
         mixtures = self._fit(evidence[brain])
         blocks = Blocks.cut(brain, case.spacing, _CHOICE_MM)
         coarse = blocks.mean(evidence)
-        found = choose_lesion(
-            Landscape.of(coarse, blocks.brain, blocks.spacing),
-            _candidates(mixtures, coarse),
-            floor=self.floor,
-            min_component=self.min_component,
-            min_edge=self.min_edge,
-        )
+        landscape = Landscape.of(coarse, blocks.brain, blocks.spacing)
+        found = self.choose(landscape, _candidates(mixtures, coarse))
         if found is None:
-            self.choice = f"nothing stands out {self.floor:g} MAD or more above the median: the map is empty"
-            return torch.zeros(brain.shape)
+            return self.nothing(case)
         lesion, selection = found
-        self.choice = (
+        note = (
             f"{lesion.total} components; lesion = the {lesion.count} brightest, from {lesion.level:.1f} MAD on, "
             f"border {selection.edge:.2f} MAD/mm"
         )
         posterior = _posterior(mixtures[lesion.total], lesion.count, evidence)
-        return torch.from_numpy(lesion_map(posterior, blocks, case.spacing, selection.region))
+        return Prediction(torch.from_numpy(lesion_map(posterior, blocks, case.spacing, selection.region)), note)
 
     def _fit(self, evidence: FloatArray) -> dict[int, GaussianMixture]:
         """Fit one mixture for each K to a sample of the evidence [N]; none to a constant or tiny brain."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,12 @@ from typing_extensions import Self
 from cgckit.arrays import FloatArray, Spacing
 from cgckit.images.case import Case
 from cgckit.lesion_evidence.blocks import Blocks
-from cgckit.lesion_evidence.evidence import lesion_evidence, smooth
+from cgckit.lesion_evidence.evidence import smooth
 from cgckit.lesion_evidence.regions import lesion_map
 from cgckit.nets import residual_block, train, up_block
-from cgckit.options.ranges import FUNCTIONAL, POSITIVE, at_least, check_ranges
-from cgckit.priors.base import Prior
-from cgckit.priors.mumford_shah import Phases, choose_level, half_at_level, phase_cost, phase_means, start_means
+from cgckit.options import POSITIVE, at_least
+from cgckit.priors.base import Prediction
+from cgckit.priors.phases import MumfordShahRule, Phases, half_at_level, phase_cost, phase_means, start_means
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Correction(nn.Module):
 
 
 @dataclass
-class MumfordShahNetPrior(Prior):
+class MumfordShahNetPrior(MumfordShahRule):
     """Lesion phases of a network whose loss is the Mumford-Shah functional (Kim and Ye), trained without labels.
 
         L = (1 / |brain|) sum_x [ sum_n d_n y_n + y_n log y_n + length sum_n |grad y_n| ],   d_n = (e - c_n)^2 / (2 s^2)
@@ -78,13 +78,6 @@ class MumfordShahNetPrior(Prior):
     interpolated, the costs are computed anew, so the boundary is as fine as the image.
 
     Attributes:
-        phases: number of phases, at least 3.
-        length: weight of the boundary in mm; larger gives smoother lesions.
-        softness: width of the transition between phases as a share of their spread.
-        asymmetry: weight of the left-right difference; 0 switches it off.
-        floor: lesion begins at least this many MADs above the brain's median.
-        min_component: connected parts with less than this share of the largest part's mass are dropped.
-        min_edge: connected parts whose border has less than this share of the mean slope are dropped.
         steps: of the training, each on four crops of 64 mm.
         learning_rate: Adam's, at the first step.
         width: channels at the full resolution.
@@ -94,22 +87,13 @@ class MumfordShahNetPrior(Prior):
     summary: ClassVar[str] = "Mumford-Shah functional as the loss of a small network trained on the cohort"
     requires_fit: ClassVar[bool] = True
 
-    phases: int = 8
-    length: float = 1.0
-    softness: float = 0.8
-    asymmetry: float = 0.5
-    floor: float = 1.5
-    min_component: float = 0.1
-    min_edge: float = 0.6
-    steps: int = 150
-    learning_rate: float = 1e-2
-    width: int = 8
-    seed: int = 0
-    choice: str = field(default="", init=False, repr=False, compare=False)
+    steps: Annotated[int, at_least(1)] = 150
+    learning_rate: Annotated[float, POSITIVE] = 1e-2
+    width: Annotated[int, at_least(1)] = 8
+    seed: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
-        ranges = FUNCTIONAL | {"steps": at_least(1), "learning_rate": POSITIVE, "width": at_least(1)}
-        check_ranges("mumford-shah-net", self, ranges)
+        super().__post_init__()
         self._network: Correction | None = None
 
     def fit(self, cases: Sequence[Case]) -> Self:
@@ -153,7 +137,7 @@ class MumfordShahNetPrior(Prior):
         return self
 
     @torch.no_grad()
-    def predict(self, case: Case) -> Tensor:
+    def predict(self, case: Case) -> Prediction:
         """Return the membership of the lesion side, [H, W, L] float32 in [0, 1], 0 outside the brain.
 
         Raises:
@@ -174,19 +158,17 @@ class MumfordShahNetPrior(Prior):
                 break
         order = means.argsort()
         phases = Phases(means[order], width, (membership * brain)[order], 0.0, 0)
-        found, self.choice = choose_level(
-            phases, coarse, blocks, floor=self.floor, min_component=self.min_component, min_edge=self.min_edge
-        )
+        found = self.choose_level(phases, coarse, blocks)
         if found is None:
-            return torch.zeros(case.brain.shape)
-        lesion, selection = found
+            return self.nothing(case)
+        lesion, selection, note = found
         edge = torch.from_numpy(smooth(full, blocks.fine, case.spacing, _EDGE_SMOOTHING_MM))
         fine = phase_cost(edge, means, width).neg_()
         for phase, coarse_phase in zip(fine, correction, strict=True):
             phase.add_(torch.from_numpy(blocks.enlarge(coarse_phase.numpy())))
         share = torch.softmax(fine, 0)[order[-lesion.count :]].sum(0)
         lesion_share = half_at_level(share, phases, lesion).numpy()
-        return torch.from_numpy(lesion_map(lesion_share, blocks, case.spacing, selection.region))
+        return Prediction(torch.from_numpy(lesion_map(lesion_share, blocks, case.spacing, selection.region)), note)
 
     def state(self) -> Mapping[str, Tensor]:
         """The network's weights."""
@@ -201,7 +183,7 @@ class MumfordShahNetPrior(Prior):
 
     def _coarse(self, case: Case) -> tuple[FloatArray, Blocks, FloatArray]:
         """The evidence [H, W, L] of a case, the blocks of 2 mm, and the evidence [h, w, l] there."""
-        evidence = lesion_evidence(case, smoothing=0, asymmetry_weight=self.asymmetry)
+        evidence = self.evidence(case)
         blocks = Blocks.cut(case.brain.numpy(), case.spacing, _SPACING)
         return evidence, blocks, blocks.mean(evidence)
 

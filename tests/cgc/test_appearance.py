@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cgckit.cgc.appearance import appearance_evidence
+from cgckit.cgc.appearance import appearance_log_odds
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
 
@@ -41,13 +41,13 @@ def share(evidence: Tensor, where: Tensor) -> float:
 @pytest.mark.parametrize("dark_too", [False, True])
 def test_the_part_of_a_lesion_that_the_mask_missed_looks_like_lesion(dark_too: bool) -> None:
     lesion = cube(12, 30)
-    evidence = appearance_evidence(make_case(lesion, dark_too=dark_too), cube(12, 24))
+    evidence = appearance_log_odds(make_case(lesion, dark_too=dark_too), cube(12, 24))
     assert share(evidence, cube(24, 30)) > 0.8
     assert share(evidence, cube(32, 34)) < 0.1
 
 
 def test_normal_tissue_that_the_mask_took_in_looks_normal() -> None:
-    evidence = appearance_evidence(make_case(cube(12, 30)), cube(12, 34))
+    evidence = appearance_log_odds(make_case(cube(12, 30)), cube(12, 34))
     assert share(evidence, cube(12, 30)) > 0.9
     assert share(evidence, cube(31, 34)) < 0.2
 
@@ -56,28 +56,28 @@ def test_evidence_is_bounded_and_nothing_is_said_of_what_is_far_away_or_no_brain
     twin = cube(38, 44)
     case = make_case(cube(4, 16) | twin)
     case.brain[:, :12] = False
-    evidence = appearance_evidence(case, cube(4, 16))
+    evidence = appearance_log_odds(case, cube(4, 16))
     assert (evidence[twin] == 0).all()
     assert (evidence[~case.brain] == 0).all()
     assert 0 < float(evidence.abs().max()) <= np.log(0.98 / 0.02) + 1e-6
     near = make_case(cube(4, 16), spacing=2.0)
-    assert (appearance_evidence(near, cube(4, 16))[21:] == 0).all(), "10 mm are five voxels of 2 mm"
-    assert (appearance_evidence(near, cube(4, 16))[16:21] != 0).any()
+    assert (appearance_log_odds(near, cube(4, 16))[21:] == 0).all(), "10 mm are five voxels of 2 mm"
+    assert (appearance_log_odds(near, cube(4, 16))[16:21] != 0).any()
 
 
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_mask_too_small_to_learn_from_says_nothing(size: int) -> None:
     mask = torch.zeros(SHAPE, dtype=torch.bool)
     mask[:size, 0, 0] = True
-    assert not appearance_evidence(make_case(cube(12, 30)), mask).any()
+    assert not appearance_log_odds(make_case(cube(12, 30)), mask).any()
 
 
 def test_a_modality_that_is_missing_changes_nothing() -> None:
     case = make_case(cube(12, 30))
     case.image[1] = 0
     alone = Case("s", case.image[:1], case.brain, ("flair",), case.spacing, case.grid, case.grid)
-    expected = appearance_evidence(alone, cube(12, 24))
+    expected = appearance_log_odds(alone, cube(12, 24))
     assert expected.any()
-    torch.testing.assert_close(appearance_evidence(case, cube(12, 24)), expected)
+    torch.testing.assert_close(appearance_log_odds(case, cube(12, 24)), expected)
     case.image[0] = 0
-    assert not appearance_evidence(case, cube(12, 24)).any()
+    assert not appearance_log_odds(case, cube(12, 24)).any()

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from cgckit.cgc.crops import CropSampler, write_case, write_example
-from cgckit.cgc.presets import Settings
+from cgckit.cgc.settings import Settings
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
 from cgckit.images.preparation import resample_case

@@ -11,7 +11,7 @@ from torch import nn
 
 from cgckit.cgc.inference import infer, segment, uncertainty, without_network
 from cgckit.cgc.model_files import TrainedModel
-from cgckit.cgc.presets import Settings
+from cgckit.cgc.settings import Settings
 from cgckit.images.case import Case
 from cgckit.images.grid import Grid
 

@@ -16,7 +16,7 @@ from cgckit.cgc.crops import write_example
 from cgckit.cgc.inference import infer
 from cgckit.cgc.model_files import build_network
 from cgckit.cgc.network import CGCNet
-from cgckit.cgc.presets import Settings
+from cgckit.cgc.settings import Settings
 from cgckit.cgc.training import train_network
 from cgckit.nets.loop import Checkpoint
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import cgckit as package
-from cgckit.cgc.presets import PRESETS, Settings
+from cgckit.cgc.settings import PRESETS, Settings
 
 COMMANDS = ["refine", "prior", "predict", "report", "evaluate", "crossval", "ablate", "phantom"]
 COMMANDS += ["presets", "info", "priors"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cgckit.cgc.presets import PRESETS
+from cgckit.cgc.settings import PRESETS
 from cgckit.errors import BadInputError
 from cgckit.evaluation.scoring import BUILT_IN
 from cgckit.experiments.arms import GROUPS, ablation, choose_arms, published

@@ -128,3 +128,13 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_nothing_to_go_on_fr
 def test_seeds_of_neighbouring_runs_and_steps_differ() -> None:
     seeds = {step_seed(seed, index) for seed in range(20) for index in range(-1, 20)}
     assert len(seeds) == 20 * 21
+
+
+def test_the_callers_random_numbers_go_on_as_if_nothing_had_been_trained() -> None:
+    torch.manual_seed(5)
+    expected = torch.randn(4)
+    torch.manual_seed(5)
+    model = make_model()
+    torch.manual_seed(5)
+    train(model, step, steps=3)
+    assert torch.equal(torch.randn(4), expected)

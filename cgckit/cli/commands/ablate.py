@@ -27,6 +27,8 @@ def ablate(
     label: experiments.Label = None,
     preset: options.Preset = "auto",
     set_: options.Set = None,
+    brain: options.Brain = "coarse",
+    brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -52,6 +54,7 @@ def ablate(
     """
     from cgckit.experiments.commands import ablate as run
     from cgckit.experiments.experiment import Experiment
+    from cgckit.images.brain import resolve_brain
 
     chosen = experiments.split_seeds(seeds)
     experiment = Experiment.find(
@@ -63,6 +66,7 @@ def ablate(
         prior_options=prior_option or [],
         preset=preset,
         settings=options.parse_pairs("--set", set_),
+        brain=resolve_brain(brain, brain_option or ()),
         modalities=options.split_modalities(modalities),
         device=device,
         folds=folds,

@@ -20,6 +20,8 @@ def crossval(
     label: experiments.Label = None,
     preset: options.Preset = "auto",
     set_: options.Set = None,
+    brain: options.Brain = "coarse",
+    brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -41,6 +43,7 @@ def crossval(
     from cgckit.experiments.commands import crossval as run
     from cgckit.experiments.experiment import Experiment
     from cgckit.experiments.table import by_subject
+    from cgckit.images.brain import resolve_brain
 
     chosen = experiments.split_seeds(seeds)
     experiment = Experiment.find(
@@ -52,6 +55,7 @@ def crossval(
         prior_options=prior_option or [],
         preset=preset,
         settings=options.parse_pairs("--set", set_),
+        brain=resolve_brain(brain, brain_option or ()),
         modalities=options.split_modalities(modalities),
         device=device,
         folds=folds,

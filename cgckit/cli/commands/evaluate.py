@@ -43,8 +43,13 @@ def evaluate(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="A metric to score by; may be repeated. By default all: built-in and installed ones."
+            metavar="NAME",
+            help="What to score by: a name of `cgckit plugins list`, FILE.py:Class; may be repeated. By default all.",
         ),
+    ] = None,
+    metric_option: Annotated[
+        list[str] | None,
+        typer.Option("--metric-option", metavar="NAME.KEY=VALUE", help="An option of a metric; may be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.tsv and evaluation.json.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw a row for each subject to this file (.png).")] = None,
@@ -67,7 +72,13 @@ def evaluate(
 
     labels = tuple(label or ())
     result = score_masks(
-        prediction, reference, labels=labels, metrics=metric, allow_missing=allow_missing, progress=not quiet
+        prediction,
+        reference,
+        labels=labels,
+        metrics=metric,
+        metric_options=metric_option or (),
+        allow_missing=allow_missing,
+        progress=not quiet,
     )
     _show(result)
     if out is not None:

@@ -16,6 +16,12 @@ def predict(
         Path, typer.Option(help="Output folder of `cgckit refine`, or the model folder in it.", show_default=False)
     ],
     out: options.Out,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace an inference setting of the model; may be repeated."),
+    ] = None,
+    brain: options.Brain = "coarse",
+    brain_option: options.BrainOptions = None,
     allow_missing: options.AllowMissing = False,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -23,20 +29,25 @@ def predict(
 ) -> None:
     """Segment new scans with a model that `cgckit refine` trained.
 
-    Example:
+    Examples:
 
         cgckit predict new-scans/ --model refined/ --out predicted/
+
+        cgckit predict new-scans/ --model refined/ --out predicted/ --set uncertainty_views=8
     """
     import cgckit
+    from cgckit.images.brain import resolve_brain
 
-    masks = cgckit.predict(
+    run = cgckit.predict(
         inputs,
         model,
         out,
+        settings=options.parse_pairs("--set", set_),
+        brain=resolve_brain(brain, brain_option or ()),
         allow_missing=allow_missing,
         device=device,
         overwrite=overwrite,
         progress=not quiet,
     )
-    for path in masks.values():
-        print(path)
+    for subject in run:
+        print(subject.mask_path)

@@ -10,6 +10,8 @@ def prior(
     out: options.Out,
     prior: options.Prior = "gmm",
     prior_option: options.PriorOptions = None,
+    brain: options.Brain = "coarse",
+    brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     allow_missing: options.AllowMissing = False,
     overwrite: options.Overwrite = False,
@@ -21,17 +23,19 @@ def prior(
 
         cgckit prior scans/ --prior gmm --out priors/
     """
+    from cgckit.images.brain import resolve_brain
     from cgckit.pipeline.compute_priors import compute_priors
 
-    found = compute_priors(
+    run = compute_priors(
         inputs,
         prior,
         out,
         prior_options=prior_option or [],
+        brain=resolve_brain(brain, brain_option or ()),
         modalities=options.split_modalities(modalities),
         allow_missing=allow_missing,
         overwrite=overwrite,
         progress=not quiet,
     )
-    for path in found.values():
-        print(path)
+    for subject in run:
+        print(subject.probability_path)

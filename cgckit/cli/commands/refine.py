@@ -16,6 +16,8 @@ def refine(
     prior_option: options.PriorOptions = None,
     preset: options.Preset = "auto",
     set_: options.Set = None,
+    brain: options.Brain = "coarse",
+    brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     allow_missing: options.AllowMissing = False,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal masks on a CPU.")] = 0,
@@ -25,7 +27,8 @@ def refine(
 ) -> None:
     """Train on a prior's guess and write refined masks and probabilities for every scan. No label is used.
 
-    An interrupted run goes on when the same command is given again. `cgckit report` shows what came of it.
+    An interrupted run goes on when the same command is given again. `cgckit report` shows what came of it. With
+    another inference setting (see `cgckit presets`) the trained model is taken and the maps are made anew.
 
     Examples:
 
@@ -35,6 +38,7 @@ def refine(
     """
     import cgckit
     from cgckit.cli.tables import show_table
+    from cgckit.images.brain import resolve_brain
 
     result = cgckit.refine(
         inputs,
@@ -43,6 +47,7 @@ def refine(
         preset=preset,
         settings=options.parse_pairs("--set", set_),
         prior_options=prior_option or [],
+        brain=resolve_brain(brain, brain_option or ()),
         modalities=options.split_modalities(modalities),
         allow_missing=allow_missing,
         seed=seed,
@@ -56,7 +61,7 @@ def refine(
             "prior ml": f"{row.prior_ml:.1f}",
             "refined ml": f"{row.refined_ml:.1f}",
             "changed ml": f"{row.changed_ml:.1f}",
-            "note": (row.degenerate and f"prior excluded: {row.degenerate}") or row.remarks,
+            "note": (row.degenerate and f"prior excluded: {row.degenerate}") or "; ".join(row.remarks),
         }
         for row in result.subjects
     ]

@@ -1,0 +1,6 @@
+"""Brain masks: given, or found by a `BrainExtractor`."""
+
+from cgckit.images.brain.extractor import BRAINS, BrainExtractor, extract_brain, resolve_brain
+from cgckit.images.brain.search import CoarseSearch, read_brain_mask
+
+__all__ = ["BRAINS", "BrainExtractor", "CoarseSearch", "extract_brain", "read_brain_mask", "resolve_brain"]

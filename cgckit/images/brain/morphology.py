@@ -6,18 +6,13 @@ import numpy as np
 from scipy import ndimage
 
 from cgckit.arrays import BoolArray, Spacing
+from cgckit.images.components import Components
 from cgckit.images.grid import Grid
 
 
 def largest_component(mask: BoolArray) -> BoolArray | None:
-    """Return the component with most voxels, or None if the mask is empty."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return None
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    result: BoolArray = labels == sizes.argmax()
-    return result
+    """Return the component (6 neighbours) with most voxels, or None if the mask is empty."""
+    return Components.of(mask, 6).largest()
 
 
 def solid(mask: BoolArray) -> BoolArray:
@@ -27,7 +22,7 @@ def solid(mask: BoolArray) -> BoolArray:
         return mask
     box = ndimage.find_objects(component.astype(np.uint8))[0]
     padded = np.pad(component[box], 1)
-    outside, _ = ndimage.label(~padded)
+    outside = Components.of(~padded, 6).labels
     component[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return component
 

@@ -1,9 +1,11 @@
-"""Brain masks: read from a file, or found in the images."""
+"""`CoarseSearch`: the brain without a learned model; and brain masks that somebody made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy import ndimage
@@ -11,6 +13,7 @@ from sklearn.cluster import KMeans
 
 from cgckit.arrays import BoolArray, DoubleArray, FloatArray
 from cgckit.errors import BadInputError
+from cgckit.images.brain.extractor import BrainExtractor
 from cgckit.images.brain.morphology import dilate, erode, largest_component, millilitres, solid
 from cgckit.images.brain.skull import find_inside_of_skull, is_head_in_hounsfield_units
 from cgckit.images.grid import Grid, resample
@@ -40,30 +43,37 @@ def read_brain_mask(path: Path, grid: Grid) -> BoolArray:
     return brain
 
 
-def find_brain(volumes: Mapping[str, Volume]) -> BoolArray:
-    """Find the brain in the images of one subject, [H, W, L].
+@dataclass
+class CoarseSearch(BrainExtractor):
+    """The brain as what differs from an empty background, or by clustering and morphology in a whole head.
 
     Images whose surroundings have one value, as after skull-stripping, show the brain as everything else: the
     union over such images, its largest component, holes filled. If that is larger than a brain can be, or no
     image is like that, the image is of a whole head: `cgckit.images.brain.skull` looks into CT, `find_brain_in_head`
     into MRI.
-
-    Raises:
-        BadInputError: if no brain is found.
     """
-    grid = next(iter(volumes.values())).grid
-    heads = {name for name, volume in volumes.items() if is_head_in_hounsfield_units(volume)}
-    candidates = (_foreground(volume.array) for name, volume in volumes.items() if name not in heads)
-    foregrounds = [mask for mask in candidates if mask is not None]
-    if foregrounds:
-        brain = solid(np.logical_or.reduce(foregrounds))
-        if millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
-            return brain
-    if heads:
-        return find_inside_of_skull(volumes[min(heads)])
-    rank = {modality: number for number, modality in enumerate(_HEAD_ORDER)}
-    modality = min(volumes, key=lambda name: rank.get(name, len(rank)))
-    return find_brain_in_head(volumes[modality])
+
+    summary: ClassVar[str] = "what an empty background leaves, or a coarse search in a whole head"
+
+    def extract(self, volumes: Mapping[str, Volume]) -> BoolArray:
+        """Find the brain in the images of one subject, [H, W, L].
+
+        Raises:
+            BadInputError: if no brain is found.
+        """
+        grid = next(iter(volumes.values())).grid
+        heads = {name for name, volume in volumes.items() if is_head_in_hounsfield_units(volume)}
+        candidates = (_foreground(volume.array) for name, volume in volumes.items() if name not in heads)
+        foregrounds = [mask for mask in candidates if mask is not None]
+        if foregrounds:
+            brain = solid(np.logical_or.reduce(foregrounds))
+            if millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
+                return brain
+        if heads:
+            return find_inside_of_skull(volumes[min(heads)])
+        rank = {modality: number for number, modality in enumerate(_HEAD_ORDER)}
+        modality = min(volumes, key=lambda name: rank.get(name, len(rank)))
+        return find_brain_in_head(volumes[modality])
 
 
 def find_brain_in_head(volume: Volume) -> BoolArray:
@@ -122,7 +132,9 @@ def _split(values: FloatArray, clusters: int) -> DoubleArray:
     """Return the thresholds between the k-means clusters, ascending; the brightest 1 % count as one value."""
     sample = np.minimum(values, np.percentile(values, 99))[:: max(1, values.size // 100_000)]
     start = np.linspace(sample.min(), sample.max(), 2 * clusters + 1)[1::2]
-    means = KMeans(clusters, init=start[:, None], n_init=1).fit(sample[:, None]).cluster_centers_.ravel()
+    means = (
+        KMeans(clusters, init=start[:, None], n_init=1, random_state=0).fit(sample[:, None]).cluster_centers_.ravel()
+    )
     means = np.sort(means.astype(np.float64))
     thresholds: DoubleArray = (means[1:] + means[:-1]) / 2
     return thresholds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,11 @@ from scipy import ndimage
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from cgckit import Case, Prior, UsageError
+from cgckit import Case, Prediction, Prior, UsageError
 from cgckit.images.grid import Grid, resample
 from cgckit.images.preparation import resample_case
 from cgckit.nets import train
+from cgckit.options import POSITIVE, at_least
 from cgckit_autoencoder.network import STRIDE, Autoencoder, fit_into
 
 # At least this is seen of each subject: enough for any human brain.
@@ -49,18 +50,16 @@ class AutoencoderPrior(Prior):
     summary: ClassVar[str] = "Residual of a convolutional auto-encoder trained on the cohort"
     requires_fit: ClassVar[bool] = True
 
-    steps: int = 300
-    learning_rate: float = 2e-3
-    spacing: float = 6.0
-    latent: int = 8
-    smoothing: float = 2.0
-    cut: float = 3.0
-    seed: int = 0
+    steps: Annotated[int, at_least(1)] = 300
+    learning_rate: Annotated[float, POSITIVE] = 2e-3
+    spacing: Annotated[float, POSITIVE] = 6.0
+    latent: Annotated[int, at_least(1)] = 8
+    smoothing: Annotated[float, at_least(0)] = 2.0
+    cut: Annotated[float, POSITIVE] = 3.0
+    seed: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "learning_rate", "spacing", "latent", "cut"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be positive, not {getattr(self, name)}")
+        super().__post_init__()
         self._model: Autoencoder | None = None
 
     def fit(self, cases: Sequence[Case]) -> Self:
@@ -94,7 +93,7 @@ class AutoencoderPrior(Prior):
         self._model = model
         return self
 
-    def predict(self, case: Case) -> Tensor:
+    def predict(self, case: Case) -> Prediction:
         """Return the probability of lesion, [H, W, L] float32, 0 outside the brain.
 
         Raises:
@@ -113,8 +112,8 @@ class AutoencoderPrior(Prior):
         spread = _MAD_TO_STD * np.median(np.abs(inside - centre))
         score = (residual - centre) / max(spread, np.finfo(np.float32).eps)
         probability = np.where(brain, np.clip(score / (2 * self.cut), 0, 1), 0).astype(np.float32)
-        self.choice = f"residual of {case.modalities[channel]} above {centre + self.cut * spread:.2f}"
-        return torch.from_numpy(probability)
+        note = f"residual of {case.modalities[channel]} above {centre + self.cut * spread:.2f}"
+        return Prediction(torch.from_numpy(probability), note)
 
     def state(self) -> Mapping[str, Tensor]:
         """The network's weights."""

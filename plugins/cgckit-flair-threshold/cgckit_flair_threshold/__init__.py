@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
-from torch import Tensor
 
-from cgckit import Case, Prior, UsageError
+from cgckit import Case, Prediction, Prior
+from cgckit.options import SHARE, Range, at_least
 
 __all__ = ["FlairThresholdPrior"]
 
@@ -36,20 +36,12 @@ class FlairThresholdPrior(Prior):
 
     summary: ClassVar[str] = "Threshold of the histogram-equalised FLAIR image"
 
-    quantile: float = 0.9
-    smoothing: float = 2.0
-    smallest: float = 0.2
+    quantile: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 0.9
+    smoothing: Annotated[float, at_least(0)] = 2.0
+    smallest: Annotated[float, SHARE] = 0.2
     modality: str = "flair"
 
-    def __post_init__(self) -> None:
-        if not 0 < self.quantile < 1:
-            raise UsageError(f"quantile must lie between 0 and 1, not {self.quantile:g}")
-        if self.smoothing < 0:
-            raise UsageError(f"smoothing must not be negative, not {self.smoothing:g} mm")
-        if not 0 <= self.smallest <= 1:
-            raise UsageError(f"smallest must lie in [0, 1], not {self.smallest:g}")
-
-    def predict(self, case: Case) -> Tensor:
+    def predict(self, case: Case) -> Prediction:
         """Return the probability of lesion, [H, W, L] float32, 0 outside the brain."""
         channel = case.modalities.index(self.modality) if self.modality in case.modalities else 0
         brain = case.brain.numpy()
@@ -60,8 +52,8 @@ class FlairThresholdPrior(Prior):
         # The border of what was kept is soft, so that the network is told where this prior is unsure.
         border = ndimage.binary_dilation(kept, iterations=2) & brain & ~bright
         ramp = np.clip(0.5 + (smooth - self.quantile) / (2 * _SOFTNESS), 0, 1)
-        self.choice = f"{case.modalities[channel]} above its {self.quantile:.0%} quantile; {count} components kept"
-        return torch.from_numpy(np.where(kept | border, ramp, 0).astype(np.float32))
+        note = f"{case.modalities[channel]} above its {self.quantile:.0%} quantile; {count} components kept"
+        return Prediction(torch.from_numpy(np.where(kept | border, ramp, 0).astype(np.float32)), note)
 
 
 def equalise(image: npt.NDArray[np.float32], brain: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cgckit.cgc.model_files import TrainedModel, build_network, load_model, save_model
-from cgckit.cgc.presets import Settings
+from cgckit.cgc.settings import Settings
 from cgckit.errors import BadInputError
 
 SETTINGS = Settings(steps=1, widths=(4, 4, 8, 8), projection=4)

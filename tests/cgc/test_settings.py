@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cgckit.cgc.presets import PRESETS, Settings, choose_preset
+from cgckit.cgc.settings import PRESETS, Settings, choose_preset
 from cgckit.errors import UsageError
 
 

@@ -1,0 +1,143 @@
+"""`Model`: a trained network with all that is needed to apply it to new scans, in memory and on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from typing_extensions import Self
+
+from cgckit.arrays import FloatArray
+from cgckit.atomic import atomic_write
+from cgckit.cgc import inference
+from cgckit.cgc.network import CGCNet
+from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings
+from cgckit.errors import BadInputError, UsageError
+from cgckit.images.case import Case
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network in evaluation mode.
+
+    Attributes:
+        network: the network.
+        settings: those that it was trained with, and those that it is applied with.
+        modalities: the channels that it takes.
+
+    Example:
+        >>> model = Model.load("refined/")  # doctest: +SKIP
+        >>> probability = model.segment(Case.from_arrays({"flair": flair}, affine=affine))  # doctest: +SKIP
+    """
+
+    network: CGCNet
+    settings: Settings
+    modalities: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Read a model: `model.safetensors` with the weights and `model.json` with everything else.
+
+        Args:
+            folder: an output folder of `cgckit.refine`, or the model folder in it.
+            device: where the network is put, in the memory format that it is trained in.
+
+        Raises:
+            BadInputError: nothing there, or not a model of cgckit.
+        """
+        folder = Path(folder)
+        if not (folder / CARD).exists() and (folder / "model" / CARD).exists():
+            folder = folder / "model"
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            settings = Settings.from_json(card["settings"])
+            modalities = tuple(card["modalities"])
+            network = build_network(settings, modalities)
+            network.load_state_dict(load_file(folder / WEIGHTS))
+        except FileNotFoundError:
+            raise BadInputError(
+                f"{folder}: holds no model; give the folder that `cgckit refine --out` wrote, or its model folder"
+            ) from None
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, UsageError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInputError(f"{folder}: not a model that this version of cgckit reads ({reason})") from None
+        network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return cls(network.eval(), settings, modalities)
+
+    def save(self, folder: Path, provenance: Mapping[str, object]) -> None:
+        """Write the weights, then the card that makes them complete, with `provenance` in it."""
+        state = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
+        with atomic_write(folder / WEIGHTS) as temporary:
+            save_file(state, temporary)
+        card = {**provenance, "modalities": list(self.modalities), "settings": self.settings.to_json()}
+        with atomic_write(folder / CARD) as temporary:
+            temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, training settings and modalities."""
+        digest = hashlib.sha256(json.dumps([self.settings.training.to_json(), self.modalities]).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def with_settings(self, settings: InferenceSettings | Mapping[str, Any]) -> Self:
+        """The same network, applied with other inference settings.
+
+        Args:
+            settings: all of them, or values that replace those of the model.
+
+        Raises:
+            UsageError: no inference setting of that name, or a value that it does not take.
+        """
+        chosen = settings if isinstance(settings, InferenceSettings) else self.settings.inference.override(settings)
+        return dataclasses.replace(self, settings=Settings.of(self.settings.training, chosen))
+
+    def segment(self, case: Case, prior: Tensor | None = None) -> FloatArray:
+        """Probability of lesion, [H, W, L] float32 on the grid that the case's images came on; lesion is 0.5 or more.
+
+        Args:
+            case: the subject, with the model's modalities, as `Case.from_arrays` makes it.
+            prior: [H, W, L] on the case's own grid, what a prior says of the subject; see
+                `cgckit.cgc.inference.segment`.
+
+        Raises:
+            BadInputError: the case has other modalities.
+        """
+        self._require_modalities(case)
+        found = inference.segment(self.network, self.settings, case, prior)
+        return np.asarray(case.to_native(found.numpy()), np.float32)
+
+    def uncertainty(self, case: Case, prior: Tensor | None = None) -> FloatArray:
+        """Standard deviation of that probability over `uncertainty_views` augmented views, on the same grid."""
+        self._require_modalities(case)
+        found = inference.uncertainty(self.network, self.settings, case, prior)
+        return np.asarray(case.to_native(found.numpy()), np.float32)
+
+    def _require_modalities(self, case: Case) -> None:
+        if case.modalities != self.modalities:
+            raise BadInputError(
+                f"subject {case.source or case.subject} has {', '.join(case.modalities)}; "
+                f"the model takes {', '.join(self.modalities)}, in this order"
+            )
+
+
+def build_network(settings: TrainingSettings, modalities: tuple[str, ...]) -> CGCNet:
+    """The untrained network of `settings` for that many modalities."""
+    return CGCNet(len(modalities), settings.widths, settings.projection)
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+    """`Model.load`."""
+    return Model.load(folder, device)

@@ -1,0 +1,69 @@
+"""What a run works on: the cohort whose headers are sound, and the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from cgckit.errors import BadInputError, UsageError
+from cgckit.images.cohort import Cohort, Subject
+from cgckit.images.volume import grid_of, open_nifti
+
+Inputs = Cohort | str | Path | Sequence[str | Path]
+"""A cohort, or what `Cohort.find` takes: files, a folder of subjects, a table."""
+
+
+def find_cohort(inputs: Inputs, modalities: Sequence[str] | None, allow_missing: bool) -> Cohort:
+    """Find a cohort, or take one as it is, with `modalities` alone if they are given; its headers are checked."""
+    if not isinstance(inputs, Cohort):
+        cohort = Cohort.find(inputs, modalities, allow_missing)
+    else:
+        cohort = inputs if modalities is None else inputs.select(modalities, allow_missing)
+    for subject in cohort:
+        if subject.case is None:
+            _check_headers(subject)
+    return cohort
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        UsageError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} is not supported: choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {name!r} is not available: {torch.cuda.device_count()} CUDA devices found")
+    return device
+
+
+def _check_headers(subject: Subject) -> None:
+    """Check that every file is a volume on the grid of its subject's other files.
+
+    Headers alone are read, which takes milliseconds a file: a run of hours does not end at its last subject with
+    what could have been said at once. Damaged voxels are found when the images are prepared.
+
+    Raises:
+        BadInputError: a file that is missing, no NIfTI or no volume, or lies on another grid than the others.
+    """
+    grids = {path: grid_of(open_nifti(path).header, path) for path in subject.files.values()}
+    if not grids:
+        raise BadInputError(f"subject {subject.source} has no image")
+    first, *others = grids
+    for path in others:
+        if not grids[path].matches(grids[first]):
+            raise BadInputError(
+                f"{path} and {first} lie on different grids; resample the images of {subject.source} to one of them"
+            )
+    mask = subject.brain_mask
+    if mask is not None and not grid_of(open_nifti(mask).header, mask).matches(grids[first]):
+        raise BadInputError(f"{mask}: the brain mask is not on the grid of {first}; resample it to that")

@@ -1,0 +1,98 @@
+"""`Run`: what `refine`, `predict` and `compute_priors` return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cgckit.arrays import BoolArray, FloatArray
+from cgckit.images.volume import Volume
+from cgckit.pipeline.health import Health
+
+
+@dataclass(frozen=True)
+class SubjectResult:
+    """What became of one subject. Arrays are on the grid of its own images, volumes in ml.
+
+    Attributes:
+        label: what its outputs are called.
+        source: its name in the input.
+        probability_path: the file with the run's probability of lesion: refined, or the prior's of `compute_priors`.
+        mask_path: the file with the refined mask; None for `compute_priors`.
+        prior_ml: volume of the prior's mask; None where there is no prior, as in `predict`.
+        refined_ml: volume of the refined mask; None for `compute_priors`.
+        changed_ml: volume in which they differ.
+        dice_prior_refined: their overlap.
+        health: label-free figures about the prior.
+        note: what the prior decided, in its own words.
+        remarks: what is worth a look.
+    """
+
+    label: str
+    source: str
+    probability_path: Path
+    mask_path: Path | None = None
+    prior_ml: float | None = None
+    refined_ml: float | None = None
+    changed_ml: float | None = None
+    dice_prior_refined: float | None = None
+    health: Health | None = None
+    note: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def probability(self) -> FloatArray:
+        """The probability of lesion, [H, W, L] float32."""
+        return Volume.load(self.probability_path, allow_constant=True).array
+
+    def mask(self) -> BoolArray:
+        """Where it is 0.5 or more, [H, W, L] bool."""
+        return self.probability() >= 0.5
+
+    @property
+    def degenerate(self) -> str:
+        """Why the subject's prior was left out of training; empty if it was not."""
+        return (self.health.degenerate or "") if self.health else ""
+
+    def row(self) -> dict[str, Any]:
+        """The subject's row of `summary.tsv`."""
+        volumes = ("prior_ml", "refined_ml", "changed_ml", "dice_prior_refined")
+        row: dict[str, Any] = {"participant_id": f"sub-{self.label}", "source": self.source}
+        row |= {name: value for name in volumes if (value := getattr(self, name)) is not None}
+        if self.health is not None:
+            shown = ("fraction", "contrast", "modality", "components", "largest_ml", "edge_share")
+            row |= {"degenerate": self.degenerate, "remarks": "; ".join(self.remarks)}
+            row |= {name: getattr(self.health, name) for name in shown}
+            row["choice"] = self.note
+        return row
+
+
+@dataclass(frozen=True)
+class Run(Sequence[SubjectResult]):
+    """A finished run: its subjects, in the order of their labels.
+
+    Attributes:
+        out: the folder of the outputs, named as BIDS derivatives.
+        subjects: what became of each; `run["label"]` or `run["name in the input"]` gives one.
+        training: number of steps and how training ended; empty where nothing was trained.
+    """
+
+    out: Path
+    subjects: tuple[SubjectResult, ...]
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A subject by its label or its name in the input, or by its position."""
+        if not isinstance(key, str):
+            return self.subjects[key]
+        for subject in self.subjects:
+            if key in (subject.label, subject.source):
+                return subject
+        raise KeyError(f"no subject {key}; there are {', '.join(subject.label for subject in self.subjects)}")
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __iter__(self) -> Iterator[SubjectResult]:
+        return iter(self.subjects)

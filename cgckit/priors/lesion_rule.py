@@ -1,0 +1,57 @@
+"""`LesionRule`: how the built-in priors that measure lesion evidence choose the lesion."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+
+from cgckit.arrays import FloatArray
+from cgckit.images.case import Case
+from cgckit.lesion_evidence.choice import Candidate, choose_lesion
+from cgckit.lesion_evidence.evidence import lesion_evidence
+from cgckit.lesion_evidence.regions import Landscape, Selection
+from cgckit.options import SHARE, Range, at_least
+from cgckit.priors.base import Prediction, Prior
+
+
+@dataclass
+class LesionRule(Prior, ABC):
+    """A prior that measures lesion evidence and takes the lesion with the steepest border (`cgckit.lesion_evidence`).
+
+    Attributes:
+        asymmetry: weight of the left-right difference; 0 switches it off.
+        floor: lesion begins at least this many MADs above the brain's median.
+        min_component: connected parts with less than this share of the largest part's mass are dropped.
+        min_edge: connected parts whose border has less than this share of the mean slope are dropped.
+    """
+
+    asymmetry: Annotated[float, at_least(0)] = 0.5
+    floor: Annotated[float, Range()] = 1.5
+    min_component: Annotated[float, SHARE] = 0.1
+    min_edge: Annotated[float, SHARE] = 0.6
+
+    def evidence(self, case: Case, smoothing: float = 0.0) -> FloatArray:
+        """The lesion evidence of a case, [H, W, L] in MADs, its main channel smoothed by so many mm."""
+        return lesion_evidence(case, smoothing=smoothing, asymmetry_weight=self.asymmetry)
+
+    def choose(
+        self, landscape: Landscape, candidates: Iterable[Candidate], *, steady: bool = False
+    ) -> tuple[Candidate, Selection] | None:
+        """The best of the candidates, see `choose_lesion`; None if nothing looks like a lesion."""
+        return choose_lesion(
+            landscape,
+            candidates,
+            floor=self.floor,
+            min_component=self.min_component,
+            min_edge=self.min_edge,
+            steady=steady,
+        )
+
+    def nothing(self, case: Case) -> Prediction:
+        """What is said of a case in which nothing looks like a lesion."""
+        note = f"nothing stands out {self.floor:g} MAD or more above the median: the map is empty"
+        return Prediction(torch.zeros(case.brain.shape), note)

@@ -11,13 +11,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cgckit.cli.experiments import by_subject
 from cgckit.cli.options import parse_pairs
 from cgckit.experiments.arms import published
 from cgckit.experiments.commands import ablate
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.results import read_results
-from cgckit.experiments.table import tabulate
+from cgckit.experiments.table import by_subject, tabulate
 from cgckit.phantom import write_cohort
 
 RESULTS = Path(__file__).parent / "results"

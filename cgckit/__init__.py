@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         supervised_contrastive,
     )
     from cgckit.errors import BadInputError, CgckitError, DegeneratePriorError, PluginError, UsageError
-    from cgckit.evaluation import Metric, evaluate
+    from cgckit.evaluation import Metric, Pair, evaluate
     from cgckit.images.brain import BrainExtractor
     from cgckit.images.case import Case
     from cgckit.images.cohort import Cohort, Subject
@@ -45,6 +45,7 @@ _HOMES = {
     "Metric": "cgckit.evaluation",
     "Model": "cgckit.cgc.model",
     "PRIOR_CONTRACT": "cgckit.priors.base",
+    "Pair": "cgckit.evaluation",
     "PatchContrastiveLoss": "cgckit.contrast",
     "PluginError": "cgckit.errors",
     "Prediction": "cgckit.priors.base",
@@ -77,6 +78,7 @@ __all__ = [
     "InferenceSettings",
     "Metric",
     "Model",
+    "Pair",
     "PatchContrastiveLoss",
     "PluginError",
     "Prediction",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -58,53 +58,14 @@ def show_rows(rows: Sequence[ArmRow], title: str) -> None:
         "supervised: the same network trained on the references, scored on held-out subjects"
     )
     for labels, heading in ((False, title), (True, bound)):
-        lines = [_cells(row.cells()) for row in rows if row.uses_labels == labels]
+        lines = [row.text() for row in rows if row.uses_labels == labels]
         if lines:
-            filled = [column for column in lines[0] if any(line[column] for line in lines)]
-            show_table([{column: line[column] for column in filled} for line in lines], title=heading)
+            columns = dict.fromkeys(column for line in lines for column in line)
+            filled = [column for column in columns if any(line.get(column) for line in lines)]
+            show_table([{column: line.get(column, "") for column in filled} for line in lines], title=heading)
 
 
 def count(rows: Sequence[ArmRow]) -> str:
     """How many subjects a table is about, and what its p-values are."""
     subjects = max(row.output.subjects for row in rows)
     return f"mean ± SD over {subjects} subjects; p: Wilcoxon signed-rank of Dice, two-sided, n = {subjects}"
-
-
-def by_subject(rows: Sequence[ArmRow]) -> list[dict[str, str]]:
-    """Dice and ASSD of every arm, a row a subject."""
-    return [
-        {"subject": subject}
-        | {f"{row.arm} Dice": _number(row.subjects[subject].dice) for row in rows}
-        | {f"{row.arm} ASSD": _number(row.subjects[subject].assd, 2) for row in rows}
-        for subject in rows[0].subjects
-    ]
-
-
-def _cells(cells: Mapping[str, Any]) -> dict[str, str]:
-    infinite = f" ({cells['assd_infinite']}∞)" if cells["assd_infinite"] else ""
-    return {
-        "arm": cells["arm"],
-        "seeds": str(cells["seeds"]),
-        "Dice": _spread(cells["dice"], cells["dice_sd"]),
-        "SD of seeds": _number(cells["dice_seed_sd"]),
-        "over prior (p)": _gain(cells["gain_prior"], cells["p_prior"]),
-        "over network (p)": _gain(cells["gain_network"], cells["p_network"]),
-        "network alone": _number(cells["dice_network_alone"]),
-        "sens.": _number(cells["sensitivity"]),
-        "ASSD [mm]": _spread(cells["assd_mm"], cells["assd_sd_mm"], 2) + infinite,
-        "fine share": _number(cells["fine_share"], 2),
-        "paper: Dice": _number(cells["paper_dice"], 4),
-        "ASSD": _number(cells["paper_assd_mm"]),
-    }
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _spread(mean: float | None, sd: float | None, digits: int = 3) -> str:
-    return _number(mean, digits) + ("" if sd is None else f" ± {sd:.{digits}f}")
-
-
-def _gain(gain: float | None, p: float | None) -> str:
-    return "" if gain is None else f"{gain:+.3f}" + ("" if p is None else f" ({p:.2g})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from rich.progress import track
 
 from cgckit.arrays import BoolArray
 from cgckit.errors import BadInputError
-from cgckit.evaluation.metrics import Scores, score
 from cgckit.evaluation.pairing import Predicted, find_reference, side_by_side
 from cgckit.evaluation.result import EvaluationResult, Row
+from cgckit.evaluation.scoring import Metrics, choose_metrics, score
 from cgckit.images.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ def evaluate(
     reference: str | Path,
     *,
     labels: Sequence[int] = (),
+    metrics: str | Sequence[str] | Metrics | None = None,
+    metric_options: Sequence[str] | Mapping[str, object] = (),
     allow_missing: bool = False,
     progress: bool = False,
 ) -> EvaluationResult:
@@ -41,16 +43,22 @@ def evaluate(
             folder for each subject that holds a segmentation (`seg.nii.gz`, `*_seg.nii.gz`); or a pattern with
             `{subject}`. Subjects of an output folder are found by their names in the run's input.
         labels: which values of the reference are lesion; by default all above 0.
+        metrics: names of metrics, or metrics by the names that they shall have in tables; by default the built-in ones
+            and all others that are installed.
+        metric_options: of metrics that are given by name, see `choose_metrics`.
         allow_missing: leave out subjects without reference, which is an error otherwise.
         progress: show a progress bar on stderr.
 
     Raises:
+        UsageError: an unknown metric or option.
         BadInputError: nothing found, no reference, an unreadable file, or two files on different grids.
+        PluginError: a metric cannot be used, or fails.
 
     Example:
         >>> result = evaluate("refined/", "references/")  # doctest: +SKIP
         >>> result.summary("refined").mean["dice"]  # doctest: +SKIP
     """
+    chosen = choose_metrics(metrics, metric_options)
     predictions = side_by_side([prediction] if isinstance(prediction, str | Path) else prediction)
     pairs = [
         (predicted, found)
@@ -65,9 +73,14 @@ def evaluate(
     if missing:
         logger.warning("no reference of %s: left out", ", ".join(missing))
     bar = track(pairs, "Scoring", console=Console(stderr=True), transient=True, disable=not progress)
-    rows = tuple(row for pair in bar for row in _score_subject(*pair, labels))
-    warn_of_absent(labels, [row.scores for row in rows])
-    return EvaluationResult(rows, missing)
+    rows: list[Row] = []
+    any_lesion = False
+    for predicted, path in bar:
+        expected, frame = read_reference(path, labels)
+        any_lesion = any_lesion or bool(expected.any())
+        rows.extend(_score_subject(predicted, expected, frame, chosen))
+    warn_of_absent(labels, any_lesion)
+    return EvaluationResult(tuple(rows), chosen, missing)
 
 
 def read_reference(path: Path, labels: Sequence[int]) -> tuple[BoolArray, Volume]:
@@ -77,22 +90,21 @@ def read_reference(path: Path, labels: Sequence[int]) -> tuple[BoolArray, Volume
     return mask, volume
 
 
-def warn_of_absent(labels: Sequence[int], scores: Iterable[Scores]) -> None:
-    """Say in the log if no reference held any of the labels that were asked for."""
-    if labels and not any(found.reference_ml for found in scores):
+def warn_of_absent(labels: Sequence[int], found: bool) -> None:
+    """Say in the log if labels were asked for and none was found in any reference."""
+    if labels and not found:
         logger.warning("no reference has a voxel of label %s: check --label", ", ".join(map(str, labels)))
 
 
-def _score_subject(predicted: Predicted, reference: Path, labels: Sequence[int]) -> list[Row]:
-    expected, frame = read_reference(reference, labels)
+def _score_subject(predicted: Predicted, expected: BoolArray, frame: Volume, metrics: Metrics) -> list[Row]:
     rows = []
     for name, path in predicted.maps.items():
         volume = Volume.load(path, allow_constant=True)
         if not volume.grid.matches(frame.grid):
             raise BadInputError(
-                f"{path} and {reference}: different grids (shapes {volume.grid.shape} and "
+                f"{path} and {frame.path}: different grids (shapes {volume.grid.shape} and "
                 f"{frame.grid.shape}, or their affines); resample one to the other"
             )
-        scores = score(volume.array >= 0.5, expected, frame.grid.spacing)
-        rows.append(Row(predicted.subject, predicted.label, name, scores, path, reference))
+        scores = score(volume.array >= 0.5, expected, frame.grid.spacing, metrics)
+        rows.append(Row(predicted.subject, predicted.label, name, scores, path, frame.path))
     return rows

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cgckit.derivatives import Derivatives
-from cgckit.evaluation.metrics import Scores
-
-METRICS: tuple[str, ...] = tuple(field.name for field in fields(Scores))
+from cgckit.evaluation.metric import METRICS, Metric
+from cgckit.evaluation.scoring import Metrics, Scores
+from cgckit.options import to_json
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Row:
         subject: its name in the input.
         label: its label in a folder of results; None for masks from elsewhere.
         map: `prior`, `refined` or `mask`; with several priors, `prior NAME`.
-        scores: the agreement.
+        scores: the value of each metric, by its name: `row.scores["dice"]`.
         prediction: the file that was scored.
         reference: the file that it was scored against.
     """
@@ -37,9 +37,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation (of a sample: n - 1) over subjects, for each of `METRICS`.
+    """Mean and standard deviation (of a sample: n - 1) over subjects, for each metric that any of them has.
 
-    Both are over the finite values; `infinite` counts the others. They are NaN where no value is left, and
+    Both are over the finite values; `infinite` counts the infinite ones. They are NaN where no value is left, and
     the deviation also where only one is.
     """
 
@@ -52,15 +52,20 @@ class Summary:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What `evaluate` found: a row for each subject and map, and the subjects that have no reference."""
+    """What `evaluate` found: a row for each subject and map, by which metrics, and the subjects without reference."""
 
     rows: tuple[Row, ...]
+    metrics: Metrics
     missing: tuple[str, ...] = ()
 
     @property
     def maps(self) -> tuple[str, ...]:
         """The maps that were scored, in order of appearance."""
         return tuple(dict.fromkeys(row.map for row in self.rows))
+
+    def title(self, metric: str) -> str:
+        """The head of a metric's column in tables to read."""
+        return self.metrics[metric].title or metric
 
     def summary(self, map_: str) -> Summary:
         """Mean and spread of one map over its subjects; KeyError if there is no such map."""
@@ -76,7 +81,7 @@ class EvaluationResult:
                 {
                     "subject": row.subject,
                     "map": row.map,
-                    **_finite(asdict(row.scores)),
+                    **_finite(row.scores),
                     "prediction": str(row.prediction),
                     "reference": str(row.reference),
                 }
@@ -92,6 +97,7 @@ class EvaluationResult:
                 }
                 for summary in map(self.summary, self.maps)
             ],
+            "metrics": {name: _describe(metric) for name, metric in self.metrics.items()},
             "missing": list(self.missing),
         }
 
@@ -102,22 +108,39 @@ class EvaluationResult:
             BadInputError: if the folder cannot be written.
         """
         files = Derivatives.create(folder)
-        rows = [{"subject": row.subject, "map": row.map, **_finite(asdict(row.scores))} for row in self.rows]
+        rows = [{"subject": row.subject, "map": row.map, **_finite(row.scores)} for row in self.rows]
         files.write_table("evaluation.tsv", rows)
         files.write_json("evaluation.json", self.to_json())
 
 
+def scored_metrics(scores: Iterable[Scores]) -> list[str]:
+    """The metrics that at least one of the scores has, in order of appearance."""
+    return list(dict.fromkeys(metric for score in scores for metric in score))
+
+
 def summarise(map_: str, scores: Sequence[Scores]) -> Summary:
     """Mean and spread of the scores of one map, one for each subject."""
-    values = {metric: np.array([getattr(score, metric) for score in scores]) for metric in METRICS}
+    values = {
+        metric: np.array([score[metric] for score in scores if metric in score]) for metric in scored_metrics(scores)
+    }
     finite = {metric: column[np.isfinite(column)] for metric, column in values.items()}
     return Summary(
         map=map_,
         subjects=len(scores),
         mean={metric: float(column.mean()) if column.size else np.nan for metric, column in finite.items()},
         sd={metric: float(column.std(ddof=1)) if column.size > 1 else np.nan for metric, column in finite.items()},
-        infinite={metric: len(scores) - column.size for metric, column in finite.items()},
+        infinite={metric: int(np.isinf(column).sum()) for metric, column in values.items()},
     )
+
+
+def _describe(metric: Metric) -> dict[str, object]:
+    entry = METRICS.registration(type(metric))
+    return {
+        "unit": metric.unit,
+        "direction": metric.direction,
+        "options": to_json(metric),
+        "package": entry.package if entry else None,
+    }
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -51,7 +51,8 @@ def ablate(
 
 def _finish(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[ArmRow]:
     labels = experiment.references.labels
-    warn_of_absent(labels, (item.scores for outcome in outcomes for item in outcome.scores))
+    volumes = (item.scores.get("reference_ml", 0.0) for outcome in outcomes for item in outcome.scores)
+    warn_of_absent(labels, any(volume > 0 for volume in volumes))
     rows = tabulate(outcomes, published(prior_name(experiment.prior), experiment.cohort.modalities))
     Derivatives(experiment.out).write_table("table.tsv", [row.cells() for row in rows])
     return rows

@@ -17,7 +17,7 @@ from cgckit.cgc.model import Model
 from cgckit.cgc.settings import Settings, choose_preset
 from cgckit.derivatives import Derivatives
 from cgckit.errors import UsageError
-from cgckit.evaluation.metrics import score
+from cgckit.evaluation.scoring import choose_metrics, score
 from cgckit.experiments.arms import APPEARANCE, Arm
 from cgckit.experiments.folds import Fold, held_out, whole
 from cgckit.experiments.references import References, best_threshold
@@ -76,6 +76,7 @@ class Experiment:
         self.cohort, self.references, self.prior, self.settings = cohort, references, prior, settings
         self.out, self.folds, self.hold_out = out, folds, hold_out
         self.work = out / "work"
+        self.metrics = choose_metrics()
         self.engine = Engine(cohort.modalities, brain, device)
         depends = dependencies(cohort, brain, prior)
         self.material = {
@@ -264,4 +265,4 @@ class Experiment:
             found = {OUTPUT: case.to_native(probability)}
         for name, native in found.items():
             threshold = best_threshold(native, reference) if arm.target == "threshold" else 0.5
-            yield Scored(subject.source, name, score(native >= threshold, reference, grid.spacing))
+            yield Scored(subject.source, name, score(native >= threshold, reference, grid.spacing, self.metrics))

@@ -51,16 +51,20 @@ def make_figure(rows: Sequence[ArmRow]) -> Figure:
 def _draw(axis: Axes, rows: Sequence[ArmRow], metric: str, bound: ArmRow | None) -> None:
     places = np.arange(len(rows))
     for place, row in zip(places, rows, strict=True):
-        values = [getattr(scores, metric) for scores in row.subjects.values()]
+        values = [scores.get(metric, np.nan) for scores in row.subjects.values()]
         finite = [value for value in values if np.isfinite(value)]
         label = "subject" if place == 0 else None
         axis.plot([place] * len(finite), finite, "o", color=_SUBJECT, markersize=4, label=label)
-    axis.plot(places, [row.output.mean[metric] for row in rows], "-D", color=_MEASURED, markersize=5, label="mean")
+    axis.plot(
+        places, [row.output.mean.get(metric, np.nan) for row in rows], "-D", color=_MEASURED, markersize=5, label="mean"
+    )
     published = [np.nan if row.published is None else getattr(row.published, metric) for row in rows]
     if np.isfinite(published).any():
         axis.plot(places, published, ":s", color=_PAPER, markerfacecolor="none", label="paper, its own data")
     if bound is not None:
-        axis.axhline(bound.output.mean[metric], color=_BOUND, linestyle="--", linewidth=1, label="supervised bound")
+        axis.axhline(
+            bound.output.mean.get(metric, np.nan), color=_BOUND, linestyle="--", linewidth=1, label="supervised bound"
+        )
     names = [row.arm.removeprefix("patch-").removeprefix("temperature-") for row in rows]
     axis.set_xticks(places, names, rotation=30, fontsize=8)
     axis.grid(axis="y", alpha=0.3)

@@ -12,7 +12,7 @@ from typing import Any
 
 from cgckit.atomic import atomic_write
 from cgckit.errors import BadInputError, UsageError
-from cgckit.evaluation.metrics import Scores
+from cgckit.evaluation.scoring import Scores
 
 OUTPUT, NETWORK_ALONE = "output", "network alone"
 
@@ -53,21 +53,21 @@ class Outcome:
     scores: tuple[Scored, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; infinite distances are null."""
+        """Plain JSON values; infinite scores are null, and those that have no value are left out."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         plain["scores"] = [
-            {"subject": item.subject, "map": item.map, **_finite(dataclasses.asdict(item.scores))}
-            for item in self.scores
+            {"subject": item.subject, "map": item.map, **_scores_to_json(item.scores)} for item in self.scores
         ]
         return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Outcome:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; each item has the metrics that there were when it was written."""
         scores = []
-        for item in plain["scores"]:
-            values = {name: math.inf if item[name] is None else float(item[name]) for name in _NAMES}
-            scores.append(Scored(item["subject"], item["map"], Scores(**values)))
+        for item in map(dict, plain["scores"]):
+            subject, map_ = item.pop("subject"), item.pop("map")
+            values = {name: math.inf if value is None else float(value) for name, value in item.items()}
+            scores.append(Scored(subject, map_, values))
         return cls(**{**plain, "scores": tuple(scores)})
 
 
@@ -137,8 +137,5 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
         raise BadInputError(f"{path}: not a file of results ({error})") from error
 
 
-_NAMES = tuple(field.name for field in dataclasses.fields(Scores))
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def _scores_to_json(scores: Scores) -> dict[str, float | None]:
+    return {name: None if math.isinf(value) else value for name, value in scores.items() if not math.isnan(value)}

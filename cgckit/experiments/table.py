@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
-from cgckit.evaluation.metrics import Scores
-from cgckit.evaluation.result import METRICS, Summary, summarise
+from cgckit.evaluation.result import Summary, scored_metrics, summarise
+from cgckit.evaluation.scoring import BUILT_IN, Scores
 from cgckit.experiments.arms import GROUPS, NETWORK, PRIOR, Published
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome
 
@@ -56,8 +56,13 @@ class ArmRow:
     versus: Mapping[str, Comparison]
     published: Published | None
 
+    @property
+    def added(self) -> list[str]:
+        """Names of the metrics that are not built in."""
+        return [name for name in self.output.mean if name not in BUILT_IN]
+
     def cells(self) -> dict[str, Any]:
-        """The row as a line of a table; what does not exist is None."""
+        """The row as a line of a table; what does not exist is None. Metrics that are not built in come last."""
         mean, sd = self.output.mean, self.output.sd
         comparisons = {
             f"{what}_{name}": getattr(self.versus[name], what) if name in self.versus else None
@@ -69,21 +74,44 @@ class ArmRow:
             "labels": "yes" if self.uses_labels else "no",
             "subjects": self.output.subjects,
             "seeds": self.seeds,
-            "dice": mean["dice"],
-            "dice_sd": sd["dice"],
+            "dice": mean.get("dice"),
+            "dice_sd": sd.get("dice"),
             "dice_seed_sd": self.seed_sd,
             **comparisons,
-            "dice_network_alone": self.network_alone.mean["dice"] if self.network_alone else None,
-            "sensitivity": mean["sensitivity"],
-            "sensitivity_sd": sd["sensitivity"],
-            "assd_mm": mean["assd"],
-            "assd_sd_mm": sd["assd"],
-            "assd_infinite": self.output.infinite["assd"],
+            "dice_network_alone": self.network_alone.mean.get("dice") if self.network_alone else None,
+            "sensitivity": mean.get("sensitivity"),
+            "sensitivity_sd": sd.get("sensitivity"),
+            "assd_mm": mean.get("assd"),
+            "assd_sd_mm": sd.get("assd"),
+            "assd_infinite": self.output.infinite.get("assd"),
             "fine_share": self.fine_share,
             "paper_dice": self.published.dice if self.published else None,
             "paper_assd_mm": self.published.assd if self.published else None,
         }
+        for name in self.added:
+            cells |= {f"mean_{name}": mean[name], f"sd_{name}": sd[name]}
+            cells |= {f"infinite_{name}": self.output.infinite[name]}
         return {name: _plain(value) for name, value in cells.items()}
+
+    def text(self) -> dict[str, str]:
+        """The row as cells to read, by the heads of their columns; empty where it has nothing."""
+        cells = self.cells()
+        added = {name: [cells[f"{what}_{name}"] for what in ("mean", "sd", "infinite")] for name in self.added}
+        return {
+            "arm": self.arm,
+            "seeds": str(self.seeds),
+            "Dice": _spread(cells["dice"], cells["dice_sd"]),
+            "SD of seeds": _decimal(cells["dice_seed_sd"]),
+            "over prior (p)": _gain(cells["gain_prior"], cells["p_prior"]),
+            "over network (p)": _gain(cells["gain_network"], cells["p_network"]),
+            "network alone": _decimal(cells["dice_network_alone"]),
+            "sens.": _decimal(cells["sensitivity"]),
+            "ASSD [mm]": _spread(cells["assd_mm"], cells["assd_sd_mm"], cells["assd_infinite"], digits=2),
+            "fine share": _decimal(cells["fine_share"], 2),
+            "paper: Dice": _decimal(cells["paper_dice"], 4),
+            "ASSD": _decimal(cells["paper_assd_mm"]),
+            **{f"mean {name}": _spread(*values) for name, values in added.items()},
+        }
 
 
 def tabulate(outcomes: Sequence[Outcome], published: Mapping[str, Published]) -> list[ArmRow]:
@@ -131,14 +159,27 @@ def subject_scores(outcomes: Sequence[Outcome], map_: str) -> dict[str, Scores]:
             if item.map == map_:
                 found.setdefault(item.subject, []).append(item.scores)
     return {
-        subject: Scores(**{metric: fmean(getattr(score, metric) for score in scores) for metric in METRICS})
+        subject: {
+            metric: fmean(score[metric] for score in scores if metric in score) for metric in scored_metrics(scores)
+        }
         for subject, scores in sorted(found.items())
     }
 
 
+def by_subject(rows: Sequence[ArmRow]) -> list[dict[str, str]]:
+    """Dice and ASSD of every arm, a row a subject."""
+    return [
+        {"subject": subject}
+        | {f"{row.arm} Dice": _decimal(row.subjects[subject].get("dice")) for row in rows}
+        | {f"{row.arm} ASSD": _decimal(row.subjects[subject].get("assd"), 2) for row in rows}
+        for subject in rows[0].subjects
+    ]
+
+
 def compare(one: Mapping[str, Scores], other: Mapping[str, Scores]) -> Comparison:
-    """Compare Dice on the subjects that both have."""
-    gains = np.array([one[subject].dice - other[subject].dice for subject in one if subject in other])
+    """Compare Dice on the subjects of which both have one."""
+    both = [(one[subject], other[subject]) for subject in one if subject in other]
+    gains = np.array([mine["dice"] - its["dice"] for mine, its in both if "dice" in mine and "dice" in its])
     testable = gains.size > 1 and bool(gains.any())
     p = float(wilcoxon(gains).pvalue) if testable else math.nan
     return Comparison(float(gains.mean()) if gains.size else math.nan, p)
@@ -156,9 +197,9 @@ def _complete(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def _seed_sd(outcomes: Sequence[Outcome]) -> float:
     seeds: dict[int, list[float]] = {}
     for outcome in outcomes:
-        dice = [item.scores.dice for item in outcome.scores if item.map == OUTPUT]
+        dice = [item.scores["dice"] for item in outcome.scores if item.map == OUTPUT and "dice" in item.scores]
         seeds.setdefault(outcome.seed, []).extend(dice)
-    means = [fmean(values) for values in seeds.values()]
+    means = [fmean(values) for values in seeds.values() if values]
     return stdev(means) if len(means) > 1 else math.nan
 
 
@@ -166,3 +207,16 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return round(value, 4) if np.isfinite(value) else None
+
+
+def _decimal(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _spread(mean: float | None, sd: float | None, infinite: int | None = 0, digits: int = 3) -> str:
+    text = _decimal(mean, digits) + ("" if sd is None else f" ± {sd:.{digits}f}")
+    return f"{text} ({infinite}∞)" if infinite else text
+
+
+def _gain(gain: float | None, p: float | None) -> str:
+    return "" if gain is None else f"{gain:+.3f}" + ("" if p is None else f" ({p:.2g})")

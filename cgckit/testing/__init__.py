@@ -1,4 +1,4 @@
-"""The contracts of plug-ins as tests that anybody can call: `check_prior` and `check_brain`.
+"""The contracts of plug-ins as tests that anybody can call: `check_prior`, `check_brain` and `check_metric`.
 
 Example:
     >>> from cgckit.testing import check_prior
@@ -8,7 +8,17 @@ Example:
 
 from cgckit.testing.brains import check_brain, simulated_heads
 from cgckit.testing.cases import simulated_cases
+from cgckit.testing.metrics import check_metric, simulated_pairs
 from cgckit.testing.priors import check_prior
 from cgckit.testing.rules import ContractError, Verdict
 
-__all__ = ["ContractError", "Verdict", "check_brain", "check_prior", "simulated_cases", "simulated_heads"]
+__all__ = [
+    "ContractError",
+    "Verdict",
+    "check_brain",
+    "check_metric",
+    "check_prior",
+    "simulated_cases",
+    "simulated_heads",
+    "simulated_pairs",
+]

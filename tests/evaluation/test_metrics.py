@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +11,16 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from scipy import ndimage
 
-from cgckit.evaluation.metrics import score, surface_distances
+from cgckit.evaluation.pair import Pair
+from cgckit.evaluation.scoring import BUILT_IN, choose_metrics
+from cgckit.evaluation.scoring import score as score_by
 
 SPACING = (0.5, 1.0, 4.0)
+
+
+def score(predicted: np.ndarray, expected: np.ndarray, spacing: tuple[float, ...]) -> SimpleNamespace:
+    """The built-in metrics by name."""
+    return SimpleNamespace(**score_by(predicted, expected, spacing, choose_metrics(BUILT_IN)))
 
 
 def box(*extents: tuple[int, int], shape: tuple[int, int, int] = (24, 24, 24)) -> np.ndarray:
@@ -62,7 +69,7 @@ def test_distance_is_in_millimetres_along_each_axis() -> None:
 
 def test_assd_pools_both_surfaces_instead_of_averaging_two_means() -> None:
     small, large = box((4, 5), (4, 5), (4, 5)), box((4, 5), (4, 5), (4, 14))
-    there, back = surface_distances(small, large, (1, 1, 1))
+    there, back = Pair.of(small, large, (1, 1, 1)).surface_distances
     assert list(there) == [0]
     assert sorted(back) == list(range(10))
     assert score(small, large, (1, 1, 1)).assd == pytest.approx(45 / 11)
@@ -102,7 +109,7 @@ def test_one_empty_mask_scores_nothing_at_infinite_distance() -> None:
 
 def test_two_empty_masks_agree() -> None:
     empty = np.zeros((9, 9, 9), dtype=bool)
-    assert astuple(score(empty, empty, (1, 1, 1))) == (1, 1, 1, 0, 0, 1, 0, 0)
+    assert list(vars(score(empty, empty, (1, 1, 1))).values()) == [1, 1, 1, 0, 0, 1, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,10 @@ def test_the_ablation_scores_what_refine_would_write(write_cohort: WriteCohort, 
     ablate(start(scans, tmp_path / "out", settings={"steps": 20}), ["both"])
     cgckit.refine(scans, BrightFlair(), tmp_path / "refined", settings={**QUICK, "steps": 20}, device="cpu")
     scores = cgckit.evaluate(tmp_path / "refined", tmp_path / "scans-references")
-    expected = {(row.subject, row.map): row.scores.dice for row in scores.rows}
+    expected = {(row.subject, row.map): row.scores["dice"] for row in scores.rows}
     _, outcomes = read_results(tmp_path / "out" / "results.jsonl")
     found = {
-        (item.subject, "prior" if outcome.arm == "prior" else "refined"): item.scores.dice
+        (item.subject, "prior" if outcome.arm == "prior" else "refined"): item.scores["dice"]
         for outcome in outcomes
         for item in outcome.scores
         if item.map == OUTPUT
@@ -162,7 +162,7 @@ def test_the_networks_own_map_does_not_hang_on_other_evidence(write_cohort: Writ
         ablate(start(scans, out, Blurred(), settings=settings), ["both"])
         trained = next(outcome for outcome in read_results(out / "results.jsonl")[1] if outcome.arm == "both")
         for item in trained.scores:
-            scores.setdefault((weight, item.map), []).append(item.scores.dice)
+            scores.setdefault((weight, item.map), []).append(item.scores["dice"])
     assert min(scores[0.0, OUTPUT]) > 0.2, "the network has learnt something that could be changed"
     assert scores[3.0, NETWORK_ALONE] == scores[0.0, OUTPUT]
     assert scores[3.0, OUTPUT] != scores[0.0, OUTPUT]
@@ -193,8 +193,7 @@ def test_references_reach_the_supervised_arm_and_no_other(
     monkeypatch.setattr(module, "train_network", record)
     rows = ablate(start(write_cohort(2), tmp_path / "out", Everywhere()), ["both", "supervised"])
     prior, references = (
-        {name: getattr(scores, volume) for name, scores in rows[0].subjects.items()}
-        for volume in ("volume_ml", "reference_ml")
+        {name: scores[volume] for name, scores in rows[0].subjects.items()} for volume in ("volume_ml", "reference_ml")
     )
     without_labels, *folds = taught
     assert without_labels == pytest.approx(prior, rel=0.05)
@@ -221,8 +220,10 @@ def test_the_oracle_cuts_the_prior_where_the_reference_says(write_cohort: WriteC
     rows = {row.arm: row for row in ablate(start(write_cohort(2), tmp_path / "out", Faint()), ["oracle"])}
     assert rows["oracle"].uses_labels
     assert {outcome.fold for outcome in read_results(tmp_path / "out" / "results.jsonl")[1]} == {None}
-    assert all(scores.dice == 0 for scores in rows["prior"].subjects.values()), "the prior is below one half everywhere"
-    assert all(scores.dice > 0.9 for scores in rows["oracle"].subjects.values())
+    assert all(scores["dice"] == 0 for scores in rows["prior"].subjects.values()), (
+        "the prior is below one half everywhere"
+    )
+    assert all(scores["dice"] > 0.9 for scores in rows["oracle"].subjects.values())
 
 
 @pytest.mark.parametrize("levels", [4, 1000])

@@ -12,7 +12,7 @@ import pytest
 
 from cgckit.cgc.settings import PRESETS
 from cgckit.errors import BadInputError
-from cgckit.evaluation.metrics import Scores
+from cgckit.evaluation.scoring import BUILT_IN
 from cgckit.experiments.arms import GROUPS, ablation, choose_arms, published
 from cgckit.experiments.plots import make_figure
 from cgckit.experiments.results import OUTPUT, Outcome, Results, Scored, read_results
@@ -24,7 +24,9 @@ def outcome(
 ) -> Outcome:
     distances = assd or [1.0] * len(dice)
     scores = tuple(
-        Scored(f"case{index}", OUTPUT, Scores(value, 0.5, 0.5, distance, 2.0, 1.0, 3.0, 4.0))
+        Scored(
+            f"case{index}", OUTPUT, dict(zip(BUILT_IN, (value, 0.5, 0.5, distance, 2.0, 1.0, 3.0, 4.0), strict=True))
+        )
         for index, (value, distance) in enumerate(zip(dice, distances, strict=True))
     )
     return Outcome(arm, labels, None, seed, f"{arm}-{seed}", {}, {}, {}, scores)
@@ -99,7 +101,7 @@ def test_rows_have_means_spreads_and_paired_tests() -> None:
     assert by_name["mine"].versus["prior"].p == pytest.approx(2 / 32)
     # Two seeds: subjects are averaged first; the seeds' means are .63 and .5.
     both = by_name["both"]
-    assert both.subjects["case0"].dice == pytest.approx((0.51 + 0.4) / 2)
+    assert both.subjects["case0"]["dice"] == pytest.approx((0.51 + 0.4) / 2)
     assert both.output.mean["dice"] == pytest.approx(0.565)
     assert both.seed_sd == pytest.approx(0.13 / math.sqrt(2))
     assert both.cells()["paper_dice"] == 0.8405

@@ -42,6 +42,7 @@ def crossval(
     from cgckit.cli.tables import show_table
     from cgckit.experiments.commands import crossval as run
     from cgckit.experiments.experiment import Experiment
+    from cgckit.experiments.table import by_subject
     from cgckit.images.brain import resolve_brain
 
     chosen = experiments.split_seeds(seeds)
@@ -62,6 +63,6 @@ def crossval(
         overwrite=overwrite,
     )
     rows = run(experiment, chosen, progress=not quiet)
-    show_table(experiments.by_subject(rows), title="Held-out subjects, one by one: Dice and ASSD [mm]")
+    show_table(by_subject(rows), title="Held-out subjects, one by one: Dice and ASSD [mm]")
     experiments.show_rows(rows, experiments.count(rows))
     print(f"{out / 'results.jsonl'}, {out / 'table.tsv'}")

@@ -10,20 +10,13 @@ import typer
 from cgckit.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from cgckit.evaluation import EvaluationResult
+    from rich.table import Table
 
-_COLUMNS = {
-    "Dice": ("dice", 3),
-    "sens.": ("sensitivity", 3),
-    "prec.": ("precision", 3),
-    "ASSD": ("assd", 2),
-    "HD95": ("hd95", 1),
-    "F1": ("lesion_f1", 2),
-    "ml": ("volume_ml", 1),
-    "ref. ml": ("reference_ml", 1),
-}
+    from cgckit.evaluation import EvaluationResult, Metric
+_FOLDED = 8
+"""Width to which a subject's name may be folded."""
 
 
 def evaluate(
@@ -47,6 +40,17 @@ def evaluate(
         list[int] | None,
         typer.Option(help="A value of the reference that is lesion; may be repeated. By default all above 0."),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What to score by: a name of `cgckit plugins list`, FILE.py:Class; may be repeated. By default all.",
+        ),
+    ] = None,
+    metric_option: Annotated[
+        list[str] | None,
+        typer.Option("--metric-option", metavar="NAME.KEY=VALUE", help="An option of a metric; may be repeated."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.tsv and evaluation.json.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw a row for each subject to this file (.png).")] = None,
     allow_missing: Annotated[
@@ -67,7 +71,15 @@ def evaluate(
     from cgckit.evaluation import evaluate as score_masks
 
     labels = tuple(label or ())
-    result = score_masks(prediction, reference, labels=labels, allow_missing=allow_missing, progress=not quiet)
+    result = score_masks(
+        prediction,
+        reference,
+        labels=labels,
+        metrics=metric,
+        metric_options=metric_option or (),
+        allow_missing=allow_missing,
+        progress=not quiet,
+    )
     _show(result)
     if out is not None:
         result.write(out)
@@ -78,38 +90,68 @@ def evaluate(
 
 
 def _show(result: EvaluationResult) -> None:
-    from dataclasses import asdict
+    from rich.measure import Measurement
+
+    from cgckit.cli.tables import standard_output
+
+    console = standard_output()
+    unbounded = console.options.update(width=1000)
+
+    def fits(table: Table) -> bool:
+        table.columns[0].max_width = _FOLDED
+        return Measurement.get(console, unbounded, table).maximum <= console.width
+
+    names = list(result.metrics)
+    while names:
+        # What does not fit beside the others goes into a further table.
+        count = next((count for count in range(len(names), 1, -1) if fits(_table(result, names[:count]))), 1)
+        console.print(_table(result, names[:count]))
+        names = names[count:]
+
+
+def _table(result: EvaluationResult, metrics: Sequence[str]) -> Table:
     from itertools import groupby
 
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from cgckit.cli.tables import standard_output
-
     title = f"{len({row.subject for row in result.rows})} subjects against their reference"
     # Ten columns have to fit in a terminal of 80: no frame, one space between them.
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("subject", overflow="fold", min_width=8)
+    table.add_column("subject", overflow="fold", min_width=_FOLDED)
     table.add_column("map", no_wrap=True)
-    for column in _COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
+    for metric in metrics:
+        table.add_column(result.title(metric), justify="right", no_wrap=True)
+
+    def cells(values: Mapping[str, float], infinite: Mapping[str, int] | None = None) -> list[str]:
+        left_out = infinite or {}
+        return [_cell(values[metric], result.metrics[metric].decimals, left_out.get(metric, 0)) for metric in metrics]
+
     for subject, rows in groupby(result.rows, key=lambda row: row.subject):
         for index, row in enumerate(rows):
-            table.add_row("" if index else subject, row.map, *_cells(asdict(row.scores)))
+            table.add_row("" if index else subject, row.map, *cells(row.scores))
     table.add_section()
     for summary in map(result.summary, result.maps):
-        table.add_row("mean", summary.map, *_cells(summary.mean, summary.infinite), style="bold")
-        table.add_row("SD", "", *_cells(summary.sd))
-    table.caption = "ASSD (pooled) and HD95 in mm; F1 by lesion; (n∞): infinite, left out of the mean"
+        table.add_row("mean", summary.map, *cells(summary.mean, summary.infinite), style="bold")
+        table.add_row("SD", "", *cells(summary.sd))
+    table.caption = "; ".join(
+        [*_legend({metric: result.metrics[metric] for metric in metrics}), "(n∞): infinite, left out of the mean"]
+    )
     table.caption_justify = "left"
-    standard_output().print(table)
+    return table
 
 
-def _cells(values: Mapping[str, float], infinite: Mapping[str, int] | None = None) -> list[str]:
-    cells = []
-    for metric, digits in _COLUMNS.values():
-        value = values[metric]
-        text = "-" if value != value else "inf" if value == float("inf") else f"{value:.{digits}f}"
-        left_out = (infinite or {}).get(metric, 0)
-        cells.append(f"{text} ({left_out}∞)" if left_out else text)
-    return cells
+def _legend(metrics: Mapping[str, Metric]) -> list[str]:
+    """Units and notes, where the heads of the columns do not say them: `ASSD (pooled) and HD95 in mm`."""
+    by_unit: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        title = metric.title or name
+        unit = "" if metric.unit in title.split() else metric.unit
+        if unit or metric.note:
+            by_unit.setdefault(unit, []).append(f"{title} ({metric.note})" if metric.note else title)
+    return [" and ".join(titles) + (f" in {unit}" if unit else "") for unit, titles in by_unit.items()]
+
+
+def _cell(value: float, decimals: int, infinite: int) -> str:
+    text = "-" if value != value else "inf" if value == float("inf") else f"{value:.{decimals}f}"
+    return f"{text} ({infinite}∞)" if infinite else text

@@ -26,9 +26,11 @@ class Range:
     def __str__(self) -> str:
         low = f"above {self.low:g}" if self.open_low else f"from {self.low:g}"
         high = f"below {self.high:g}" if self.open_high else f"to {self.high:g}"
+        if math.isinf(self.low):
+            return "" if math.isinf(self.high) else high
         if math.isinf(self.high):
-            return "" if math.isinf(self.low) else low if self.open_low else f"of {self.low:g} or more"
-        return high if math.isinf(self.low) else f"{low} {high}"
+            return low if self.open_low else f"of {self.low:g} or more"
+        return f"{low} and {high}" if self.open_low or self.open_high else f"{low} {high}"
 
 
 def at_least(least: float) -> Range:

@@ -90,7 +90,7 @@ def fit(value: object, kind: Any) -> object:
             with contextlib.suppress(ValueError):
                 return fit(value, member)
     # A class, not tuple[int, ...]: Python 3.10 takes that for one too.
-    elif origin is not None or not isinstance(kind, type) or isinstance(value, kind):
+    elif kind is Any or origin is not None or not isinstance(kind, type) or isinstance(value, kind):
         return value
     raise ValueError(f"{value!r} is not {with_article(describe_type(kind))}")
 

@@ -68,13 +68,14 @@ class Group(Generic[T]):
 
     def require(self, value: object, origin: str) -> type[T]:
         """Return `value` if it is a usable class of this group; TypeError, naming `origin`, if it is not."""
+        usable: Any = value
         if not (isinstance(value, type) and issubclass(value, self.base)):
             raise TypeError(f"{origin} is not a subclass of cgckit.{self.base.__name__}")
         if inspect.isabstract(value):
             missing = sorted(getattr(value, "__abstractmethods__", ()))
             raise TypeError(f"{origin} does not define {', '.join(missing)}")
-        usable: type[T] = value
-        return usable
+        kind: type[T] = usable
+        return kind
 
     def register(self, name: str) -> Callable[[K], K]:
         """Register a class under `name` for as long as this process runs; used as a decorator.

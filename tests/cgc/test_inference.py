@@ -243,7 +243,7 @@ def test_without_a_network_what_nothing_speaks_of_stays_as_the_prior_has_it(weig
 
 
 def test_a_model_segments_what_is_in_memory_on_its_own_grid() -> None:
-    values = np.full((20, 22, 18), 100.0) + np.random.default_rng(0).normal(size=(20, 22, 18))
+    values = 100 + np.random.default_rng(0).uniform(-1, 1, size=(20, 22, 18))  # within 1.4 robust deviations
     values[4:9, 5:10, 6:12] = 110.0
     affine = np.diag([-2.0, 2.0, 2.0, 1.0])
     case = Case.from_arrays({"flair": values}, affine=affine, brain=np.ones(values.shape))
@@ -252,8 +252,8 @@ def test_a_model_segments_what_is_in_memory_on_its_own_grid() -> None:
     # Bright voxels are lesion to this network, and lie where they did in the array that was given.
     inside = np.zeros(values.shape, bool)
     inside[5:8, 6:9, 7:11] = True
-    assert (probability[inside] > 0.9).all()
-    assert (probability[12:] < 0.9).all()
+    assert (probability[inside] > 0.99).all()
+    assert (probability[12:] < 0.99).all()
 
 
 def test_a_model_refuses_other_modalities() -> None:

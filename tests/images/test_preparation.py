@@ -227,8 +227,6 @@ def test_none_of_the_modalities_is_refused(tmp_path):
 def test_a_spacing_that_is_not_positive_is_refused(tmp_path, spacing):
     subject, _, _ = brain_subject(tmp_path, "ras")
     with pytest.raises(UsageError, match="spacing"):
-        prepare(subject, ["flair"], spacing)
-    with pytest.raises(UsageError, match="spacing"):
         resample_case(prepare(subject, ["flair"]), spacing)
 
 

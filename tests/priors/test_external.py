@@ -121,17 +121,17 @@ def test_several_files_are_ambiguous(tmp_path, case, mask):
     save(tmp_path / "Case_01_a.nii.gz", mask)
     save(tmp_path / "Case_01_b.nii.gz", mask)
     with pytest.raises(BadInputError, match="2 files match for subject Case_01"):
-        ExternalPrior(f"{tmp_path}/{{subject}}_*.nii.gz").predict(case).probability
+        ExternalPrior(f"{tmp_path}/{{subject}}_*.nii.gz").predict(case)
 
 
 def test_another_grid_is_refused(tmp_path, case, mask):
     prior = ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz")
     save(tmp_path / "Case_01.nii.gz", mask[1:])
     with pytest.raises(BadInputError, match=r"Case_01\.nii\.gz.*images of Case_01.*\(19, 24, 18\).*\(20, 24, 18\)"):
-        prior.predict(case).probability
+        prior.predict(case)
     save(tmp_path / "Case_01.nii.gz", mask, case.grid.affine)
     with pytest.raises(BadInputError, match="affines differ"):
-        prior.predict(case).probability
+        prior.predict(case)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_another_grid_is_refused(tmp_path, case, mask):
 def test_values_that_are_no_probability_are_refused(tmp_path, case, mask, change, reason):
     file = save(tmp_path / "Case_01.nii.gz", change(mask).astype(np.float32))
     with pytest.raises(BadInputError, match=reason) as caught:
-        ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case).probability
+        ExternalPrior(f"{tmp_path}/{{subject}}.nii.gz").predict(case)
     assert str(file) in str(caught.value)
 
 

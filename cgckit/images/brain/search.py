@@ -88,7 +88,7 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
         BadInputError: if nothing of the size of a brain is found.
     """
     canonical = volume.grid.canonical()
-    grid = canonical.isotropic(max(_HEAD_SPACING, *(edge for edge in canonical.spacing if edge < 4)))
+    grid = canonical.isotropic(max([_HEAD_SPACING, *(edge for edge in canonical.spacing if edge < 4)]))
     head = resample(volume.array, volume.grid, grid)
     tissue = _tissue(head, grid)
     for radius in (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0):

@@ -70,9 +70,9 @@ def test_small_components_are_dropped():
 def test_takes_the_first_channel_of_a_case_without_flair():
     prior = FlairThresholdPrior()
     with_name = prior.predict(make_case(("flair", "t1"))).probability
-    without = prior.predict(make_case(("ct", "t1"))).probability
-    assert torch.equal(with_name, without)
-    assert "ct" in prior.predict(case).note
+    without = prior.predict(make_case(("ct", "t1")))
+    assert torch.equal(with_name, without.probability)
+    assert "ct" in without.note
 
 
 @pytest.mark.parametrize("option", [{"quantile": 1.0}, {"smoothing": -1.0}, {"smallest": 2.0}])

@@ -24,6 +24,7 @@ from cgckit.cgc.network import CGCNet
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case
+from cgckit.nets.loop import own_generators
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
@@ -64,7 +65,8 @@ class Model:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             settings = Settings.from_json(card["settings"])
             modalities = tuple(card["modalities"])
-            network = build_network(settings, modalities)
+            with own_generators():  # it begins with weights that are drawn
+                network = build_network(settings, modalities)
             network.load_state_dict(load_file(folder / WEIGHTS))
         except FileNotFoundError:
             raise BadInputError(
@@ -108,29 +110,31 @@ class Model:
         """Probability of lesion, [H, W, L] float32 on the grid that the case's images came on; lesion is 0.5 or more.
 
         Args:
-            case: the subject, with the model's modalities, as `Case.from_arrays` makes it.
+            case: the subject, with the model's modalities among its own, as `Case.from_arrays` makes it.
             prior: [H, W, L] on the case's own grid, what a prior says of the subject; see
                 `cgckit.cgc.inference.segment`.
 
         Raises:
-            BadInputError: the case has other modalities.
+            BadInputError: the case lacks a modality.
         """
-        self._require_modalities(case)
+        case = self._fitting(case)
         found = inference.segment(self.network, self.settings, case, prior)
         return np.asarray(case.to_native(found.numpy()), np.float32)
 
     def uncertainty(self, case: Case, prior: Tensor | None = None) -> FloatArray:
         """Standard deviation of that probability over `uncertainty_views` augmented views, on the same grid."""
-        self._require_modalities(case)
+        case = self._fitting(case)
         found = inference.uncertainty(self.network, self.settings, case, prior)
         return np.asarray(case.to_native(found.numpy()), np.float32)
 
-    def _require_modalities(self, case: Case) -> None:
-        if case.modalities != self.modalities:
+    def _fitting(self, case: Case) -> Case:
+        """The case with the model's channels."""
+        if missing := [name for name in self.modalities if name not in case.modalities]:
             raise BadInputError(
-                f"subject {case.source or case.subject} has {', '.join(case.modalities)}; "
-                f"the model takes {', '.join(self.modalities)}, in this order"
+                f"subject {case.source or case.subject} has no {', '.join(missing)}; "
+                f"the model takes {', '.join(self.modalities)}"
             )
+        return case.with_channels(self.modalities)
 
 
 def build_network(settings: TrainingSettings, modalities: tuple[str, ...]) -> CGCNet:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +119,16 @@ class Case:
         if modality not in self.modalities:
             raise KeyError(f"{self.subject} has no {modality}; it has {', '.join(self.modalities)}")
         return self.image[self.modalities.index(modality)]
+
+    def with_channels(self, modalities: Sequence[str]) -> Self:
+        """The same case with these channels, in this order; one that it lacks is 0 everywhere."""
+        if self.modalities == tuple(modalities):
+            return self
+        image = torch.zeros((len(modalities), *self.brain.shape))
+        for channel, name in enumerate(modalities):
+            if name in self.modalities:
+                image[channel] = self.channel(name)
+        return dataclasses.replace(self, image=image, modalities=tuple(modalities))
 
     def to_native(self, array: npt.ArrayLike) -> AnyArray:
         """Bring an [H, W, L] array from the case's grid to the grid that its images came on.

@@ -37,7 +37,7 @@ def prepare(subject: Subject, modalities: Sequence[str], brain: BrainExtractor) 
             mask that is empty or on another grid, an image that is constant inside the brain.
     """
     if subject.case is not None:
-        return _with_channels(subject.case, modalities)
+        return subject.case.with_channels(modalities)
     volumes = {name: Volume.load(subject.files[name]) for name in modalities if name in subject.files}
     if not volumes:
         raise BadInputError(f"subject {subject.source} has none of: {', '.join(modalities)}")
@@ -83,14 +83,3 @@ def resample_case(case: Case, spacing: float) -> Case:
 def transfer(values: Tensor, source: Case, target: Case) -> Tensor:
     """Bring a map [H, W, L] from the grid of `source` to that of `target`, both cases of one subject."""
     return torch.from_numpy(resample(values.numpy(), source.grid, target.grid))
-
-
-def _with_channels(case: Case, modalities: Sequence[str]) -> Case:
-    """The same case with these channels; one that it lacks is 0 everywhere."""
-    if case.modalities == tuple(modalities):
-        return case
-    image = torch.zeros((len(modalities), *case.brain.shape))
-    for channel, name in enumerate(modalities):
-        if name in case.modalities:
-            image[channel] = case.channel(name)
-    return dataclasses.replace(case, image=image, modalities=tuple(modalities))

@@ -258,7 +258,7 @@ def test_a_model_segments_what_is_in_memory_on_its_own_grid() -> None:
 
 def test_a_model_refuses_other_modalities() -> None:
     case = dataclasses.replace(make_case(np.ones((16, 16, 16))), modalities=("t2",))
-    with pytest.raises(BadInputError, match="has t2; the model takes flair"):
+    with pytest.raises(BadInputError, match="has no flair; the model takes flair"):
         model(FirstChannel()).segment(case)
 
 

@@ -17,7 +17,6 @@ from torch.nn.functional import max_pool3d
 import cgckit
 from cgckit.cgc.crops import CropSampler
 from cgckit.errors import BadInputError, UsageError
-from cgckit.experiments import experiment as module
 from cgckit.experiments.arms import THE_PRIOR
 from cgckit.experiments.commands import ablate, crossval
 from cgckit.experiments.experiment import Experiment
@@ -26,6 +25,7 @@ from cgckit.experiments.references import best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, read_results
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.pipeline import engine as module
 from cgckit.priors.base import Prior
 
 QUICK = {"spacing": 4.0, "crop": (16, 16, 16), "widths": (4, 4, 4, 4), "projection": 4, "batch": 1, "steps": 3}

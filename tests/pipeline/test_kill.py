@@ -84,7 +84,7 @@ def test_a_run_killed_in_training_and_in_inference_ends_with_the_same_masks(
     # While the mask of the second subject is written, after two images of the first and one of its own.
     run_killed(scans, out, "nibabel", "Nifti1Image", "to_stream", 4)
     assert card.exists()
-    assert [path.stem for path in (scratch / "refined").glob("[!.]*.json")] == ["case1"]
+    assert [path.stem for path in (scratch / "inference").glob("[!.]*.json")] == ["case1"]
     assert len(list(out.rglob(".partial-*"))) == 1
     finished = {path: path.stat().st_mtime_ns for path in out.glob("sub-case1/anat/*.nii.gz")}
     assert not (out / "summary.tsv").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import random
 import re
 import shutil
 from collections.abc import Callable
@@ -24,8 +25,8 @@ from cgckit.cgc.crops import CropSampler
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, DegeneratePriorError, PluginError, UsageError
 from cgckit.images.case import Case
-from cgckit.pipeline.provenance import choose_device
-from cgckit.priors.base import Prior
+from cgckit.pipeline.inputs import choose_device
+from cgckit.priors.base import Prediction, Prior
 
 QUICK = {
     "spacing": 4.0,
@@ -41,6 +42,7 @@ QUICK = {
     "appearance_weight": 0.0,
 }
 refine_module = importlib.import_module("cgckit.pipeline.refine")
+engine_module = importlib.import_module("cgckit.pipeline.engine")
 WriteCohort = Callable[..., Path]
 
 
@@ -53,10 +55,10 @@ class BrightFlair(Prior):
     def __post_init__(self) -> None:
         self.calls = 0
 
-    def predict(self, case: Case) -> Tensor:
+    def predict(self, case: Case) -> Prediction:
         self.calls += 1
-        self.choice = f"FLAIR > {self.threshold:g}"
-        return ((case.channel("flair") > self.threshold) & case.brain).float()
+        bright = (case.channel("flair") > self.threshold) & case.brain
+        return Prediction(bright.float(), f"FLAIR > {self.threshold:g}")
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Nothing(Prior):
     def predict(self, case: Case) -> Tensor:
         if int(case.subject[-1]) <= self.empty:
             return torch.zeros(case.brain.shape)
-        return BrightFlair().predict(case)
+        return BrightFlair().predict(case).probability
 
 
 @dataclass
@@ -78,7 +80,7 @@ class WithACube(Prior):
     edge: ClassVar[int] = 10
 
     def predict(self, case: Case) -> Tensor:
-        found = BrightFlair().predict(case)
+        found = BrightFlair().predict(case).probability
         distance = torch.from_numpy(ndimage.distance_transform_edt(found.numpy() < 0.5))
         inside = torch.from_numpy(ndimage.binary_erosion(case.brain.numpy(), iterations=self.edge))
         h, w, d = np.unravel_index(int((distance * inside).argmax()), found.shape)
@@ -87,13 +89,13 @@ class WithACube(Prior):
         return found
 
 
-def run(scans: Path, out: Path, **changes: object) -> cgckit.RefineResult:
+def run(scans: Path, out: Path, **changes: object) -> cgckit.Run:
     options: dict[str, object] = {"prior": BrightFlair(), "settings": QUICK, "device": "cpu"} | changes
     return cgckit.refine(scans, out=out, **options)  # type: ignore[arg-type]
 
 
-def masks(result: cgckit.RefineResult) -> list[bytes]:
-    return [result.mask(row.participant_id.removeprefix("sub-")).read_bytes() for row in result.subjects]
+def masks(result: cgckit.Run) -> list[bytes]:
+    return [subject.mask_path.read_bytes() for subject in result]  # type: ignore[union-attr]
 
 
 def dice(mask: Path, reference: Path) -> float:
@@ -102,7 +104,7 @@ def dice(mask: Path, reference: Path) -> float:
 
 
 @pytest.fixture(scope="module")
-def whole(write_subjects: WriteCohort, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cgckit.RefineResult]:
+def whole(write_subjects: WriteCohort, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cgckit.Run]:
     """The scans of two subjects and a run on them that nothing interrupted; to be looked at only."""
     folder = tmp_path_factory.mktemp("whole")
     scans = write_subjects(folder / "scans", 2)
@@ -110,13 +112,13 @@ def whole(write_subjects: WriteCohort, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def copied(whole: tuple[Path, cgckit.RefineResult], tmp_path: Path) -> tuple[Path, Path]:
+def copied(whole: tuple[Path, cgckit.Run], tmp_path: Path) -> tuple[Path, Path]:
     """The same scans, and a copy of the run's folder to work in."""
     scans, result = whole
     return scans, shutil.copytree(result.out, tmp_path / "out")
 
 
-def test_refine_finds_the_lesions_and_writes_every_output(whole: tuple[Path, cgckit.RefineResult]) -> None:
+def test_refine_finds_the_lesions_and_writes_every_output(whole: tuple[Path, cgckit.Run]) -> None:
     scans, result = whole
     out = result.out
     derivatives = Derivatives(out)
@@ -136,7 +138,7 @@ def test_refine_finds_the_lesions_and_writes_every_output(whole: tuple[Path, cgc
         probability = np.asarray(nib.load(derivatives.refined_probability(label)).dataobj)
         mask = np.asarray(nib.load(derivatives.refined_mask(label)).dataobj)
         np.testing.assert_array_equal(mask, probability >= 0.5)
-        assert dice(result.mask(label), scans.with_name("scans-references") / f"{label}_seg.nii.gz") > 0.7
+        assert dice(result[label].mask_path, scans.with_name("scans-references") / f"{label}_seg.nii.gz") > 0.7
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "complete"
     assert record["options"]["seed"] == 0
@@ -154,19 +156,17 @@ def test_refine_finds_the_lesions_and_writes_every_output(whole: tuple[Path, cgc
     assert not list(out.rglob(".partial-*"))
 
 
-def test_equal_seeds_give_equal_masks_and_other_seeds_do_not(
-    whole: tuple[Path, cgckit.RefineResult], tmp_path: Path
-) -> None:
+def test_equal_seeds_give_equal_masks_and_other_seeds_do_not(whole: tuple[Path, cgckit.Run], tmp_path: Path) -> None:
     scans, first = whole
     second, other = run(scans, tmp_path / "b"), run(scans, tmp_path / "c", seed=1)
-    probability = [result.probability("case1").read_bytes() for result in (first, second, other)]
+    probability = [result["case1"].probability_path.read_bytes() for result in (first, second, other)]
     assert masks(first) == masks(second)
     assert probability[0] == probability[1] != probability[2]
 
 
 @pytest.mark.parametrize("stage", ["priors", "training", "inference"])
 def test_an_interrupted_run_goes_on_to_the_same_masks(
-    whole: tuple[Path, cgckit.RefineResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    whole: tuple[Path, cgckit.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     scans, expected = whole
 
@@ -174,7 +174,7 @@ def test_an_interrupted_run_goes_on_to_the_same_masks(
         pass
 
     owner, name, last = {
-        "priors": (refine_module, "write_case", 2),
+        "priors": (engine_module, "write_case", 2),
         "training": (CropSampler, "__call__", 28),
         "inference": (refine_module, "write_refined", 2),
     }[stage]
@@ -201,15 +201,15 @@ def test_an_interrupted_run_goes_on_to_the_same_masks(
 
 
 def test_a_complete_run_is_not_done_again(
-    whole: tuple[Path, cgckit.RefineResult], copied: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Path, cgckit.Run], copied: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans, out = copied
     first = whole[1]
     record = (out / "run.json").read_bytes()
-    monkeypatch.setattr("cgckit.pipeline.refine.prepare", None)
+    monkeypatch.setattr("cgckit.pipeline.engine.prepare", None)
     again = run(scans, out)
     assert (out / "run.json").read_bytes() == record
-    assert again.subjects == first.subjects
+    assert [subject.row() for subject in again] == [subject.row() for subject in first]
     assert again.training == first.training
 
 
@@ -226,7 +226,7 @@ def test_another_run_in_the_folder_is_refused_unless_overwritten(
     raw.write_bytes(b"the user's own")
     run(fewer, out, overwrite=True, settings={**QUICK, "steps": 1})
     assert not Derivatives(out).refined_mask("case2").exists()
-    assert {path.stem for path in (out / "work" / "run" / "refined").iterdir()} == {"case1"}
+    assert {path.stem for path in (out / "work" / "run" / "inference").iterdir()} == {"case1"}
     assert raw.read_bytes() == b"the user's own", "only what a run wrote may be removed"
     with pytest.raises(DegeneratePriorError):
         run(fewer, out, overwrite=True, prior=Nothing())
@@ -235,7 +235,7 @@ def test_another_run_in_the_folder_is_refused_unless_overwritten(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 1}, {"settings": {**QUICK, "overlap": 0.5}}, {"prior": BrightFlair(2.6)}, {"modalities": ["flair"]}],
+    [{"seed": 1}, {"settings": {**QUICK, "temperature": 0.5}}, {"prior": BrightFlair(2.6)}, {"modalities": ["flair"]}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_run_with_other_options_is_another_run(copied: tuple[Path, Path], changes: dict[str, object]) -> None:
@@ -251,9 +251,7 @@ def test_other_scans_of_the_same_name_are_another_run(write_cohort: WriteCohort,
         run(scans, out)
 
 
-def test_a_model_that_was_removed_is_trained_again(
-    whole: tuple[Path, cgckit.RefineResult], copied: tuple[Path, Path]
-) -> None:
+def test_a_model_that_was_removed_is_trained_again(whole: tuple[Path, cgckit.Run], copied: tuple[Path, Path]) -> None:
     scans, out = copied
     shutil.rmtree(out / "model")
     run(scans, out)
@@ -286,13 +284,13 @@ def test_one_scan_alone_is_refined_and_what_was_dropped_of_its_prior_is_said(
     settings = {**QUICK, "prior_weight": 0.5, "appearance_weight": 1.0}
     result = run(scans, tmp_path / "out", prior=WithACube(), settings=settings)
     (row,) = result.subjects
-    assert re.fullmatch(r"1 part of the prior dropped, 1\.\d ml", row.remarks)
-    label = row.participant_id.removeprefix("sub-")
+    assert re.fullmatch(r"1 part of the prior dropped, 1\.\d ml", "; ".join(row.remarks))
+    label = row.label
     reference = scans.with_name("scans-references") / f"{label}_seg.nii.gz"
     prior = nib.load(Derivatives(result.out).prior_probability(label, "WithACube"))
     rough = tmp_path / "rough.nii.gz"
     nib.save(nib.Nifti1Image((prior.get_fdata() >= 0.5).astype(np.uint8), prior.affine), rough)
-    assert dice(result.mask(label), reference) > dice(rough, reference)
+    assert dice(result[label].mask_path, reference) > dice(rough, reference)
 
 
 def test_seeds_below_0_are_refused(write_cohort: WriteCohort, tmp_path: Path) -> None:
@@ -326,14 +324,14 @@ def test_a_prior_that_breaks_is_named_in_one_line(write_cohort: WriteCohort, tmp
 
 
 def test_predict_applies_a_model_to_new_scans(
-    whole: tuple[Path, cgckit.RefineResult], write_cohort: WriteCohort, tmp_path: Path
+    whole: tuple[Path, cgckit.Run], write_cohort: WriteCohort, tmp_path: Path
 ) -> None:
     result = whole[1]
     found = cgckit.predict(write_cohort(1), result.out, tmp_path / "predicted", device="cpu")
-    assert found["case1"].read_bytes() == result.mask("case1").read_bytes()
+    assert found["case1"].mask_path.read_bytes() == result["case1"].mask_path.read_bytes()
     header, row = (tmp_path / "predicted" / "summary.tsv").read_text().splitlines()
     assert header.split("\t") == ["participant_id", "source", "refined_ml"]
-    voxels = int(np.asarray(nib.load(found["case1"]).dataobj).sum())
+    voxels = int(found["case1"].mask().sum())
     assert row.split("\t") == ["sub-case1", "case1", f"{voxels * 2.0**3 / 1000:g}"]
 
 
@@ -341,10 +339,10 @@ def test_predict_with_another_model_does_not_replace_masks(
     copied: tuple[Path, Path], write_cohort: WriteCohort, tmp_path: Path
 ) -> None:
     model, scans, out = copied[1] / "model", write_cohort(1), tmp_path / "predicted"
-    mask = cgckit.predict(scans, model, out, device="cpu")["case1"]
+    mask = cgckit.predict(scans, model, out, device="cpu")["case1"].mask_path
     before = mask.stat().st_mtime_ns
     card = json.loads((model / "model.json").read_text())
-    card["settings"]["overlap"] = 0.5
+    card["settings"]["temperature"] = 0.5
     (model / "model.json").write_text(json.dumps(card))
     with pytest.raises(UsageError, match="--overwrite"):
         cgckit.predict(scans, model, out, device="cpu")
@@ -352,7 +350,7 @@ def test_predict_with_another_model_does_not_replace_masks(
 
 
 def test_predict_needs_the_modalities_of_the_model(
-    whole: tuple[Path, cgckit.RefineResult], write_cohort: WriteCohort, tmp_path: Path
+    whole: tuple[Path, cgckit.Run], write_cohort: WriteCohort, tmp_path: Path
 ) -> None:
     less = write_cohort(1, modalities=("flair",))
     with pytest.raises(BadInputError, match="t1"):
@@ -370,3 +368,106 @@ def test_the_device_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch)
     for available, expected in ((True, "cuda:0"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
         assert str(choose_device("auto")) == expected
+
+
+@pytest.fixture
+def untrainable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever trains from here on fails."""
+    monkeypatch.setattr(engine_module, "train_network", None)
+
+
+def test_other_inference_settings_take_the_trained_model(
+    whole: tuple[Path, cgckit.Run], copied: tuple[Path, Path], untrainable: None
+) -> None:
+    scans, out = copied
+    before = json.loads((out / "run.json").read_text())
+    views = run(scans, out, settings={**QUICK, "uncertainty_views": 0, "prior_weight": 1e3, "prior_reach": 1.0})
+    assert masks(views) != masks(whole[1]), "the prior decides now"
+    assert not Derivatives(out).refined_uncertainty("case1").exists(), "none was asked for"
+    after = json.loads((out / "run.json").read_text())
+    assert after["status"] == "complete"
+    assert after["options"]["inference"]["uncertainty_views"] == 0
+    assert after["training"] == before["training"]
+    assert after["seconds"]["training"] == before["seconds"]["training"], "it was not done again"
+    again = run(scans, out)
+    assert masks(again) == masks(whole[1])
+    assert Derivatives(out).refined_uncertainty("case1").exists()
+    summary = (out / "summary.tsv").read_text()
+    assert summary == (whole[1].out / "summary.tsv").read_text()
+
+
+def test_settings_are_taken_as_the_object_that_is_exported(
+    whole: tuple[Path, cgckit.Run], copied: tuple[Path, Path], untrainable: None
+) -> None:
+    scans, out = copied
+    settings = cgckit.Settings(**{**QUICK, "steps": 60})  # type: ignore[arg-type]
+    assert masks(run(scans, out, settings=settings)) == masks(whole[1])
+
+
+def test_predict_takes_inference_settings(
+    whole: tuple[Path, cgckit.Run], write_cohort: WriteCohort, tmp_path: Path, untrainable: None
+) -> None:
+    scans, out = write_cohort(1), tmp_path / "predicted"
+    found = cgckit.predict(scans, whole[1].out, out, settings={"uncertainty_views": 0}, device="cpu")
+    before = found["case1"].probability_path.read_bytes()
+    assert not Derivatives(out).refined_uncertainty("case1").exists()
+    changed = cgckit.InferenceSettings(
+        mirror=True, uncertainty_views=2, prior_weight=0, appearance_weight=1.0, min_consent=0
+    )
+    again = cgckit.predict(scans, whole[1].out, out, settings=changed, device="cpu")
+    assert Derivatives(out).refined_uncertainty("case1").exists()
+    assert again["case1"].probability_path.read_bytes() != before
+    with pytest.raises(UsageError, match="steps shapes the training"):
+        cgckit.predict(scans, whole[1].out, out, settings={"steps": 3}, device="cpu")
+
+
+def in_memory(scans: Path) -> cgckit.Cohort:
+    """The same subjects as in a folder, from memory."""
+    cases = []
+    for folder in sorted(scans.iterdir()):
+        images = {path.name.split("_")[1].split(".")[0]: nib.load(path) for path in folder.glob("*.nii.gz")}
+        cases.append(cgckit.Case.from_arrays(images, subject=folder.name))
+    return cgckit.Cohort.from_cases(cases)
+
+
+def test_a_cohort_in_memory_gives_what_its_files_give(whole: tuple[Path, cgckit.Run], tmp_path: Path) -> None:
+    scans, expected = whole
+    found = run(in_memory(scans), tmp_path / "out")  # type: ignore[arg-type]
+    for subject in expected:
+        np.testing.assert_array_equal(found[subject.label].mask(), subject.mask())
+        np.testing.assert_array_equal(found[subject.label].probability(), subject.probability())
+        assert found[subject.label].prior_ml == subject.prior_ml
+        written = nib.load(found[subject.label].mask_path)
+        np.testing.assert_array_equal(written.affine, nib.load(subject.mask_path).affine)
+    predicted = cgckit.predict(in_memory(scans), cgckit.Model.load(found.out), tmp_path / "predicted", device="cpu")
+    np.testing.assert_array_equal(predicted["case1"].mask(), expected["case1"].mask())
+
+
+def test_a_model_in_memory_segments_a_case_in_memory(whole: tuple[Path, cgckit.Run]) -> None:
+    scans, expected = whole
+    case = in_memory(scans)[0].case
+    assert case is not None
+    probability = cgckit.load_model(expected.out).segment(case)
+    np.testing.assert_array_equal(probability, expected["case1"].probability())
+
+
+def test_the_callers_random_numbers_are_left_alone(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    def drawn() -> tuple[float, float, float]:
+        return float(torch.rand(())), float(np.random.rand()), random.random()
+
+    def seed() -> None:
+        torch.manual_seed(5), np.random.seed(5), random.seed(5)
+
+    scans = write_cohort(1)
+    seed()
+    expected = drawn()
+    seed()
+    run(scans, tmp_path / "out", settings={**QUICK, "steps": 2}, prior="mumford-shah-net", prior_options={"steps": 2})
+    assert drawn() == expected
+
+
+def test_a_subject_is_found_by_its_label_and_its_name(whole: tuple[Path, cgckit.Run]) -> None:
+    found = whole[1]
+    assert found["case2"] is found[1] is found.subjects[1]
+    with pytest.raises(KeyError, match="case1, case2"):
+        found["case3"]

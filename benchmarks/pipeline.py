@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cgckit.cli.options import parse_pairs
 from cgckit.experiments.arms import published
 from cgckit.experiments.commands import ablate
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.results import read_results
 from cgckit.experiments.table import by_subject, tabulate
+from cgckit.options import read_words
 from cgckit.phantom import write_cohort
 
 RESULTS = Path(__file__).parent / "results"
@@ -78,7 +78,7 @@ def measure(arguments: argparse.Namespace) -> None:
         arguments.prior,
         out,
         prior_options=arguments.prior_option,
-        settings=parse_pairs("--set", arguments.set),
+        settings=read_words(arguments.set, "--set"),
         modalities=arguments.modalities and arguments.modalities.split(","),
         folds=arguments.folds,
         overwrite=True,

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from cgckit.cli.log import hide_log
-from cgckit.errors import UsageError
 
 Inputs = Annotated[
     list[str],
@@ -55,18 +54,3 @@ Quiet = Annotated[
 def split_modalities(text: str | None) -> list[str] | None:
     """Read the value of `--modalities`."""
     return None if text is None else [name.strip().lower() for name in text.split(",") if name.strip()]
-
-
-def parse_pairs(option: str, pairs: list[str] | None) -> dict[str, object]:
-    """Read repeated `KEY=VALUE` values of an option.
-
-    Raises:
-        UsageError: a value without `=`.
-    """
-    parsed: dict[str, object] = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{option} takes KEY=VALUE, got {pair!r}")
-        parsed[key.strip()] = value.strip()
-    return parsed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.images.volume import Volume
@@ -82,7 +82,11 @@ class Run(Sequence[SubjectResult]):
     subjects: tuple[SubjectResult, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
 
-    def __getitem__(self, key: Any) -> Any:
+    @overload
+    def __getitem__(self, key: int | str) -> SubjectResult: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[SubjectResult]: ...
+    def __getitem__(self, key: int | str | slice) -> SubjectResult | Sequence[SubjectResult]:
         """A subject by its label or its name in the input, or by its position."""
         if not isinstance(key, str):
             return self.subjects[key]

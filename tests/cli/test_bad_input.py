@@ -292,7 +292,7 @@ def test_an_output_that_cannot_be_written_is_named(refine, write_cohort, tmp_pat
         (["--prior", "not-there.py:Mine"], ["not-there.py"]),
         (["--prior", "gmm", "--prior-option", "colour=red"], ["gmm", "'colour'", "its options are", "seed"]),
         (["--prior", "gmm", "--prior-option", "seed=red"], ["gmm", "seed", "'red'"]),
-        (["--prior", "gmm", "--prior-option", "seed"], ["'seed'", "key=value"]),
+        (["--prior", "gmm", "--prior-option", "seed"], ["'seed'", "KEY=VALUE"]),
         (["--preset", "huge"], ["'huge'", "auto", "light", "paper"]),
         (["--set", "stepz=3"], ["'stepz'", "did you mean steps", "learning_rate"]),
         (["--set", "steps=many"], ["steps", "'many'"]),

@@ -44,6 +44,7 @@ def crossval(
     from cgckit.experiments.experiment import Experiment
     from cgckit.experiments.table import by_subject
     from cgckit.images.brain import resolve_brain
+    from cgckit.options import read_words
 
     chosen = experiments.split_seeds(seeds)
     experiment = Experiment.find(
@@ -54,7 +55,7 @@ def crossval(
         labels=label or (),
         prior_options=prior_option or [],
         preset=preset,
-        settings=options.parse_pairs("--set", set_),
+        settings=read_words(set_, "--set"),
         brain=resolve_brain(brain, brain_option or ()),
         modalities=options.split_modalities(modalities),
         device=device,

@@ -37,12 +37,13 @@ def predict(
     """
     import cgckit
     from cgckit.images.brain import resolve_brain
+    from cgckit.options import read_words
 
     run = cgckit.predict(
         inputs,
         model,
         out,
-        settings=options.parse_pairs("--set", set_),
+        settings=read_words(set_, "--set"),
         brain=resolve_brain(brain, brain_option or ()),
         allow_missing=allow_missing,
         device=device,

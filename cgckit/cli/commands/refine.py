@@ -39,13 +39,14 @@ def refine(
     import cgckit
     from cgckit.cli.tables import show_table
     from cgckit.images.brain import resolve_brain
+    from cgckit.options import read_words
 
     result = cgckit.refine(
         inputs,
         prior,
         out,
         preset=preset,
-        settings=options.parse_pairs("--set", set_),
+        settings=read_words(set_, "--set"),
         prior_options=prior_option or [],
         brain=resolve_brain(brain, brain_option or ()),
         modalities=options.split_modalities(modalities),

@@ -142,13 +142,16 @@ def _table(result: EvaluationResult, metrics: Sequence[str]) -> Table:
 
 
 def _legend(metrics: Mapping[str, Metric]) -> list[str]:
-    """Units and notes, where the heads of the columns do not say them: `ASSD (pooled) and HD95 in mm`."""
+    """What the heads of the columns do not say, options, notes and units: `ASSD (pooled) and HD95 in mm`."""
+    from cgckit.options import to_json
+
     by_unit: dict[str, list[str]] = {}
     for name, metric in metrics.items():
         title = metric.title or name
         unit = "" if metric.unit in title.split() else metric.unit
-        if unit or metric.note:
-            by_unit.setdefault(unit, []).append(f"{title} ({metric.note})" if metric.note else title)
+        details = [metric.note] * bool(metric.note) + [f"{key} {value}" for key, value in to_json(metric).items()]
+        if unit or details:
+            by_unit.setdefault(unit, []).append(f"{title} ({', '.join(details)})" if details else title)
     return [" and ".join(titles) + (f" in {unit}" if unit else "") for unit, titles in by_unit.items()]
 
 

@@ -33,7 +33,7 @@ JACCARD = """
         Attributes:
             power: of the result.
         '''
-        title = "Jacc. [1]"
+        title = "Jacc. [b]"
         power: float = 1.0
 
         def measure(self, pair):
@@ -125,9 +125,9 @@ def test_the_command_shows_it_and_its_options(install: Install, masks: tuple[Pat
     assert shown.exit_code == 0
     lines = shown.stdout.splitlines()
     (header,) = [line for line in lines if "Dice" in line]
-    assert header.split() == ["subject", "map", "Jacc.", "[1]", "Dice"]
+    assert header.split() == ["subject", "map", "Jacc.", "[b]", "Dice"]
     assert [line.split() for line in lines if line.startswith(" a ")] == [["a", "mask", "0.178", "0.593"]]
-    assert "Jacc. [1] (power 2.0)" in shown.stdout
+    assert "Jacc. [b] (power 2.0)" in shown.stdout
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cgckit.cli.commands.evaluate import evaluate as command
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
-from cgckit.evaluation import EvaluationResult, evaluate
+from cgckit.evaluation import EvaluationResult, evaluate, picture
 from cgckit.evaluation.picture import draw_evaluation
 from cgckit.images.cohort import Cohort
 
@@ -296,6 +296,17 @@ def test_command_shows_what_is_infinite_and_what_has_no_spread(tmp_path: Path) -
     assert code == 0
     assert "inf" in text
     assert "- (1∞)" in text
+
+
+def test_without_dice_a_picture_has_the_first_metric(
+    results: Path, references: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(picture, "draw_picture", lambda rows, path, title: drawn.append((rows, title)))
+    draw_evaluation(evaluate(results, references, metrics=["volume_ml", "assd"]), tmp_path / "p.png")
+    ((rows, title),) = drawn
+    assert [row.notes for row in rows] == [{"prior": "0.51", "refined": "0.22"}, {"prior": "0.51", "refined": "0.06"}]
+    assert title == "ml with the reference, mean: prior 0.5, refined 0.1"
 
 
 def test_masks_from_elsewhere_cannot_be_drawn(tmp_path: Path) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from benchmarks import pipeline
 from cgckit.cgc.settings import PRESETS
+from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
 from cgckit.evaluation.scoring import BUILT_IN
 from cgckit.experiments.arms import GROUPS, ablation, choose_arms, published
 from cgckit.experiments.plots import make_figure
 from cgckit.experiments.results import OUTPUT, Outcome, Results, Scored, read_results
-from cgckit.experiments.table import tabulate
+from cgckit.experiments.table import by_subject, tabulate
+
+MEASURED = sorted(pipeline.RESULTS.glob("pipeline-*.jsonl"))
 
 
 def outcome(
@@ -150,6 +155,69 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert again.find("both-0", "both") == added[1]
     assert again.find("both-0", "temperature-0.2") == added[1], "an arm of equal settings has this outcome"
     assert again.find("other", "both") is None
+
+
+def scored(arm: str, *scores: Mapping[str, float]) -> Outcome:
+    """An outcome with these scores of case0, case1, ..."""
+    return dataclasses.replace(
+        outcome(arm, []), scores=tuple(Scored(f"case{index}", OUTPUT, values) for index, values in enumerate(scores))
+    )
+
+
+def test_rows_of_different_metrics_have_blanks(tmp_path: Path) -> None:
+    old = outcome("prior", [0.5, 0.7])
+    new = scored("both", {"dice": 0.6, "jaccard": 0.4, "gap": math.inf}, {"dice": 0.8, "jaccard": 0.6, "gap": 3.0})
+    prior, both = tabulate([old, new], {})
+    assert (prior.added, both.added) == ([], ["jaccard", "gap"])
+    cells = both.cells()
+    assert cells["mean_jaccard"] == 0.5
+    assert (cells["mean_gap"], cells["sd_gap"], cells["infinite_gap"]) == (3, None, 1)
+    assert cells["gain_prior"] == pytest.approx(0.1), "Dice is compared all the same"
+    assert cells["assd_mm"] is cells["assd_infinite"] is cells["sensitivity"] is None
+    assert (both.text()["ASSD [mm]"], both.text()["mean jaccard"]) == ("", "0.500 ± 0.141")
+    assert both.text()["mean gap"] == "3.000 (1∞)"
+    assert [row["both ASSD"] for row in by_subject([prior, both])] == ["", ""]
+    assert [row["prior ASSD"] for row in by_subject([prior, both])] == ["1.00", "1.00"]
+    table = Derivatives.create(tmp_path).write_table("table.tsv", [row.cells() for row in (prior, both)])
+    header, *lines = (line.split("\t") for line in table.read_text().splitlines())
+    assert [dict(zip(header, line, strict=True))["mean_jaccard"] for line in lines] == ["n/a", "0.5"]
+    titles = [axis.get_title() for axis in make_figure([prior, both]).axes if axis.get_title()]
+    assert titles == ["What each path adds"]
+
+
+def test_scores_without_dice_have_no_gains() -> None:
+    prior, both = tabulate([scored("prior", {"jaccard": 0.4}), scored("both", {"jaccard": 0.5})], {})
+    assert both.cells()["dice"] is both.cells()["gain_prior"] is both.cells()["p_prior"] is None
+    assert (prior.text()["Dice"], both.text()["over prior (p)"]) == ("", "")
+    assert make_figure([prior, both]).axes
+
+
+def test_a_metric_that_came_later_is_averaged_over_the_seeds_that_have_it() -> None:
+    first = scored("both", {"dice": 0.5})
+    second = dataclasses.replace(scored("both", {"dice": 0.7, "jaccard": 0.4}), seed=1)
+    (row,) = tabulate([first, second], {})
+    assert row.subjects["case0"] == {"dice": pytest.approx(0.6), "jaccard": 0.4}
+
+
+def test_results_have_the_metrics_that_there_were_and_no_value_is_no_key(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl", {"key": "a"})
+    results.add(outcome("prior", [0.5]))
+    results.add(scored("both", {"dice": 0.6, "far": math.inf, "unknown": math.nan}))
+    _, (old, new) = read_results(results.path)
+    assert tuple(old.scores[0].scores) == BUILT_IN
+    assert new.scores[0].scores == {"dice": 0.6, "far": math.inf}
+    assert "NaN" not in results.path.read_text()
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.stem)
+def test_tables_of_old_results_are_as_they_were(path: Path, tmp_path: Path) -> None:
+    shutil.copy(path, tmp_path)
+    pipeline.write(tmp_path)
+    assert (tmp_path / path.with_suffix(".md").name).read_text() == path.with_suffix(".md").read_text()
+
+
+def test_there_are_old_results_to_look_at() -> None:
+    assert MEASURED
 
 
 def test_bounds_are_drawn_as_no_arms_and_a_single_arm_is_drawn() -> None:

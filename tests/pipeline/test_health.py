@@ -136,6 +136,12 @@ def test_scattered_voxels_are_remarked_on(case):
     assert any("scattered" in remark for remark in health.remarks)
 
 
+def test_parts_that_meet_at_a_corner_are_one(case):
+    lesion = torch.maximum(block(12, 4), block(16, 4))
+    health = assess(case, lesion)
+    assert (health.components, health.largest_ml) == (1, health.volume_ml)
+
+
 def test_small_and_large_priors_are_remarked_on(case, distance):
     assert any("small" in remark for remark in assess(case, block(18, 3)).remarks)
     assert any("large" in remark for remark in assess(case, (distance < 0.7).float()).remarks)

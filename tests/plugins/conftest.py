@@ -1,4 +1,4 @@
-"""Both plug-ins of `plugins/`, installed as anybody's package would be, and used from another process."""
+"""The plug-ins of `plugins/`, installed as anybody's package would be, and used from another process."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def plugins() -> dict[str, Path]:
-    """The source folder of each plug-in, by the name of its prior."""
+    """The source folder of each plug-in, by the name of what it brings."""
     return {
         "flair-threshold": ROOT / "plugins" / "cgckit-flair-threshold",
         "autoencoder": ROOT / "plugins" / "cgckit-autoencoder",
+        "surface-dice": ROOT / "plugins" / "cgckit-surface-dice",
     }
 
 
 @pytest.fixture(scope="session")
 def site(plugins: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both plug-ins installed in it, without network and without touching the environment."""
+    """A folder with all plug-ins installed in it, without network and without touching the environment."""
     if importlib.util.find_spec("pip") is None:
         pytest.skip("pip is not in this environment")
     folder = tmp_path_factory.mktemp("site")

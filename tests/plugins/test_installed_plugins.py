@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-def test_both_are_found_through_their_entry_points(cgckit, plugins):
-    listed = cgckit("priors", "list")
+def test_all_are_found_through_their_entry_points(cgckit, plugins):
+    listed = cgckit("plugins", "list")
     assert listed.returncode == 0, listed.stderr
     for name, source in plugins.items():
         (row,) = [line for line in listed.stdout.splitlines() if f" {name} " in line]
@@ -40,7 +40,7 @@ def test_plugins_and_built_in_priors_can_be_fused(python):
 
 
 def test_the_plugins_own_tests_pass(python, plugins):
-    """Among them `check_prior` on both."""
+    """Among them `check_prior` and `check_metric`."""
     folders = [str(source / "tests") for source in plugins.values()]
     result = python("-m", "pytest", "-q", "-p", "no:cacheprovider", *folders)
     assert result.returncode == 0, result.stdout

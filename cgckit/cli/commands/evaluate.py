@@ -114,6 +114,7 @@ def _table(result: EvaluationResult, metrics: Sequence[str]) -> Table:
 
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     title = f"{len({row.subject for row in result.rows})} subjects against their reference"
     # Ten columns have to fit in a terminal of 80: no frame, one space between them.
@@ -121,7 +122,7 @@ def _table(result: EvaluationResult, metrics: Sequence[str]) -> Table:
     table.add_column("subject", overflow="fold", min_width=_FOLDED)
     table.add_column("map", no_wrap=True)
     for metric in metrics:
-        table.add_column(result.title(metric), justify="right", no_wrap=True)
+        table.add_column(Text(result.title(metric)), justify="right", no_wrap=True)
 
     def cells(values: Mapping[str, float], infinite: Mapping[str, int] | None = None) -> list[str]:
         left_out = infinite or {}
@@ -129,26 +130,28 @@ def _table(result: EvaluationResult, metrics: Sequence[str]) -> Table:
 
     for subject, rows in groupby(result.rows, key=lambda row: row.subject):
         for index, row in enumerate(rows):
-            table.add_row("" if index else subject, row.map, *cells(row.scores))
+            table.add_row(Text("" if index else subject), Text(row.map), *cells(row.scores))
     table.add_section()
     for summary in map(result.summary, result.maps):
-        table.add_row("mean", summary.map, *cells(summary.mean, summary.infinite), style="bold")
+        table.add_row("mean", Text(summary.map), *cells(summary.mean, summary.infinite), style="bold")
         table.add_row("SD", "", *cells(summary.sd))
-    table.caption = "; ".join(
-        [*_legend({metric: result.metrics[metric] for metric in metrics}), "(n∞): infinite, left out of the mean"]
-    )
+    legend = _legend({metric: result.metrics[metric] for metric in metrics})
+    table.caption = Text("; ".join([*legend, "(n∞): infinite, left out of the mean"]))
     table.caption_justify = "left"
     return table
 
 
 def _legend(metrics: Mapping[str, Metric]) -> list[str]:
-    """Units and notes, where the heads of the columns do not say them: `ASSD (pooled) and HD95 in mm`."""
+    """What the heads of the columns do not say, options, notes and units: `ASSD (pooled) and HD95 in mm`."""
+    from cgckit.options import to_json
+
     by_unit: dict[str, list[str]] = {}
     for name, metric in metrics.items():
         title = metric.title or name
         unit = "" if metric.unit in title.split() else metric.unit
-        if unit or metric.note:
-            by_unit.setdefault(unit, []).append(f"{title} ({metric.note})" if metric.note else title)
+        details = [metric.note] * bool(metric.note) + [f"{key} {value}" for key, value in to_json(metric).items()]
+        if unit or details:
+            by_unit.setdefault(unit, []).append(f"{title} ({', '.join(details)})" if details else title)
     return [" and ".join(titles) + (f" in {unit}" if unit else "") for unit, titles in by_unit.items()]
 
 

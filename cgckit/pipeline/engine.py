@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from cgckit.arrays import FloatArray
+from cgckit.arrays import BoolArray, FloatArray
 from cgckit.cgc.crops import write_case
 from cgckit.cgc.model import CARD, Model
+from cgckit.cgc.parts import parts_gone
 from cgckit.cgc.settings import Settings, TrainingSettings
 from cgckit.cgc.training import train_network
+from cgckit.derivatives import Derivatives
 from cgckit.errors import DegeneratePriorError
 from cgckit.images.brain import BrainExtractor
 from cgckit.images.case import Case
@@ -27,6 +30,7 @@ from cgckit.nets.loop import Checkpoint
 from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
 
 T = TypeVar("T")
+_WORTH_A_REMARK_ML = 0.1
 Target = Callable[[Subject, Case], Tensor | None]
 """What the network is to say of a subject, [H, W, L] on the case's grid; None leaves the subject out."""
 
@@ -98,7 +102,11 @@ class Engine:
         """
         card = _read_card(folder)
         if card.get("key") == key:
-            return Model.load(folder, self.device).with_settings(settings.inference), card["training"], False
+            known = Model.load(folder, self.device)
+            model = known.with_settings(settings.inference)
+            if model.settings != known.settings:
+                model.save(folder, card)  # whoever takes the model up applies it as this run does
+            return model, card["training"], False
         reasons: dict[str, str] = {}
         examples = []
         for subject in subjects:
@@ -136,9 +144,24 @@ class Engine:
         """Probability of lesion on the grid of the subject's files, [H, W, L]; a prior is weighed if it may be."""
         return model.segment(case, prior.guide if prior else None)
 
-    def uncertainty(self, model: Model, case: Case, prior: PriorMap | None) -> FloatArray:
-        """How much that probability hangs on what should not matter, see `Model.uncertainty`."""
-        return model.uncertainty(case, prior.guide if prior else None)
+    def write_refined(
+        self, out: Derivatives, model: Model, subject: Subject, case: Case, prior: PriorMap | None = None
+    ) -> Refined:
+        """Segment one subject and write its probability and its mask (probability of 0.5 or more).
+
+        With the setting `uncertainty_views` its uncertainty is written too; without, what an earlier call left is
+        removed.
+        """
+        probability = self.segment(model, case, prior)
+        mask = probability >= 0.5
+        out.write_probability(subject.label, probability, subject.frame)
+        out.write_mask(subject.label, mask, subject.frame)
+        if model.settings.uncertainty_views:
+            deviation = model.uncertainty(case, prior.guide if prior else None)
+            out.write_uncertainty(subject.label, deviation, subject.frame)
+        else:
+            out.remove(out.refined_uncertainty(subject.label))
+        return Refined(mask, float(np.prod(case.native.spacing)) / 1000)
 
     def _prior_target(self, subject: Subject, case: Case, reasons: dict[str, str]) -> Tensor | None:
         prior = self.prior(subject, case)
@@ -146,6 +169,38 @@ class Engine:
             reasons[subject.label] = (prior.health.degenerate if prior else None) or "there is none"
             return None
         return prior.target
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A refined mask on the input's own grid, bool [H, W, L], and the volume of a voxel in ml."""
+
+    mask: BoolArray
+    voxel_ml: float
+
+    @property
+    def volume_ml(self) -> float:
+        """Lesion volume in ml, to three digits."""
+        return round(int(self.mask.sum()) * self.voxel_ml, 3)
+
+    def compare(self, prior: BoolArray) -> dict[str, Any]:
+        """What became of a prior's mask [H, W, L]: figures and remarks of `SubjectResult`."""
+        overlap, both = int((prior & self.mask).sum()), int(prior.sum()) + int(self.mask.sum())
+        return {
+            "prior_ml": round(int(prior.sum()) * self.voxel_ml, 3),
+            "refined_ml": self.volume_ml,
+            "changed_ml": round(int((prior != self.mask).sum()) * self.voxel_ml, 3),
+            "dice_prior_refined": round(2 * overlap / both, 4) if both else 1.0,
+            "remarks": self._dropped(prior),
+        }
+
+    def _dropped(self, prior: BoolArray) -> list[str]:
+        """A remark on the parts of the prior's mask that refinement dropped as a whole; specks are not worth one."""
+        gone = [voxels for voxels in parts_gone(prior, self.mask) if voxels * self.voxel_ml >= _WORTH_A_REMARK_ML]
+        if not gone:
+            return []
+        noun = "part" if len(gone) == 1 else "parts"
+        return [f"{len(gone)} {noun} of the prior dropped, {sum(gone) * self.voxel_ml:.1f} ml"]
 
 
 def over_subjects(subjects: Sequence[Subject], do: Callable[[Subject], T], bars: Progress, title: str) -> dict[str, T]:

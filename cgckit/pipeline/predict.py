@@ -14,7 +14,6 @@ from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, over_subjects
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort
 from cgckit.pipeline.provenance import dependencies, machine, run_key
-from cgckit.pipeline.refined import write_refined
 from cgckit.pipeline.result import Run, SubjectResult
 from cgckit.pipeline.workspace import Workspace
 
@@ -63,7 +62,7 @@ def predict(
     engine = Engine(trained.modalities, finder, where)
 
     def segment_subject(subject: Subject) -> dict[str, Any]:
-        refined = write_refined(workspace.out, engine, trained, subject, engine.case(subject))
+        refined = engine.write_refined(workspace.out, trained, subject, engine.case(subject))
         return {"refined_ml": refined.volume_ml}
 
     workspace.claim(overwrite)

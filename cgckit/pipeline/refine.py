@@ -21,7 +21,6 @@ from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key, versions
-from cgckit.pipeline.refined import write_refined
 from cgckit.pipeline.result import Run, SubjectResult
 from cgckit.pipeline.workspace import Workspace
 from cgckit.priors.base import Prior
@@ -81,12 +80,15 @@ def refine(
     finder = resolve_brain(brain)
     where = choose_device(device)
     cohort = find_cohort(inputs, modalities, allow_missing)
-    preset, chosen = choose_preset(preset, cohort_size=len(cohort))
-    chosen = settings if isinstance(settings, Settings) else chosen.override(settings or {})
-    depends = dependencies(cohort, finder, source, preset=preset, seed=seed, training=chosen.training.to_json())
+    if isinstance(settings, Settings):
+        name, chosen = None, settings
+    else:
+        name, chosen = choose_preset(preset, cohort_size=len(cohort))
+        chosen = chosen.override(settings or {})
+    depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
     key = run_key(depends)
     workspace = Workspace(Path(out), key, run_key({"run": key, "inference": chosen.inference.to_json()}))
-    depends["options"]["inference"] = chosen.inference.to_json()
+    depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
     facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
     maps = PriorMaps(source, cohort, workspace.priors, finder)
     engine = Engine(cohort.modalities, finder, where, maps)
@@ -198,5 +200,5 @@ class _Refinement:
     def _refine_subject(self, model: Model, subject: Subject) -> dict[str, Any]:
         case = self.engine.case(subject)
         prior = self.maps(subject, case)
-        refined = write_refined(self.workspace.out, self.engine, model, subject, case, prior)
+        refined = self.engine.write_refined(self.workspace.out, model, subject, case, prior)
         return refined.compare(case.to_native(prior.probability) >= 0.5)

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from cgckit.cli.commands.evaluate import evaluate as command
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
-from cgckit.evaluation import EvaluationResult, evaluate, picture
-from cgckit.evaluation.picture import draw_evaluation
+from cgckit.evaluation import EvaluationResult, evaluate
 from cgckit.images.cohort import Cohort
+from cgckit.report import comparison
+from cgckit.report.comparison import draw_evaluation
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 SHAPE = (10, 12, 8)
@@ -302,7 +303,7 @@ def test_without_dice_a_picture_has_the_first_metric(
     results: Path, references: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr(picture, "draw_picture", lambda rows, path, title: drawn.append((rows, title)))
+    monkeypatch.setattr(comparison, "draw_picture", lambda rows, path, title: drawn.append((rows, title)))
     draw_evaluation(evaluate(results, references, metrics=["volume_ml", "assd"]), tmp_path / "p.png")
     ((rows, title),) = drawn
     assert [row.notes for row in rows] == [{"prior": "0.51", "refined": "0.22"}, {"prior": "0.51", "refined": "0.06"}]

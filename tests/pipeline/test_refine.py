@@ -41,7 +41,6 @@ QUICK = {
     "prior_weight": 0.0,  # what is tested is the network's own map
     "appearance_weight": 0.0,
 }
-refine_module = importlib.import_module("cgckit.pipeline.refine")
 engine_module = importlib.import_module("cgckit.pipeline.engine")
 WriteCohort = Callable[..., Path]
 
@@ -176,7 +175,7 @@ def test_an_interrupted_run_goes_on_to_the_same_masks(
     owner, name, last = {
         "priors": (engine_module, "write_case", 2),
         "training": (CropSampler, "__call__", 28),
-        "inference": (refine_module, "write_refined", 2),
+        "inference": (engine_module.Engine, "write_refined", 2),
     }[stage]
     original, calls = getattr(owner, name), 0
 

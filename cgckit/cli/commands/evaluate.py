@@ -84,7 +84,7 @@ def evaluate(
     if out is not None:
         result.write(out)
     if picture is not None:
-        from cgckit.evaluation.picture import draw_evaluation
+        from cgckit.report.comparison import draw_evaluation
 
         draw_evaluation(result, picture, labels)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from cgckit.plugins.registry import resolve_prior
 
 import cgckit
 from cgckit.cgc.settings import PRESETS
 from cgckit.cli.main import app
+from cgckit.priors.resolve import resolve_prior
 from cgckit.testing import check_prior
 
 MEASURED = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("pipeline-*.jsonl"))

@@ -222,9 +222,10 @@ class Experiment:
         self, engine: Engine, arm: Arm, settings: Settings, fold: Fold, seed: int, bars: Progress
     ) -> tuple[Model, dict[str, Any]]:
         """Train an arm, or take a model that was trained alike: inference settings may have been others then."""
+        other = ("prior", "prior_files") if arm.uses_labels else ("references", "labels")
         key = run_key(
             {
-                "material": self.material,
+                "material": {name: value for name, value in self.material.items() if name not in other},
                 "target": arm.target,
                 "training": settings.training.to_json(),
                 "seed": seed,

@@ -81,12 +81,12 @@ def options_of(kind: type) -> tuple[Option, ...]:
     if not dataclasses.is_dataclass(kind):
         return ()
     try:
-        hints = typing.get_type_hints(kind, include_extras=True)
+        hints, extras = typing.get_type_hints(kind), typing.get_type_hints(kind, include_extras=True)
     except Exception as error:
         raise PluginError(f"{kind.__name__}: the annotations of its options cannot be read ({error})") from error
     docs = documented_attributes(kind)
     return tuple(
-        Option(field.name, *_annotation(hints[field.name], _default(field)), docs.get(field.name, ""))
+        Option(field.name, hints[field.name], _default(field), _range(extras[field.name]), docs.get(field.name, ""))
         for field in dataclasses.fields(kind)
         if field.init
     )
@@ -185,12 +185,13 @@ def documented_attributes(kind: type) -> dict[str, str]:
     return entries
 
 
-def _annotation(hint: Any, default: Any) -> tuple[Any, Any, Range | None]:
-    """The bare type, the default, and the range beside it."""
-    if typing.get_origin(hint) is not typing.Annotated:
-        return hint, default, None
-    bare, *extras = typing.get_args(hint)
-    return bare, default, next((extra for extra in extras if isinstance(extra, Range)), None)
+def _range(hint: Any) -> Range | None:
+    """The range in an annotation, wherever in it it stands."""
+    for part in (*getattr(hint, "__metadata__", ()), *typing.get_args(hint)):
+        found = part if isinstance(part, Range) else _range(part)
+        if found is not None:
+            return found
+    return None
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -21,7 +21,7 @@ class Range:
     def __contains__(self, value: float) -> bool:
         above = self.low < value if self.open_low else self.low <= value
         below = value < self.high if self.open_high else value <= self.high
-        return math.isfinite(value) and above and below
+        return abs(value) < math.inf and above and below
 
     def __str__(self) -> str:
         low = f"above {self.low:g}" if self.open_low else f"from {self.low:g}"

@@ -37,10 +37,8 @@ def parse(text: str, kind: Any) -> object:
     if kind is bool and text.lower() in _TRUE + _FALSE:
         return text.lower() in _TRUE
     if kind in (int, float):
-        with contextlib.suppress(ValueError, OverflowError):
-            number: float = kind(text)
-            if not math.isnan(number):
-                return number
+        with contextlib.suppress(ValueError):
+            return fit(int(text) if kind is int and text.lstrip("+-").isdecimal() else float(text), kind)
     if origin is Literal:
         for choice in arguments:
             if str(choice) == text:
@@ -66,12 +64,15 @@ def fit(value: object, kind: Any) -> object:
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind in (int, float):
+        if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            return int(value)
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            number = float(value)
-            if kind is float and not math.isnan(number):
-                return number
-            if kind is int and number.is_integer():
-                return value if isinstance(value, int) else int(number)
+            with contextlib.suppress(OverflowError):  # a whole number too large for a float
+                number = float(value)
+                if kind is float and not math.isnan(number):
+                    return number
+                if kind is int and number.is_integer():
+                    return int(number)
     elif kind is bool:
         # A comparison of NumPy arrays gives a boolean of its own.
         if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):

@@ -109,6 +109,12 @@ class PriorMaps:
         self.cohort = cohort
         self.folder = folder
         self.brain = brain
+        self._made_of = {
+            "cgckit": __version__,
+            "prior": prior_identity(prior),
+            "brain": BRAINS.identity(brain),
+            "spacing": IMAGE_SPACING,
+        }
         self._ready = not prior.requires_fit
 
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
@@ -135,11 +141,8 @@ class PriorMaps:
 
     def _key(self, subject: Subject) -> str:
         parts: dict[str, object] = {
-            "cgckit": __version__,
-            "prior": prior_identity(self.prior),
+            **self._made_of,
             "modalities": self.cohort.modalities,
-            "spacing": IMAGE_SPACING,
-            "brain": BRAINS.identity(self.brain),
             # A prior that learns may be asked for a subject that it was not fitted on.
             "inputs": [subject.fingerprint(), *(self._cohort_print() if self.prior.requires_fit else [])],
             "files": self.prior.fingerprint(subject),
@@ -154,8 +157,7 @@ class PriorMaps:
         """Fit a prior that learns, or load what it learned from this cohort before."""
         if self._ready:
             return
-        brain = BRAINS.identity(self.brain)
-        identity = json.dumps([__version__, prior_identity(self.prior), IMAGE_SPACING, brain, self._cohort_print()])
+        identity = json.dumps([self._made_of, self.cohort.modalities, self._cohort_print()])
         path = self.folder / f"fit-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
         if path.exists():
             self.prior.load_state(load_file(path))

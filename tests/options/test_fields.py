@@ -61,6 +61,9 @@ class Example:
         ("-2", int, -2),
         ("1e-3", float, 0.001),
         ("7", float, 7.0),
+        ("500.0", int, 500),
+        ("5e2", int, 500),
+        ("9" * 400, int, int("9" * 400)),
         ("a=b, c", str, "a=b, c"),
         ("none", str, "none"),
         ("Yes", bool, True),
@@ -94,6 +97,7 @@ def test_text_is_read_as_the_annotated_type(text, kind, value):
         ("1.5", int, "whole number"),
         ("big", float, "number"),
         ("nan", float, "number"),
+        ("1e400", int, "whole number"),
         ("2", bool, "true or false"),
         ("medium", Literal["fast", "slow"], "fast or slow"),
         ("x", int | None, "whole number or none"),
@@ -141,6 +145,7 @@ def test_python_values_are_fitted_to_the_type(value, kind, expected):
         ([1], tuple[int, int]),
         (math.nan, float),
         (math.inf, int),
+        (10**400, float),
         (1, bool),
         ("1", int),
     ],
@@ -225,6 +230,25 @@ def test_a_bad_value_names_owner_and_option():
 def test_each_number_of_a_tuple_is_held_to_the_range(value):
     with pytest.raises(UsageError, match="size: must be 3 whole numbers of 1 or more"):
         read({"size": value})
+
+
+def test_a_range_counts_wherever_it_stands_in_the_annotation():
+    @dataclass
+    class Nested:
+        share: Annotated[float, SHARE] | None = None
+        sizes: tuple[Annotated[int, at_least(1)], ...] = ()
+
+    share, sizes = options_of(Nested)
+    assert share.type_name == "number from 0 to 1 or none"
+    assert (share.read("0.5"), share.read("none"), sizes.read("1,2")) == (0.5, None, (1, 2))
+    for option, value in ((share, 7.0), (share, ["x"]), (sizes, (-3,)), (sizes, "0")):
+        with pytest.raises(ValueError, match="number"):
+            option.read(value)
+
+
+def test_numbers_beyond_any_float_are_refused_in_words():
+    with pytest.raises(UsageError, match="size: must be"):
+        read({"size": (-(10**400), 1, 1)})
 
 
 def test_a_range_does_not_speak_of_none():

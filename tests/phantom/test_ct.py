@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cgckit.images.brain.search import find_brain
+from cgckit.images.brain import CoarseSearch
 from cgckit.images.volume import Volume
 from cgckit.phantom.anatomy import Anatomy, simulate_anatomy
 from cgckit.phantom.bleeding import Bleeding, BleedingPlan, plan_bleeding, simulate_bleeding
@@ -108,7 +108,9 @@ def test_the_grid_is_a_scanners_and_so_is_the_picture(found: Scan) -> None:
 
 
 def test_the_inside_of_the_skull_is_found_with_all_blood(found: Scan) -> None:
-    mask = find_brain({"ct": Volume(found.image.astype(np.float32), found.grid, nib.Nifti1Header(), Path("a.nii"))})
+    mask = CoarseSearch().extract(
+        {"ct": Volume(found.image.astype(np.float32), found.grid, nib.Nifti1Header(), Path("a.nii"))}
+    )
     overlap = 2 * (mask & found.brain).sum() / (mask.sum() + found.brain.sum())
     assert overlap > 0.95
     # Blood in voxels that are partly bone is as bright as bone, for any method.

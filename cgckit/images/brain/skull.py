@@ -8,6 +8,7 @@ from scipy import ndimage
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.errors import BadInputError
 from cgckit.images.brain.morphology import dilate, erode, largest_component, millilitres, solid
+from cgckit.images.components import Components
 from cgckit.images.grid import Grid, resample
 from cgckit.images.volume import Volume
 
@@ -83,7 +84,8 @@ def _to_the_bone(brain: BoolArray, grid: Grid, volume: Volume) -> BoolArray:
 
 def _surroundings(head: FloatArray, grid: Grid) -> BoolArray:
     """What lies within `_SCALP_MM` of the air around the head, and that air itself."""
-    labels, _ = ndimage.label(np.pad(head < _AIR, ((1, 1), (1, 1), (0, 0)), constant_values=True))
+    air = np.pad(head < _AIR, ((1, 1), (1, 1), (0, 0)), constant_values=True)
+    labels = Components.of(air, 6).labels
     outside: BoolArray = (labels == labels[0, 0, 0])[1:-1, 1:-1]
     return dilate(outside, _SCALP_MM, grid.spacing)
 

@@ -22,7 +22,7 @@ def source_hash(kind: type) -> str | None:
     files: set[Path] = set()
     for base in kind.__mro__:
         if base is not object:
-            files |= _reached(base.__module__)
+            files |= sources(base.__module__)
     try:
         own = Path(inspect.getfile(kind))
     except (OSError, TypeError):
@@ -30,21 +30,26 @@ def source_hash(kind: type) -> str | None:
     files.add(own)
     digest = hashlib.sha256()
     try:
-        for content in sorted(hashlib.sha256(file.read_bytes()).digest() for file in files):
+        for content in sorted({hashlib.sha256(file.read_bytes()).digest() for file in files}):
             digest.update(content)
     except OSError:
         return None
     return digest.hexdigest()[:16]
 
 
+def sources(module: str) -> frozenset[Path]:
+    """The source files of a module and of all that it imports of its author's."""
+    return _reached(module, getattr(sys.modules.get(module), "__file__", None))
+
+
 @lru_cache(maxsize=256)
-def _reached(start: str) -> frozenset[Path]:
-    """The source files of a module and of all that it imports of its own."""
+def _reached(start: str, home: str | None) -> frozenset[Path]:
+    """`sources` of a module that lies in the file `home`: one of that name may lie elsewhere later."""
     found: dict[str, Path] = {}
     waiting = [start]
     while waiting:
         name = waiting.pop()
-        file = _file_of(name, start)
+        file = _file_of(name, start, home)
         if name in found or file is None:
             continue
         found[name] = file
@@ -52,8 +57,8 @@ def _reached(start: str) -> frozenset[Path]:
     return frozenset(found.values())
 
 
-def _file_of(name: str, start: str) -> Path | None:
-    """The source of a module, if it is of the same author as `start`: in its package, or beside its file."""
+def _file_of(name: str, start: str, home: str | None) -> Path | None:
+    """The source of a module, if it is of the same author as `start`: in its package, or beside its file `home`."""
     module = sys.modules.get(name)
     top = start.partition(".")[0]
     origin = getattr(module, "__file__", None)
@@ -67,9 +72,8 @@ def _file_of(name: str, start: str) -> Path | None:
         return None
     if name == top or name.startswith(f"{top}."):
         return Path(origin)
-    home = getattr(sys.modules.get(start), "__file__", None)
-    alone = home is not None and "." not in start
-    return Path(origin) if alone and home and Path(origin).parent == Path(home).parent else None
+    alone = "." not in start and home is not None and Path(origin).parent == Path(home).parent
+    return Path(origin) if alone else None
 
 
 def _imports(file: Path, name: str) -> Iterator[str]:

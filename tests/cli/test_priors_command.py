@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from cgckit.cli.commands.priors import app
+from cgckit.cli.commands.plugins import priors_app as app
 from cgckit.errors import PluginError, UsageError
+from cgckit.plugins import Registered
+from cgckit.priors.base import PRIORS
 
 GOOD = '''
 from dataclasses import dataclass
@@ -56,14 +58,11 @@ def test_list_shows_every_prior_with_its_summary(run):
 
 
 def test_list_shows_a_broken_prior_and_goes_on(run, monkeypatch):
-    from cgckit.plugins import registry
-    from cgckit.plugins.entries import RegisteredPrior
-
     def load():
         raise ImportError("no module named [nothing]")
 
-    broken = RegisteredPrior("broken", "nowhere:Prior", "stranger 1.0", load)
-    monkeypatch.setattr(registry, "_at_run_time", {"broken": broken})
+    broken = Registered("prior", "broken", "nowhere:Prior", "stranger 1.0", load, PRIORS.require)
+    monkeypatch.setattr(PRIORS, "at_run_time", {"broken": broken})
     result = run("list")
     assert result.exit_code == 0
     (row,) = [line for line in result.stdout.splitlines() if "stranger 1.0" in line]
@@ -78,7 +77,7 @@ def test_show_prints_description_and_options(run, file):
     assert "More about it." in result.stdout
     assert "Attributes" not in result.stdout
     (row,) = [line for line in result.stdout.splitlines() if "level" in line]
-    assert all(text in row for text in ("float", "2.0", "where lesion begins."))
+    assert all(text in row for text in ("number", "2.0", "where lesion begins."))
 
 
 def test_show_refuses_an_unknown_prior(run):

@@ -23,6 +23,7 @@ def plugins() -> dict[str, Path]:
         "flair-threshold": ROOT / "plugins" / "cgckit-flair-threshold",
         "autoencoder": ROOT / "plugins" / "cgckit-autoencoder",
         "surface-dice": ROOT / "plugins" / "cgckit-surface-dice",
+        "otsu": ROOT / "plugins" / "cgckit-otsu-brain",
     }
 
 

@@ -37,3 +37,23 @@ def test_refine_takes_an_installed_plugin_as_its_prior(cgckit, write_cohort, tmp
         lesion = np.asarray(nib.load(tmp_path / "scans-references" / f"{label}_seg.nii.gz").dataobj) > 0
         # What comes out is this plug-in's map: it knows lesions from the rest.
         assert probability[lesion].mean() > 2 * probability[~lesion].mean()
+
+
+def test_refine_takes_an_installed_brain_extractor(cgckit, write_cohort, tmp_path):
+    scans, out = write_cohort(1), tmp_path / "out"
+    settings = [word for value in QUICK for word in ("--set", value)]
+    words = ["refine", scans, "--prior", "gmm", "--out", out, "--device", "cpu", "--quiet", *settings]
+    done = cgckit(*words, "--brain", "otsu", "--brain-option", "radius=3")
+    assert (done.returncode, done.stderr) == (0, "")
+    brain = json.loads((out / "run.json").read_text())["options"]["brain"]
+    assert (brain["name"], brain["options"]["radius"]) == ("otsu", 3.0)
+    assert brain["package"].startswith("cgckit-otsu-brain ")
+    found = np.asarray(nib.load(out / "sub-case1/anat/sub-case1_space-orig_desc-brain_mask.nii.gz").dataobj) > 0
+    expected = np.asarray(nib.load(scans / "case1/case1_t1.nii.gz").dataobj) > 0
+    assert 2 * (found & expected).sum() / (found.sum() + expected.sum()) > 0.9
+    assert not (found == expected).all(), "this is another extractor than the built-in one"
+    # With another extractor, or other options of it, it is another run.
+    for others in ([], ["--brain", "otsu"]):
+        refused = cgckit(*words, *others)
+        assert refused.returncode == 2
+        assert "--overwrite" in refused.stderr

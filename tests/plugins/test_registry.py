@@ -11,17 +11,11 @@ from pathlib import Path
 import pytest
 
 from cgckit.errors import PluginError, UsageError
-from cgckit.plugins import registry
-from cgckit.plugins.registry import (
-    installed_priors,
-    prior_identity,
-    prior_name,
-    register_prior,
-    resolve_prior,
-)
-from cgckit.priors.base import Prior
+from cgckit.images.brain import BRAINS, resolve_brain
+from cgckit.priors.base import PRIORS, Prior
 from cgckit.priors.external import ExternalPrior
 from cgckit.priors.fusion import FusionPrior
+from cgckit.priors.resolve import prior_identity, prior_name, register_prior, resolve_prior
 
 BUILT_IN = {"gmm", "mask", "mumford-shah"}
 
@@ -39,6 +33,12 @@ GOOD = """
 """
 
 
+def forget() -> None:
+    """Let the packages be looked for again."""
+    for group in (PRIORS, BRAINS):
+        group.found = {}
+
+
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """Make a package that registers priors, as far as the import system can tell."""
@@ -47,18 +47,18 @@ def install(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(site)
     before = set(sys.modules)
 
-    def install(package: str, priors: dict[str, str], source: str) -> None:
+    def install(package: str, names: dict[str, str], source: str, group: str = "cgckit.priors") -> None:
         module = package.replace("-", "_")
         (site / f"{module}.py").write_text(textwrap.dedent(source))
         metadata = site / f"{module}-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        lines = [f"{name} = {module}:{attribute}" for name, attribute in priors.items()]
-        (metadata / "entry_points.txt").write_text("\n".join(["[cgckit.priors]", *lines]) + "\n")
-        registry.discover.cache_clear()
+        lines = [f"{name} = {module}:{attribute}" for name, attribute in names.items()]
+        (metadata / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]) + "\n")
+        forget()
 
     yield install
-    registry.discover.cache_clear()
+    forget()
     for name in set(sys.modules) - before:
         if getattr(sys.modules[name], "__file__", None) and str(site) in str(sys.modules[name].__file__):
             del sys.modules[name]
@@ -67,7 +67,7 @@ def install(tmp_path, monkeypatch):
 @pytest.fixture
 def at_run_time(monkeypatch):
     """Forget afterwards what a test registers."""
-    monkeypatch.setattr(registry, "_at_run_time", {})
+    monkeypatch.setattr(PRIORS, "at_run_time", {})
 
 
 @dataclass
@@ -92,7 +92,7 @@ def write_prior(folder: Path, name: str = "mine.py", source: str = GOOD) -> Path
 
 
 def test_built_in_priors_are_entry_points_like_any_other():
-    priors = installed_priors()
+    priors = PRIORS.installed()
     assert set(priors) >= BUILT_IN
     for name in BUILT_IN:
         assert priors[name].error is None
@@ -102,7 +102,7 @@ def test_built_in_priors_are_entry_points_like_any_other():
 
 def test_a_plugin_is_found_and_made(install):
     install("stranger-one", {"good": "Good"}, GOOD)
-    entry = installed_priors()["good"]
+    entry = PRIORS.installed()["good"]
     assert (entry.package, entry.error, entry.summary) == ("stranger-one 1.0", None, "A good prior.")
     prior = resolve_prior("good", ["scale=2"])
     assert (type(prior).__name__, prior.scale) == ("Good", 2.0)
@@ -124,7 +124,7 @@ def test_a_plugin_is_found_and_made(install):
 def test_a_broken_plugin_is_reported_and_breaks_no_other(install, source, attribute, reason):
     install("broken-one", {"broken": attribute}, source)
     install("stranger-one", {"good": "Good"}, GOOD)
-    priors = installed_priors()
+    priors = PRIORS.installed()
     assert reason in priors["broken"].error
     assert "\n" not in priors["broken"].error
     assert priors["broken"].summary == ""
@@ -137,7 +137,7 @@ def test_a_broken_plugin_is_reported_and_breaks_no_other(install, source, attrib
 
 def test_listing_and_using_another_prior_does_not_import_a_plugin(install):
     install("broken-one", {"broken": "Good"}, "raise SystemExit('imported')")
-    assert "broken" in installed_priors()
+    assert "broken" in PRIORS.installed()
     resolve_prior("mask:{subject}.nii")
     prior_identity(resolve_prior("mask:{subject}.nii"))
     assert "broken_one" not in sys.modules
@@ -152,7 +152,7 @@ def test_two_strangers_of_one_name_both_lose_it(install):
 
 def test_a_built_in_prior_keeps_its_name(install):
     install("stranger-one", {"mask": "Good"}, GOOD)
-    entry = installed_priors()["mask"]
+    entry = PRIORS.installed()["mask"]
     assert entry.load() is ExternalPrior
     assert entry.ignored == ("stranger-one 1.0",)
 
@@ -161,9 +161,58 @@ def test_a_built_in_prior_keeps_its_name(install):
 def test_a_name_that_could_be_mistaken_cannot_be_used(install, name):
     install("stranger-one", {name: "Good"}, GOOD)
     # The metadata format itself may end the name early; what is left must not be usable either.
-    strange = [entry for entry in installed_priors().values() if entry.package == "stranger-one 1.0"]
+    strange = [entry for entry in PRIORS.installed().values() if entry.package == "stranger-one 1.0"]
     assert all(entry.error is not None for entry in strange)
-    assert set(installed_priors()) >= BUILT_IN
+    assert set(PRIORS.installed()) >= BUILT_IN
+
+
+BRAIN = """
+    from dataclasses import dataclass
+    from typing import Annotated
+    from cgckit import BrainExtractor
+    from cgckit.options import at_least
+
+    @dataclass
+    class Good(BrainExtractor):
+        '''A good extractor.'''
+        level: Annotated[float, at_least(0)] = 1.0
+
+        def extract(self, volumes):
+            return next(iter(volumes.values())).array > self.level
+"""
+
+
+def test_brain_extractors_are_found_and_made_in_the_same_way(install):
+    install("stranger-brain", {"good": "Good"}, BRAIN, group="cgckit.brains")
+    install("broken-brain", {"broken": "Good"}, "raise SystemExit(3)", group="cgckit.brains")
+    brains = BRAINS.installed()
+    assert brains["coarse"].package.startswith("cgckit ")
+    assert (brains["good"].error, brains["good"].summary) == (None, "A good extractor.")
+    assert brains["broken"].error == "SystemExit: 3"
+    assert "good" not in PRIORS.installed()
+    made = resolve_brain("good", ["level=2"])
+    assert (type(made).__name__, made.level) == ("Good", 2.0)
+    assert BRAINS.identity(made)["package"] == "stranger-brain 1.0"
+    with pytest.raises(UsageError, match="level: must be a number of 0 or more"):
+        resolve_brain("good", ["level=-1"])
+    with pytest.raises(UsageError, match="there is no brain extractor 'goood': did you mean good"):
+        resolve_brain("goood")
+
+
+def test_a_class_of_another_group_is_refused(install, tmp_path):
+    install("stranger-one", {"good": "Good"}, GOOD, group="cgckit.brains")
+    assert "is not a subclass of cgckit.BrainExtractor" in BRAINS.installed()["good"].error
+    with pytest.raises(PluginError, match=r"is not a subclass of cgckit\.BrainExtractor"):
+        resolve_brain(f"{write_prior(tmp_path)}:Good")
+
+
+def test_a_constructor_that_leaves_the_interpreter_is_the_plugins_failure(tmp_path):
+    leave = """
+        def __post_init__(self):
+            raise SystemExit(0)
+    """
+    with pytest.raises(PluginError, match="prior Good cannot be made: SystemExit: 0"):
+        resolve_prior(f"{write_prior(tmp_path, source=GOOD + leave)}:Good")
 
 
 # ---- run time
@@ -173,7 +222,7 @@ def test_a_class_is_registered_at_run_time(at_run_time):
     assert register_prior("mine")(Mine) is Mine
     assert isinstance(resolve_prior("mine", {"depth": 3}), Mine)
     assert prior_name(Mine()) == "mine"
-    assert list(installed_priors()) == sorted(installed_priors())
+    assert list(PRIORS.installed()) == sorted(PRIORS.installed())
     register_prior("mine")(Mine)  # as in a notebook's cell that is run again
 
 
@@ -192,7 +241,7 @@ def test_an_impossible_name_is_refused_at_run_time(name):
 def test_what_is_no_prior_is_refused_at_run_time(at_run_time):
     with pytest.raises(PluginError, match="not a subclass"):
         register_prior("number")(int)
-    assert "number" not in installed_priors()
+    assert "number" not in PRIORS.installed()
 
 
 # ---- specifications
@@ -262,7 +311,7 @@ def test_a_file_that_cannot_be_run_is_not_left_among_the_modules(tmp_path):
     file = write_prior(tmp_path, "raises.py", "1 / 0")
     with pytest.raises(PluginError):
         resolve_prior(f"{file}:Good")
-    assert not [name for name in sys.modules if name.startswith("cgckit_prior_raises")]
+    assert not [name for name in sys.modules if name.startswith("cgckit_plugin_raises")]
 
 
 def test_a_fusion_is_made_of_all_forms(tmp_path, at_run_time):
@@ -300,10 +349,10 @@ def test_an_addressed_key_goes_to_the_one_it_names(pair):
         ("scale=2", "could be meant for mine and .*Good"),
         ("width=2", "none of mine, Good has it"),
         ("other.scale=2", "is called other"),
-        ("mine.width=2", "prior mine has no option 'width'"),
-        ("depth=deep", "prior mine: option depth: 'deep' is not an int"),
-        ("depth", "key=value"),
-        ("=2", "key=value"),
+        ("mine.width=2", "prior mine: there is no option 'width'"),
+        ("depth=deep", "prior mine: depth: 'deep' is not a whole number"),
+        ("depth", "KEY=VALUE"),
+        ("=2", "KEY=VALUE"),
     ],
 )
 def test_options_of_a_fusion_that_cannot_be_placed(pair, option, reason):
@@ -322,7 +371,7 @@ def test_an_option_given_twice_is_refused(pair):
 
 def test_an_unknown_option_lists_that_priors_options(at_run_time):
     register_prior("mine")(Mine)
-    with pytest.raises(UsageError, match=r"depth \(int, default 1\), scale \(float, default 1\.0\)"):
+    with pytest.raises(UsageError, match=r"depth \(whole number, default 1\), scale \(number, default 1\.0\)"):
         resolve_prior("mine", ["deep=1"])
 
 

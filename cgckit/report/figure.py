@@ -11,10 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from cgckit.arrays import BoolArray
 from cgckit.atomic import atomic_write
 from cgckit.errors import BadInputError
 from cgckit.images.volume import Volume
-from cgckit.report.view import COLOURS, AxialView, Mask
+from cgckit.report.view import COLOURS, AxialView
 
 _PANEL_INCHES = 2.0
 _HEADING_INCHES = 0.55
@@ -34,7 +35,7 @@ class PictureRow:
 
     subject: str
     image: Volume
-    masks: Mapping[str, Mask]
+    masks: Mapping[str, BoolArray]
     notes: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
+from cgckit.arrays import BoolArray
 from cgckit.images.brain.skull import is_head_in_hounsfield_units
 from cgckit.images.volume import Volume
-
-Mask = npt.NDArray[np.bool_]
 
 COLOURS = ("#ffb000", "#26c6ff", "#ff4f9a", "#7ee081", "#c59bff")
 """Of masks: told apart by people who do not see red and green alike, and bright enough on grey."""
@@ -49,7 +48,7 @@ class AxialView:
         cut: npt.NDArray[np.float32] = self._array[self._rows, self._columns, level]
         return cut
 
-    def areas(self, mask: Mask) -> npt.NDArray[np.int_]:
+    def areas(self, mask: BoolArray) -> npt.NDArray[np.int_]:
         """Voxels of a mask in each slice.
 
         Raises:
@@ -58,9 +57,9 @@ class AxialView:
         areas: npt.NDArray[np.int_] = self._canonical(mask).sum(axis=(0, 1))
         return areas
 
-    def slice_of(self, mask: Mask, level: int) -> Mask:
+    def slice_of(self, mask: BoolArray, level: int) -> BoolArray:
         """A mask [H, W, L] on the image's grid as `slice` shows the image."""
-        cut: Mask = self._canonical(mask)[self._rows, self._columns, level]
+        cut: BoolArray = self._canonical(mask)[self._rows, self._columns, level]
         return cut
 
     def show(self, axis: Axes, level: int) -> None:
@@ -71,13 +70,13 @@ class AxialView:
         axis.set_facecolor("black")
         axis.imshow(image.T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=self._aspect)
 
-    def outline(self, axis: Axes, mask: Mask, level: int, colour: str) -> None:
+    def outline(self, axis: Axes, mask: BoolArray, level: int, colour: str) -> None:
         """Draw the contour of a mask in a slice."""
         cut = self.slice_of(mask, level)
         if cut.any():
             axis.contour(cut.T.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)
 
-    def veil(self, axis: Axes, mask: Mask, level: int, colour: str, opacity: float) -> None:
+    def veil(self, axis: Axes, mask: BoolArray, level: int, colour: str, opacity: float) -> None:
         """Lay a colour over a mask in a slice; the image shows through."""
         cut = self.slice_of(mask, level)
         cover = np.zeros((*cut.T.shape, 4))
@@ -112,7 +111,7 @@ def spread_levels(areas: Sequence[int] | npt.NDArray[np.int_], count: int) -> li
     return sorted({int(level) for level in chosen})
 
 
-def _extent(head: Mask, axis: int) -> slice:
+def _extent(head: BoolArray, axis: int) -> slice:
     there = np.flatnonzero(head.any(axis=1 - axis))
     first, last = (there[0], there[-1]) if there.size else (0, head.shape[axis] - 1)
     return slice(max(0, int(first) - _MARGIN_VOXELS), int(last) + _MARGIN_VOXELS + 1)

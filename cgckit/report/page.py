@@ -33,7 +33,7 @@ _VOLUMES = {"prior_ml": "prior", "refined_ml": "refined", "changed_ml": "changed
 _HEALTH = {
     "dice_prior_refined": ("overlap of prior and refined (Dice)", ".3f"),
     "fraction": ("prior's share of the brain", ".1%"),
-    "contrast": ("contrast to its surroundings [robust deviations]", ".1f"),
+    "contrast": ("contrast to surroundings [robust SD]", ".1f"),
     "components": ("separate parts", ".0f"),
     "largest_ml": ("largest part [ml]", ".2f"),
     "edge_share": ("share at the brain's edge", ".1%"),

@@ -30,7 +30,8 @@ def resolve_implementation(
     """Return the implementation that a call with these features uses: "fused", "blockwise" or "reference".
 
     "auto" is "fused" on the device types of `AUTO_FUSED`, the CPU alone as yet, and "blockwise" on all others; where
-    the compiled operators are missing or do not serve the device it is "blockwise" too, which is logged once. Every dtype is served alike.
+    the compiled operators are missing or do not serve the device it is "blockwise" too, which is logged once. Every
+    dtype is served alike.
 
     Raises:
         ValueError: there is no implementation of that name.

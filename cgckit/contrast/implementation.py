@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 AUTO_FUSED = ("cpu",)
 """Device types on which "auto" is "fused": those where it was measured to be faster than "blockwise".
 
-For "cpu" the figures are in benchmarks/results/loss.md. "cuda" joins once `python -m benchmarks gpu_check --only bench`
-on a GPU has shown a smaller `both_ms` for "fused" than for every other way there, at every size.
+For "cpu" the figures are in benchmarks/results/loss.md. "cuda" joins once `python -m benchmarks gpu_check --only build
+--only timings` on a GPU has shown a smaller `both_ms` for "fused" than for "blockwise", at every size.
 """
 
 OLDEST_GPU = (8, 0)

@@ -122,9 +122,8 @@ def test_a_step_that_fails_hangs_or_cannot_start_is_bad_and_the_next_one_runs(
         "is missing": ("no-such-program",),
         "works": (sys.executable, "-c", "print('said')"),
     }
-    made = {
-        name: steps.Step(command, 0.5 if name == "hangs" else 30, on_cpu=True) for name, command in commands.items()
-    }
+    limits = {"hangs": 1}
+    made = {name: steps.Step(command, limits.get(name, 30), on_cpu=True) for name, command in commands.items()}
     monkeypatch.setattr(steps, "STEPS", {**made, "of a GPU": steps.Step(("no-such-program",), 30)})
     assert not steps.run_steps(list(steps.STEPS), "cpu", tmp_path, 60)
     found = {
@@ -132,7 +131,7 @@ def test_a_step_that_fails_hangs_or_cannot_start_is_bad_and_the_next_one_runs(
     }
     assert found == {
         "fails": (False, 3),
-        "hangs": (False, "stopped after 0 s"),
+        "hangs": (False, "stopped after 1 s"),
         "is missing": (False, "no-such-program is not there"),
         "works": (True, 0),
         "of a GPU": (None, "needs a GPU"),

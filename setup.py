@@ -1,14 +1,15 @@
 """Builds the native modules; everything else about the package is in pyproject.toml.
 
 `cgckit._C` holds the operators. It is built against torch's stable ABI and Python's limited API, so one
-binary serves several versions of both. `cgckit._cuda` adds their CUDA kernels, where torch is built for CUDA and
-nvcc is found; it is a module of its own, as it links to what a CPU build of torch lacks. `cgckit._build` is a
+binary serves several versions of both. `cgckit._cuda` adds their CUDA kernels, where torch is built for CUDA,
+nvcc is found and the sources are there; it is a module of its own, as it links to what a CPU build of torch lacks. `cgckit._build` is a
 pybind11 module, which has no limited API: wheels are therefore tagged for one Python version.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import pybind11
@@ -37,6 +38,11 @@ def quoted(text: str) -> str:
     return f'"{text}"'
 
 
+def processors() -> int:
+    """Processors that this process may use; not every system can tell them from those that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class BuildNative(BuildExtension):
     """torch's builder, told the version of the package and the processors it may really use."""
 
@@ -48,7 +54,7 @@ class BuildNative(BuildExtension):
         super().finalize_options()
 
     def build_extensions(self) -> None:
-        os.environ.setdefault("MAX_JOBS", str(len(os.sched_getaffinity(0))))
+        os.environ.setdefault("MAX_JOBS", str(processors()))
         version = self.distribution.get_version()
         for extension in self.extensions:
             if extension.name == "cgckit._build":
@@ -90,14 +96,18 @@ def cuda_modules(headers: list[str]) -> list[Extension]:
     """The CUDA kernels, where they can be built. `TORCH_CUDA_ARCH_LIST` replaces the architectures."""
     if torch.version.cuda is None or CUDA_HOME is None:
         return []
+    folder = Path("csrc/cuda")
+    kernels = sorted(folder.glob("*.cu"))
+    if not kernels:
+        warnings.warn(f"no sources in {folder}: cgckit is built without its CUDA kernels", stacklevel=1)
+        return []
     architectures = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
     architectures.append(f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}")
     chosen = [] if "TORCH_CUDA_ARCH_LIST" in os.environ else architectures
-    folder = Path("csrc/cuda")
     return [
         CUDAExtension(
             "cgckit._cuda",
-            ["csrc/module.cpp", *map(str, sorted([*folder.glob("*.cpp"), *folder.glob("*.cu")]))],
+            ["csrc/module.cpp", *map(str, [*sorted(folder.glob("*.cpp")), *kernels])],
             depends=[*headers, *map(str, sorted([*folder.glob("*.h"), *folder.glob("*.cuh")]))],
             define_macros=[
                 ("TORCH_TARGET_VERSION", torch_target_version()),

@@ -1,21 +1,37 @@
-"""`python -m benchmarks loss`, `profile` or `pipeline`: measure, and write what was found to benchmarks/results/."""
+"""`python -m benchmarks NAME`: measure, and write what was found to a folder of results.
+
+Each benchmark is imported when it is asked for: none needs the libraries of another.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 
-from benchmarks import loss, pipeline, profile
-
-BENCHMARKS = {"loss": loss, "pipeline": pipeline, "profile": profile}
+BENCHMARKS = {
+    "loss": "the contrastive loss against its yardsticks",
+    "profile": "where the fused loss spends its time on a CPU",
+    "pipeline": "cgckit against the prior and a copy of it",
+    "gpu_check": "what only a GPU can show about the CUDA kernels",
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, benchmark in BENCHMARKS.items():
-        benchmark.add_arguments(commands.add_parser(name, help=str(benchmark.__doc__).splitlines()[0]))
-    arguments = parser.parse_args()
-    BENCHMARKS[arguments.command].run(arguments)
+    names = "\n".join(f"  {name:10} {what}" for name, what in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"Measurements, each with a --help of its own:\n{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("benchmark", choices=BENCHMARKS)
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="of the benchmark")
+    chosen = parser.parse_args()
+    benchmark = importlib.import_module(f"benchmarks.{chosen.benchmark}")
+    of_benchmark = argparse.ArgumentParser(
+        prog=f"python -m benchmarks {chosen.benchmark}", description=benchmark.__doc__
+    )
+    benchmark.add_arguments(of_benchmark)
+    benchmark.run(of_benchmark.parse_args(chosen.options))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from benchmarks import report
 from benchmarks.machine import PeakMemory, burst_flops, description
-from benchmarks.presets import PRESETS, Inputs, Preset, inputs
-from benchmarks.yardsticks import TEMPERATURE, Loss, contenders
+from benchmarks.sizes import PRESETS, Inputs, Preset, inputs
+from benchmarks.yardsticks import METRIC_LEARNING, TEMPERATURE, Loss, contenders
 from cgckit.contrast import patch_contrastive_loss, supervised_contrastive
 
 Row = dict[str, object]
@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     What was measured without a calm round is not kept.
     """
     torch.set_num_threads(arguments.threads)
+    if not METRIC_LEARNING and not arguments.table:
+        print("without pytorch-metric-learning, which is not installed", flush=True)
     for name in [] if arguments.table else arguments.preset or PRESETS:
         for rho in arguments.rho or PRESETS[name].shares:
             rows = measure_preset(PRESETS[name], rho, torch.device(arguments.device), arguments)

@@ -10,12 +10,13 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from cgckit.contrast import build_information
+from cgckit.version import __version__
 
 ROOT = Path(__file__).parent.parent
 
@@ -113,7 +114,14 @@ def description(device: torch.device) -> dict[str, object]:
         "isa": build_information().get("in use", "none"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "cgckit": version("cgckit"),
-        "pytorch-metric-learning": version("pytorch-metric-learning"),
+        "cgckit": __version__,
+        "pytorch-metric-learning": _version("pytorch-metric-learning"),
         "commit": commit.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.machine import bandwidth, burst_flops, description
-from benchmarks.presets import PRESETS, Preset, inputs
+from benchmarks.sizes import PRESETS, Preset, inputs
 from benchmarks.yardsticks import TEMPERATURE
 from cgckit.contrast.patches import PatchGrid
 

@@ -104,8 +104,11 @@ def _table(runs: list[dict[str, Row]], quantity: str) -> str:
 
 def _draw(path: Path, runs: list[dict[str, Row]]) -> None:
     """Time and memory against N at fixed n, on the machine and threads measured last."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ImportError:
+        print(f"without matplotlib, {path.name} is not drawn", flush=True)
+        return
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

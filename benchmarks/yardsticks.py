@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.presets import Inputs, Preset
+from benchmarks.sizes import Inputs, Preset
 from cgckit.contrast import patch_contrastive_loss, supervised_contrastive
 
 TEMPERATURE = 0.2
+METRIC_LEARNING = importlib.util.find_spec("pytorch_metric_learning") is not None
+"""Whether pytorch-metric-learning is there to be measured against (the extra `bench`); the rest needs torch alone."""
 Loss = Callable[[Tensor], Tensor]  # features, or embeddings, to a scalar
 
 
@@ -77,7 +80,8 @@ def contenders(preset: Preset, inputs: Inputs, *, compiled: bool) -> dict[str, L
         # The loss alone: together with the unfolding, code that torch 2.13 compiles for patches of one voxel crashes.
         losses["compiled anchors-only"] = of_patches(torch.compile(eager_anchors))
         losses["compiled full"] = of_patches(torch.compile(eager_full))
-    if len(anchors) == preset.patches:  # pytorch-metric-learning returns 0 where no sample is of another class
+    # pytorch-metric-learning returns 0 where no sample is of another class.
+    if len(anchors) == preset.patches or not METRIC_LEARNING:
         return losses
     plain, given = _metric_learning(inputs.labels, anchors)
     losses["metric-learning"] = of_patches(plain)
@@ -86,15 +90,16 @@ def contenders(preset: Preset, inputs: Inputs, *, compiled: bool) -> dict[str, L
 
 
 def _of_embeddings(inputs: Inputs) -> dict[str, Loss]:
-    plain, _ = _metric_learning(inputs.labels, None)
-    return {
+    losses: dict[str, Loss] = {
         "fused": lambda x: supervised_contrastive(x, inputs.labels, temperature=TEMPERATURE),
         "blockwise": lambda x: supervised_contrastive(
             x, inputs.labels, temperature=TEMPERATURE, implementation="blockwise"
         ),
         "eager full": lambda x: full(x, inputs.labels, inputs.positive),
-        "metric-learning": plain,
     }
+    if METRIC_LEARNING:
+        losses["metric-learning"] = _metric_learning(inputs.labels, None)[0]
+    return losses
 
 
 def _metric_learning(labels: Tensor, anchors: Tensor | None) -> tuple[Loss, Loss]:

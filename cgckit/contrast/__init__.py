@@ -1,10 +1,7 @@
 """The patchwise contrastive loss: one definition, three implementations."""
 
-from cgckit.contrast.functional import (
-    count_positives,
-    patch_contrastive_loss,
-    resolve_implementation,
-)
+from cgckit.contrast.functional import count_positives, patch_contrastive_loss
+from cgckit.contrast.implementation import resolve_implementation
 from cgckit.contrast.losses import PatchContrastiveLoss
 from cgckit.contrast.ops import build_information, fused_available
 from cgckit.contrast.patches import PatchGrid

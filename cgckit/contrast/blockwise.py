@@ -24,11 +24,12 @@ def patch_contrast(
     for patches that are no anchor of a group with at least two. The number of anchors is read on the host.
     """
     groups, patches = order.shape
-    x = grid.vectors(features).reshape(groups, patches, -1)
+    x = grid.vectors(features)
+    x = x.reshape(groups, patches, x.shape[-1])
+    # Connected to the graph whatever the number of anchors; a product with zero would let NaN through.
+    zeros = temperature.new_zeros(patches) + x.flatten()[:0].sum() + 0 * temperature
     log_z, pos = [], []
     for g, (anchors, members) in enumerate(counts.tolist()):
-        # Connected to the graph whatever the number of anchors; a product with zero would let NaN through.
-        zeros = temperature.new_zeros(patches) + x[g].flatten()[:0].sum() + 0 * temperature
         if anchors < 2:
             log_z.append(zeros)
             pos.append(zeros)
@@ -38,6 +39,8 @@ def patch_contrast(
         rows = order[g, :anchors]
         log_z.append(zeros.index_copy(0, rows, _lse(u, anchors, temperature.to(x.dtype)) - 1 / temperature))
         pos.append(zeros.index_copy(0, rows, _positive_similarity(u[:anchors]).double()))
+    if groups == 0:
+        return zeros.expand(0, patches), zeros.expand(0, patches)
     return torch.stack(log_z), torch.stack(pos)
 
 

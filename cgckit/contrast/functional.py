@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cgckit.contrast import blockwise, ops, patches, reference
+from cgckit.contrast.implementation import Implementation, resolve_implementation
 from cgckit.contrast.patches import PatchGrid, PatchStatistics
-
-Implementation = Literal["fused", "blockwise", "reference"]
 
 
 def patch_contrastive_loss(
@@ -42,7 +40,8 @@ def patch_contrastive_loss(
     the cosine, as their prose says, although Eq. 7 divides by a sum of norms; the anchors are the positives,
     each compared with every other patch; a patch is positive by its mean probability.
 
-    With n <= 1 the loss and its gradient are 0. A patch of norm zero, and one with less than half of its
+    With n <= 1 the loss and its gradient are 0, and so they are of a batch without images and of a map without
+    channels; a map without voxels is too small for a patch. A patch of norm zero, and one with less than half of its
     voxels inside `mask`, leaves Omega; its gradient is 0. NaN among the features of Omega gives NaN. The loss
     does not change if a patch is scaled, so it does not bound the norm of the features: normalise them first.
 
@@ -61,7 +60,7 @@ def patch_contrastive_loss(
         reduction: "none": one loss an image [B] (with scope "batch" [1]), 0 where n <= 1; "sum": their sum;
             "mean": their mean over the images with n >= 2, 0 if there is none.
         implementation: "fused" compiled, "blockwise" plain PyTorch in O(N D) memory, "reference" plain
-            PyTorch in O(n N); "auto" is fused where it is available, else blockwise
+            PyTorch in O(n N); "auto" is fused on a CPU that has it, else blockwise
             (`resolve_implementation` tells).
 
     Returns:
@@ -81,7 +80,7 @@ def patch_contrastive_loss(
     grid = _check(features, probability, patch_size, stride, threshold, mask)
     _check_choice("scope", scope, ("image", "batch"))
     _check_choice("reduction", reduction, ("mean", "sum", "none"))
-    chosen = resolve_implementation(implementation, features.device, features.dtype)
+    chosen = resolve_implementation(implementation, features.device)
     tau = temperature_tensor(temperature, features)
     if features.dim() == 4:
         features, probability = features.unsqueeze(-1), probability.unsqueeze(-1)
@@ -150,31 +149,6 @@ def count_positives(
         _check_mask(mask, probability)
         found = found & patches.inside(mask.unsqueeze(-1) if flat else mask, grid)
     return found.sum(1)
-
-
-def resolve_implementation(
-    implementation: str, device: torch.device | str, dtype: torch.dtype = torch.float32
-) -> Implementation:
-    """Return the implementation that a call with these features uses: "fused", "blockwise" or "reference".
-
-    Raises:
-        ValueError: there is no implementation of that name.
-        RuntimeError: "fused" is asked for and there are no compiled operators for `device`.
-    """
-    kind = torch.device(device).type
-    if implementation == "auto":
-        return "fused" if ops.fused_available() and kind in ops.DEVICES else "blockwise"
-    if implementation == "fused":
-        if not ops.fused_available():
-            raise RuntimeError(f"implementation 'fused' needs the compiled extension: {ops.MISSING}")
-        if kind not in ops.DEVICES:
-            raise RuntimeError(f"implementation 'fused' has no kernels for {kind}; use 'auto' or 'blockwise'")
-        return "fused"
-    if implementation == "blockwise":
-        return "blockwise"
-    if implementation == "reference":
-        return "reference"
-    raise ValueError(f"implementation must be auto, fused, blockwise or reference, not {implementation!r}")
 
 
 def temperature_tensor(temperature: float | Tensor, features: Tensor) -> Tensor:

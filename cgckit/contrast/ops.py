@@ -33,7 +33,19 @@ MISSING = _load("cgckit._C")
 """Why the extension could not be loaded; None if it was."""
 
 # The CUDA kernels are a module of their own, as one that is linked to CUDA cannot be imported where torch is not.
-DEVICES = ("cpu", "cuda") if MISSING is None and _load("cgckit._cuda") is None else ("cpu",)
+MISSING_CUDA = MISSING or _load("cgckit._cuda")
+"""Why there are no CUDA kernels; None if there are."""
+
+
+def _has_kernels(dispatch_key: str) -> bool:
+    """Whether kernels are registered, which an imported module alone does not say."""
+    return MISSING is None and torch._C._dispatch_has_kernel_for_dispatch_key("cgckit::patch_contrast", dispatch_key)
+
+
+if MISSING_CUDA is None and not _has_kernels("CUDA"):
+    MISSING_CUDA = "cgckit._cuda was built without them"
+
+DEVICES = tuple(kind for kind, key in (("cpu", "CPU"), ("cuda", "CUDA")) if _has_kernels(key))
 """Device types that the extension has kernels for."""
 
 
@@ -43,7 +55,10 @@ def fused_available() -> bool:
 
 
 def build_information() -> dict[str, str]:
-    """Return what the extension was built with and the instruction set in use; empty if it is missing."""
+    """Return what the extension was built with, the instruction set in use and whether there are CUDA kernels.
+
+    It is empty if the extension is missing.
+    """
     if not fused_available():
         return {}
     build = importlib.import_module("cgckit._build")
@@ -54,6 +69,7 @@ def build_information() -> dict[str, str]:
         "torch target": build.torch_target_version,
         "instruction sets": ", ".join(build.instruction_sets),
         "in use": build.cpu_capability(),
+        "cuda kernels": f"none: {MISSING_CUDA}" if MISSING_CUDA else "loaded",
     }
 
 

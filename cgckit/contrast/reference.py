@@ -51,5 +51,7 @@ def group_losses(
     if pooled:
         x, member, anchor = x.flatten(0, 1)[None], member.reshape(1, -1), anchor.reshape(1, -1)
     tau = temperature.to(x.dtype)
+    if len(x) == 0:
+        return x.flatten() + 0 * tau, anchor.sum(1)
     losses = [group_loss(x_g[m_g], a_g[m_g], tau) for x_g, m_g, a_g in zip(x, member, anchor, strict=True)]
     return torch.stack(losses), anchor.sum(1)

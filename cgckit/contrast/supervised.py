@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cgckit.contrast.functional import contrast_terms, resolve_implementation, temperature_tensor
+from cgckit.contrast.functional import contrast_terms, temperature_tensor
+from cgckit.contrast.implementation import resolve_implementation
 from cgckit.contrast.patches import PatchGrid
 
 
@@ -25,8 +26,8 @@ def supervised_contrastive(
 
     which is L_out of Khosla et al., "Supervised Contrastive Learning" (2020). Time is O(N^2 D), memory O(N D):
     no N x N matrix is formed. A sample without another of its class is no anchor, but every anchor is
-    compared with it; one of norm zero takes no part. Values and defaults are those of
-    `pytorch_metric_learning.losses.SupConLoss`.
+    compared with it; one of norm zero takes no part. Without an anchor, as without any sample, the loss is 0. Values
+    and defaults are those of `pytorch_metric_learning.losses.SupConLoss`.
 
     Args:
         embeddings: [N, D] float32 or float64, computed as they are, or float16 or bfloat16, computed in float32.
@@ -58,10 +59,10 @@ def supervised_contrastive(
     with torch.autocast(embeddings.device.type, enabled=False):
         classes, others, member = _classes(embeddings.detach(), labels)
         anchor = others > 0
-        # Every sample is a patch of one voxel, its elements the channels: a view of the embeddings.
-        features = embeddings.T[None, :, :, None, None]
-        grid = PatchGrid((len(labels), 1, 1), (1, 1, 1), (1, 1, 1))
-        _, log_z, _ = contrast_terms(features, anchor.float()[None, :, None, None], None, grid, tau, 0.5, True, chosen)
+        # Every sample is an image of one voxel, its elements the channels: a view of the embeddings.
+        features, positive = embeddings[:, :, None, None, None], anchor.float()[:, None, None, None]
+        grid = PatchGrid((1, 1, 1), (1, 1, 1), (1, 1, 1))
+        _, log_z, _ = contrast_terms(features, positive, None, grid, tau, 0.5, True, chosen)
         x = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
         norm = torch.where(member, torch.linalg.vector_norm(x, dim=1), 1)
         u = x * (member / norm)[:, None]

@@ -40,7 +40,7 @@ struct ContrastInputs {
   const double* temperature;  // []
   int64_t groups;
 
-  int64_t patches() const { return grid.total() / groups; }
+  int64_t patches() const { return grid.per_group(groups); }
   bool channels_last() const { return strides.channel == 1; }
 };
 

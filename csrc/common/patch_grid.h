@@ -26,6 +26,8 @@ struct PatchGrid {
   CGCKIT_HOST_DEVICE int64_t count(int axis) const { return (map[axis] - patch[axis]) / stride[axis] + 1; }
   CGCKIT_HOST_DEVICE int64_t per_image() const { return count(0) * count(1) * count(2); }
   CGCKIT_HOST_DEVICE int64_t total() const { return batch * per_image(); }
+  // Patches of each of `groups`; of an empty batch there may be no group.
+  CGCKIT_HOST_DEVICE int64_t per_group(int64_t groups) const { return groups == 0 ? 0 : total() / groups; }
   CGCKIT_HOST_DEVICE int64_t volume() const { return patch[0] * patch[1] * patch[2]; }
   CGCKIT_HOST_DEVICE int64_t depth() const { return channels * volume(); }
   CGCKIT_HOST_DEVICE bool overlaps() const {

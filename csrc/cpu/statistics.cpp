@@ -61,7 +61,7 @@ Role role(const StatisticsInputs<S>& in, int64_t index, double squared) {
 template <typename S>
 void statistics(const StatisticsInputs<S>& in, const StatisticsOutputs<S>& out,
                 const ParallelFor& parallel_for) {
-  const int64_t patches = in.grid.total() / in.groups;
+  const int64_t patches = in.grid.per_group(in.groups);
   const PatchElements elements(in.grid, in.features_strides, in.features_strides.channel == 1);
   std::vector<int64_t> quad;
   for (size_t d = 0; d < elements.offset.size(); d += kQuad) quad.push_back(elements.offset[d]);

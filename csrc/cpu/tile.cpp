@@ -41,6 +41,16 @@ CGCKIT_INLINE void widen(const Quad<T>& value, DoubleQuad& wide) {
   wide = DoubleQuad{value[0], value[1], value[2], value[3]};
 }
 
+// Numbers a, b, c and d of the eight in two quads.
+template <typename T, int a, int b, int c, int d>
+CGCKIT_INLINE void shuffle(const Quad<T>& low, const Quad<T>& high, Quad<T>& chosen) {
+#if defined(__clang__)
+  chosen = __builtin_shufflevector(low, high, a, b, c, d);
+#else
+  chosen = __builtin_shuffle(low, high, decltype(low < high){a, b, c, d});  // GCC 11 has no other
+#endif
+}
+
 CGCKIT_INLINE double sum_of(const DoubleQuad& value) { return (value[0] + value[2]) + (value[1] + value[3]); }
 
 template <typename T>
@@ -77,14 +87,19 @@ CGCKIT_INLINE void pack_columns(const T* const* rows, const int64_t* quad, int64
       load(rows[r + 1] + quad[q], x1);
       load(rows[r + 2] + quad[q], x2);
       load(rows[r + 3] + quad[q], x3);
-      const Quad<T> low01 = __builtin_shufflevector(x0, x1, 0, 4, 1, 5),
-                    high01 = __builtin_shufflevector(x0, x1, 2, 6, 3, 7);
-      const Quad<T> low23 = __builtin_shufflevector(x2, x3, 0, 4, 1, 5),
-                    high23 = __builtin_shufflevector(x2, x3, 2, 6, 3, 7);
-      store<T>(packed + r, __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
-      store<T>(packed + kPanelColumns + r, __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
-      store<T>(packed + 2 * kPanelColumns + r, __builtin_shufflevector(high01, high23, 0, 1, 4, 5));
-      store<T>(packed + 3 * kPanelColumns + r, __builtin_shufflevector(high01, high23, 2, 3, 6, 7));
+      Quad<T> low01, high01, low23, high23, column;
+      shuffle<T, 0, 4, 1, 5>(x0, x1, low01);
+      shuffle<T, 2, 6, 3, 7>(x0, x1, high01);
+      shuffle<T, 0, 4, 1, 5>(x2, x3, low23);
+      shuffle<T, 2, 6, 3, 7>(x2, x3, high23);
+      shuffle<T, 0, 1, 4, 5>(low01, low23, column);
+      store<T>(packed + r, column);
+      shuffle<T, 2, 3, 6, 7>(low01, low23, column);
+      store<T>(packed + kPanelColumns + r, column);
+      shuffle<T, 0, 1, 4, 5>(high01, high23, column);
+      store<T>(packed + 2 * kPanelColumns + r, column);
+      shuffle<T, 2, 3, 6, 7>(high01, high23, column);
+      store<T>(packed + 3 * kPanelColumns + r, column);
     }
   }
 }

@@ -354,7 +354,7 @@ constexpr int kMostOwnDepth = sizeof(T) == 8 ? 128 : 256;  // as many sums as re
 // How much of the pairs is in memory at a time; nothing where blocks own rows.
 template <typename T>
 PairBlock pair_block(const ContrastInputs<T>& in) {
-  const int64_t patches = in.grid.total() / most(in.groups, 1);
+  const int64_t patches = in.grid.per_group(in.groups);
   if (in.grid.depth() <= kMostOwnDepth<T> || patches == 0) return {};
   PairBlock pairs{};
   pairs.rows = least(kPairRows, panels(patches, kTileRows<T>) * kTileRows<T>);
@@ -393,6 +393,7 @@ void launch_own_rows(const Members<T>& x, const Arrays<T>& arrays, prim::Stream 
 
 template <typename T, int kChunk, typename Source>
 void spread_blocks(const Members<T>& x, Source source, const Arrays<T>& arrays, prim::Stream on) {
+  if (x.patches == 0) return;  // a block of no pairs has no size to step by
   PairBlock pairs = arrays.pairs;
   const int64_t depth_blocks = panels(x.depth, kSpreadColumns);
   for (; pairs.group < x.groups; pairs.group += pairs.groups) {

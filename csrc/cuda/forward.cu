@@ -142,8 +142,8 @@ struct Arrays {
       : tables(in, workspace),
         mean(in, workspace),
         sliced(in, workspace),
-        partials(workspace.take<Partial<Sum<T>>>(strip_count(in.grid.total() / most(in.groups, 1)) *
-                                                 in.grid.total())) {}
+        partials(
+            workspace.take<Partial<Sum<T>>>(strip_count(in.grid.per_group(in.groups)) * in.grid.total())) {}
 };
 
 }  // namespace

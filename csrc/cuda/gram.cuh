@@ -69,7 +69,7 @@ struct FromSlices {
   FromSlices(const ContrastInputs<T>& in, Workspace& workspace) : gram(nullptr), slices(1), depth(0) {
     constexpr int64_t kMostPatches = 512, kEnoughBlocks = 256;
     constexpr int64_t kStep = FromMap<T, 1>::kStep, kLeastDepth = 4 * kStep;
-    const int64_t patches = in.grid.total() / most(in.groups, 1), d = in.grid.depth();
+    const int64_t patches = in.grid.per_group(in.groups), d = in.grid.depth();
     if (patches == 0 || patches > kMostPatches) return;
     const int64_t tiles = in.groups * panels(patches, kTileRows<T>) * panels(patches, kTileColumns);
     // No more than the elements of the map are stored.

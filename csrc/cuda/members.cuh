@@ -83,7 +83,7 @@ struct Tables {
 
   Members<T> members(const ContrastInputs<T>& in) const {
     return {in.features,    offset,         origin,    inverse_norm,
-            in.counts,      in.temperature, in.groups, in.grid.total() / most(in.groups, 1),
+            in.counts,      in.temperature, in.groups, in.grid.per_group(in.groups),
             in.grid.depth()};
   }
 };
@@ -98,7 +98,7 @@ CGCKIT_KERNEL(kThreads)
 fill_tables(ContrastInputs<T> in, Tables<T> tables) {
   const int64_t i = prim::block() * kThreads + prim::thread();
   if (i >= in.grid.total()) return;
-  const int64_t patches = in.grid.total() / in.groups;
+  const int64_t patches = in.grid.per_group(in.groups);
   const int64_t first = i / patches * patches;
   const int64_t index = first + in.order[i];
   tables.origin[i] = in.grid.origin(in.strides, index);
@@ -166,8 +166,8 @@ struct AnchorSum {
   double* total;
 
   AnchorSum(const ContrastInputs<T>& in, Workspace& workspace)
-      : partial(workspace.take<double>(sum_chunks(in.grid.total() / most(in.groups, 1)) * in.groups *
-                                       in.grid.depth())),
+      : partial(
+            workspace.take<double>(sum_chunks(in.grid.per_group(in.groups)) * in.groups * in.grid.depth())),
         total(workspace.take<double>(in.groups * in.grid.depth())) {}
 
   void compute(const Members<T>& x, const int64_t* order, const double* h, prim::Stream stream) const {

@@ -118,7 +118,7 @@ void statistics(const StatisticsInputs<T>& in, const StatisticsOutputs<T>& out, 
   prim::launch(find_roles<T>, in.grid.total(), kThreads, kThreads / prim::kLanes * sizeof(double), on, in,
                arrays.offset, out.norm, arrays.role);
   prim::launch(sort_by_role, in.groups, kSortThreads, 3 * kSortThreads * sizeof(int64_t), on, arrays.role,
-               in.grid.total() / most(in.groups, 1), out.order, out.counts);
+               in.grid.per_group(in.groups), out.order, out.counts);
 }
 
 #define CGCKIT_INSTANTIATE(T)                                       \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from cgckit.contrast import (
     PatchGrid,
     count_positives,
     fused_available,
+    implementation,
+    ops,
     patch_contrastive_loss,
     resolve_implementation,
 )
@@ -53,13 +56,87 @@ def test_a_wrong_argument_is_named(error: type[Exception], message: str, argumen
         patch_contrastive_loss(call.pop("features"), call.pop("probability"), **call)
 
 
-def test_auto_is_fused_where_there_are_kernels_and_blockwise_elsewhere() -> None:
+def test_auto_is_fused_on_a_cpu_that_has_it_and_blockwise_elsewhere() -> None:
     assert resolve_implementation("auto", "cpu") == ("fused" if fused_available() else "blockwise")
     assert resolve_implementation("auto", "meta") == "blockwise"
+    assert resolve_implementation("auto", "cuda") == "blockwise"
     assert resolve_implementation("blockwise", "cpu") == "blockwise"
     assert resolve_implementation("reference", "cpu") == "reference"
-    with pytest.raises(RuntimeError, match="fused"):
+    with pytest.raises(RuntimeError, match="'fused' has no kernels for meta"):
         resolve_implementation("fused", "meta")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes torch and the extension say that there is a GPU of this capability, with kernels."""
+
+    def pretend(capability: tuple[int, int], auto: tuple[str, ...] = ("cpu", "cuda")) -> None:
+        monkeypatch.setattr(ops, "MISSING", None)
+        monkeypatch.setattr(ops, "DEVICES", ("cpu", "cuda"))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        monkeypatch.setattr(implementation, "AUTO_FUSED", auto)
+        implementation._log.cache_clear()
+
+    return pretend
+
+
+def test_auto_takes_the_cuda_kernels_only_once_they_are_said_to_be_faster(gpu: Callable[..., None]) -> None:
+    assert "cuda" not in implementation.AUTO_FUSED
+    gpu((9, 0), auto=implementation.AUTO_FUSED)
+    assert resolve_implementation("auto", "cuda") == "blockwise"
+    assert resolve_implementation("fused", "cuda") == "fused"
+    gpu((9, 0))
+    assert resolve_implementation("auto", "cuda:0") == "fused"
+
+
+def test_a_gpu_that_the_kernels_do_not_serve_is_said_once(
+    gpu: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu((7, 5))
+    assert [resolve_implementation("auto", "cuda") for _ in range(2)] == ["blockwise", "blockwise"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the contrastive losses run as 'blockwise', as 'fused' needs a GPU of compute capability 8.0 or higher, "
+        "and this one has 7.5"
+    ]
+    with pytest.raises(RuntimeError, match=r"capability 8\.0 or higher, and this one has 7\.5"):
+        resolve_implementation("fused", "cuda")
+    gpu((8, 0))
+    assert resolve_implementation("auto", "cuda") == "fused"
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), "blockwise"), ((9, 0), "fused")])
+def test_the_choice_on_a_gpu_compiles_without_a_graph_break(
+    gpu: Callable[..., None], capability: tuple[int, int], expected: str
+) -> None:
+    gpu(capability)
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def chosen(x: torch.Tensor) -> torch.Tensor:
+        return x + (resolve_implementation("auto", "cuda") == expected)
+
+    assert chosen(torch.zeros(1)) == 1
+
+
+WITH_EMPTY_CUDA_MODULE = """
+import sys, types
+sys.modules["cgckit._cuda"] = types.ModuleType("cgckit._cuda")  # as built from sources without csrc/cuda
+from cgckit.contrast import build_information, ops, resolve_implementation
+assert ops.DEVICES == ("cpu",)
+assert build_information()["cuda kernels"] == "none: cgckit._cuda was built without them"
+try:
+    resolve_implementation("fused", "cuda")
+except RuntimeError as error:
+    assert "has no kernels for cuda: cgckit._cuda was built without them" in str(error)
+else:
+    raise SystemExit("'fused' was accepted")
+"""
+
+
+@pytest.mark.skipif(not fused_available(), reason="the extension is not built")
+def test_a_cuda_module_without_kernels_claims_none() -> None:
+    code = [sys.executable, "-c", WITH_EMPTY_CUDA_MODULE]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 WITHOUT_EXTENSION = """

@@ -292,7 +292,15 @@ def test_the_portable_kernels_are_as_accurate() -> None:
 
 def test_build_information_names_compiler_and_instruction_set() -> None:
     information = build_information()
-    assert set(information) == {"version", "compiler", "flags", "torch target", "instruction sets", "in use"}
+    assert set(information) == {
+        "version",
+        "compiler",
+        "flags",
+        "torch target",
+        "instruction sets",
+        "in use",
+        "cuda kernels",
+    }
     assert information["in use"] in information["instruction sets"].split(", ")
     assert information["torch target"] == "2.10"
 

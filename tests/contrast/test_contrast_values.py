@@ -29,6 +29,8 @@ FUSED = [
     pytest.param("cuda", marks=needs_gpu),
 ]
 IMPLEMENTATIONS = [*FUSED, "blockwise"]
+# No image, of few elements a patch and of many, which the CUDA kernels take another way; no channel; neither.
+EMPTY = [(0, 4, 6, 5, 4), (0, 40, 6, 5, 4), (0, 4, 6, 5), (2, 0, 6, 5, 4), (2, 0, 6, 5), (0, 0, 6, 5, 4)]
 
 
 def loss_and_gradients(
@@ -261,6 +263,41 @@ class TestLaws:
         assert features.grad is not None
         assert not features.grad.any()
         assert temperature.grad == 0
+
+    @pytest.mark.parametrize("masked", [False, True])
+    @pytest.mark.parametrize("scope", ["image", "batch"])
+    @pytest.mark.parametrize("shape", EMPTY, ids=str)
+    def test_nothing_to_contrast_gives_zero_that_can_be_differentiated(
+        self, dtype: torch.dtype, implementation: str, shape: tuple[int, ...], scope: str, masked: bool
+    ) -> None:
+        features = torch.empty(shape, dtype=dtype, requires_grad=True)
+        probability = torch.ones(shape[0], *shape[2:])
+        mask = torch.ones_like(probability, dtype=torch.bool) if masked else None
+        temperature = torch.tensor(0.2, requires_grad=True)
+        for reduction, wanted in (("none", [1 if scope == "batch" else shape[0]]), ("sum", []), ("mean", [])):
+            features.grad = temperature.grad = None
+            loss = patch_contrastive_loss(
+                features,
+                probability,
+                patch_size=2,
+                stride=1,
+                mask=mask,
+                scope=scope,
+                reduction=reduction,
+                temperature=temperature,
+                implementation=implementation,
+            )
+            assert list(loss.shape) == wanted
+            assert loss.dtype == dtype
+            assert not loss.any()
+            loss.sum().backward()
+            assert features.grad is not None
+            assert features.grad.shape == shape
+            assert temperature.grad == 0
+
+    def test_a_map_without_voxels_is_too_small_for_a_patch(self, dtype: torch.dtype, implementation: str) -> None:
+        with pytest.raises(ValueError, match="patch_size is 3 along W, where the map has 0"):
+            self.loss(dtype, implementation)(torch.empty(2, 4, 8, 0, 8), torch.empty(2, 8, 0, 8))
 
     def test_a_patch_of_zeros_is_left_out(self, dtype: torch.dtype, implementation: str, make: Any) -> None:
         features, probability = make.ragged()

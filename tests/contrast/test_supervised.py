@@ -105,6 +105,24 @@ def test_without_a_pair_of_one_class_the_loss_is_zero_and_can_be_differentiated(
     assert not x.grad.any()
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("shape", [(0, 3), (5, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize(("dtype", "computed"), [(torch.float64, torch.float64), (torch.bfloat16, torch.float32)])
+def test_nothing_to_contrast_gives_zero_that_can_be_differentiated(
+    implementation: str, shape: tuple[int, int], reduction: str, dtype: torch.dtype, computed: torch.dtype
+) -> None:
+    x = torch.empty(shape, dtype=dtype, requires_grad=True)
+    labels = torch.zeros(shape[0], dtype=torch.int64)
+    loss = supervised_contrastive(x, labels, reduction=reduction, implementation=implementation)
+    assert list(loss.shape) == ([shape[0]] if reduction == "none" else [])
+    assert loss.dtype == computed
+    assert not loss.any()
+    loss.sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == shape
+
+
 def test_identical_samples_give_the_log_of_the_others() -> None:
     x = torch.ones(9, 4)
     assert abs(supervised_contrastive(x, torch.zeros(9).long()) - math.log(8)) <= 1e-5

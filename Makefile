@@ -10,7 +10,7 @@ FORMATTED := find csrc tests/simt -name '*.cpp' -o -name '*.h' -o -name '*.cu' -
 # Compilation must not starve the machine, and must be the same size of job everywhere.
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: install demo test lint format sanitize clean
+.PHONY: install demo test coverage lint format sanitize docs package container compilers clean
 
 install: $(READY)
 
@@ -36,6 +36,10 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+# The suite with its coverage, which may not fall below the gate in pyproject.toml.
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,5 +57,22 @@ sanitize: $(READY)
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(BIN)/python -m pytest tests/simt -k sanitizers -p no:cacheprovider
 
+# The documentation as a site in site/; any warning is an error.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
+	$(BIN)/python -m mkdocs build --strict
+
+# An sdist and a wheel in dist/, each tried in an environment of its own.
+package: $(READY)
+	PYTHON=$(BIN)/python tools/check_package.sh
+
+# The image of Dockerfile, tried; where no container engine answers, its steps in a clean folder instead.
+container:
+	tools/check_container.sh
+
+# The CPU kernels with every compiler that is found here.
+compilers:
+	csrc/compilers.sh
+
 clean:
-	rm -rf $(VENV) build demo *.egg-info cgckit/*.so
+	rm -rf $(VENV) build demo dist site *.egg-info cgckit/*.so

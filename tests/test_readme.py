@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""What the README and the documentation show works as it stands there."""
 
 from __future__ import annotations
 
@@ -15,26 +15,46 @@ import typer
 import cgckit
 from cgckit.cgc.settings import PRESETS
 from cgckit.cli.main import app
+from cgckit.evaluation import METRICS
+from cgckit.images.brain import resolve_brain
 from cgckit.priors.resolve import resolve_prior
-from cgckit.testing import check_prior
+from cgckit.testing import check_brain, check_metric, check_prior
 
 MEASURED = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("pipeline-*.jsonl"))
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = "\n".join([README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md")))])
+BLOCKS = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
 LINES = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
-INLINE = re.findall(r"`(cgckit [a-z][^`]*)`", README)
+INLINE = re.findall(r"`(cgckit [a-z][^`]*)`", TEXT)
 COMMANDS = [line for line in [*LINES, *INLINE] if line.startswith("cgckit ")]
 
 QUICK = {"spacing": 4.0, "crop": (16, 16, 16), "widths": (4, 4, 4, 4), "projection": 4, "batch": 1, "steps": 1}
 
 
 def test_the_plugin_keeps_the_contract(tmp_path: Path) -> None:
-    (program,) = (text for text in PROGRAMS if "(Prior)" in text)
-    assert len(program.strip().splitlines()) <= 25
-    path = tmp_path / "left_right.py"
+    programs = [text for text in PROGRAMS if "(Prior)" in text]
+    assert len(programs[0].strip().splitlines()) <= 25
+    assert len(programs) == 2, "the README's, and that of the documentation, which has a range"
+    for number, program in enumerate(programs):
+        path = tmp_path / f"left_right_{number}.py"
+        path.write_text(program, encoding="utf-8")
+        check_prior(lambda path=path: resolve_prior(f"{path}:LeftRight", ["threshold=2"]))  # type: ignore[misc]
+
+
+def test_the_brain_extractor_keeps_the_contract(tmp_path: Path) -> None:
+    (program,) = (text for text in PROGRAMS if "(BrainExtractor)" in text)
+    path = tmp_path / "bright.py"
     path.write_text(program, encoding="utf-8")
-    check_prior(lambda: resolve_prior(f"{path}:LeftRight", ["threshold=2"]))
+    check_brain(lambda: resolve_brain(f"{path}:Bright", ["share=0.4"]))
+
+
+def test_the_metric_keeps_the_contract(tmp_path: Path) -> None:
+    (program,) = (text for text in PROGRAMS if "(Metric)" in text)
+    path = tmp_path / "similarity.py"
+    path.write_text(program, encoding="utf-8")
+    check_metric(lambda: METRICS.resolve(f"{path}:VolumeSimilarity"))
 
 
 def test_the_python_example_runs(
@@ -43,7 +63,8 @@ def test_the_python_example_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (program,) = (text for text in PROGRAMS if "cgckit.refine(" in text)
+    program, *same = (text for text in PROGRAMS if "cgckit.refine(" in text)
+    assert [text.split("#")[0] for text in same] == [program.split("#")[0]], "the documentation has the README's"
     scans = write_cohort(2)
     for name, folder in {"images": scans, "references": tmp_path / "scans-references"}.items():
         given = f'"demo/phantom/{name}"'
@@ -67,7 +88,7 @@ def test_commands_have_the_options_that_are_shown(line: str) -> None:
 
 def test_files_and_targets_that_are_named_exist() -> None:
     root = Path(__file__).parents[1]
-    for name in re.findall(r"`((?:[a-z]+/)*[A-Z]{4,}\.[a-z]+|CITATION\.cff|plugins/[a-z-]*)`", README):
+    for name in re.findall(r"`((?:[a-z]+/)*[A-Z]{4,}\.[a-z]+|CITATION\.cff|plugins/[a-z-]*)`", TEXT):
         assert (root / name).exists(), name
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"\bmake ([a-z]+)\b", README):

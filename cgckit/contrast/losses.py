@@ -15,8 +15,10 @@ class PatchContrastiveLoss(nn.Module):
     A temperature that is an `nn.Parameter` is learned with the rest.
 
     Example:
+        >>> import torch
         >>> loss = PatchContrastiveLoss(patch_size=(6, 6, 4), threshold=0.1)
-        >>> loss(torch.randn(2, 16, 24, 24, 8), torch.rand(2, 24, 24, 8))
+        >>> loss(torch.randn(2, 16, 24, 24, 8), torch.rand(2, 24, 24, 8)).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -81,7 +81,8 @@ class SupervisedContrastiveLoss(nn.Module):
 
     Example:
         >>> loss = SupervisedContrastiveLoss(temperature=0.1)
-        >>> loss(torch.randn(64, 128), torch.randint(10, (64,)))
+        >>> loss(torch.randn(64, 128), torch.randint(10, (64,))).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -1,9 +1,10 @@
 """Builds the native modules; everything else about the package is in pyproject.toml.
 
 `cgckit._C` holds the operators. It is built against torch's stable ABI and Python's limited API, so one
-binary serves several versions of both. `cgckit._cuda` adds their CUDA kernels, where torch is built for CUDA, nvcc
-is found and the sources are there; it is a module of its own, as it links to what a CPU build of torch lacks.
-`cgckit._build` is a pybind11 module, which has no limited API: wheels are therefore tagged for one Python version.
+binary serves several versions of both. `cgckit._cuda` adds their CUDA kernels, where torch is built for CUDA,
+nvcc is found and the sources are there; it is a module of its own, as it links to what a CPU build of torch
+lacks. `cgckit._build` is a pybind11 module, which has no limited API: wheels are therefore tagged for one
+Python version.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cgckit.contrast import blockwise, ops, patches, reference
 from cgckit.contrast.implementation import Implementation, resolve_implementation
-from cgckit.contrast.patches import PatchGrid, PatchStatistics
+from cgckit.contrast.patches import DTYPES, LossInputs, PatchGrid, PatchStatistics
 
 
 def patch_contrastive_loss(
@@ -86,11 +86,11 @@ def patch_contrastive_loss(
         features, probability = features.unsqueeze(-1), probability.unsqueeze(-1)
         mask = None if mask is None else mask.unsqueeze(-1)
     with torch.autocast(features.device.type, enabled=False):
-        given = features, probability.detach().float(), mask, grid, tau, threshold, scope == "batch"
+        inputs = LossInputs(features, probability.detach().float(), mask, grid, tau, threshold, scope == "batch")
         if chosen == "reference":
-            losses, anchors = reference.group_losses(*given)
+            losses, anchors = reference.group_losses(inputs)
         else:
-            losses, anchors = _group_losses(tau, *contrast_terms(*given, chosen))
+            losses, anchors = _group_losses(tau, *contrast_terms(inputs, chosen))
     if reduction == "none":
         return losses
     if reduction == "sum":
@@ -110,17 +110,9 @@ def _group_losses(
     return (total / n.clamp(min=1)).to(statistics.norm.dtype), n
 
 
-def contrast_terms(
-    features: Tensor,
-    probability: Tensor,
-    mask: Tensor | None,
-    grid: PatchGrid,
-    temperature: Tensor,
-    threshold: float,
-    pooled: bool,
-    implementation: Implementation,
-) -> tuple[PatchStatistics, Tensor, Tensor]:
+def contrast_terms(inputs: LossInputs, implementation: Implementation) -> tuple[PatchStatistics, Tensor, Tensor]:
     """Who takes part, and log_z and pos [G, N], fused or blockwise; see `torch.ops.cgckit.patch_contrast`."""
+    features, probability, mask, grid, temperature, threshold, pooled = inputs
     if implementation == "fused":
         statistics = ops.patch_statistics(features, probability, mask, grid, threshold, pooled)
         return statistics, *ops.patch_contrast(features, temperature, statistics, grid)
@@ -172,7 +164,7 @@ def _check(
 ) -> PatchGrid:
     if features.dim() not in (4, 5):
         raise ValueError(f"features must be [B, C, H, W, L] or [B, C, H, W], not {list(features.shape)}")
-    if features.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if features.dtype not in DTYPES:
         raise TypeError(f"features must be floating point, not {features.dtype}")
     expected = [features.shape[0], *features.shape[2:]]
     if list(probability.shape) != expected:

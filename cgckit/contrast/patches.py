@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What features may be: the element types of csrc/common/number.h."""
+
 
 @dataclass(frozen=True)
 class PatchGrid:
@@ -86,6 +89,24 @@ def positive(probability: Tensor, grid: PatchGrid, threshold: float) -> Tensor:
 def inside(mask: Tensor, grid: PatchGrid) -> Tensor:
     """Patches with at least half of their voxels in `mask`, [B, P] bool."""
     return 2 * grid.sums(mask) >= grid.volume
+
+
+class LossInputs(NamedTuple):
+    """A call of the loss, checked."""
+
+    features: Tensor
+    """[B, C, H, W, L], of `DTYPES`."""
+    probability: Tensor
+    """[B, H, W, L] float32, without a gradient."""
+    mask: Tensor | None
+    """[B, H, W, L] bool, where patches may lie; everywhere if None."""
+    grid: PatchGrid
+    temperature: Tensor
+    """[] float64."""
+    threshold: float
+    """Smallest mean probability of a positive patch."""
+    pooled: bool
+    """Whether the patches of all images make one group."""
 
 
 class PatchStatistics(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cgckit.contrast.patches import PatchGrid, inside, positive
+from cgckit.contrast.patches import LossInputs, inside, positive
 
 
 def anchor_terms(u: Tensor, is_positive: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,16 +33,9 @@ def group_loss(x: Tensor, is_positive: Tensor, temperature: Tensor) -> Tensor:
     return (lse - pos / temperature).mean()
 
 
-def group_losses(
-    features: Tensor,
-    probability: Tensor,
-    mask: Tensor | None,
-    grid: PatchGrid,
-    temperature: Tensor,
-    threshold: float,
-    pooled: bool,
-) -> tuple[Tensor, Tensor]:
+def group_losses(inputs: LossInputs) -> tuple[Tensor, Tensor]:
     """Loss and number of anchors of every group, [G] each."""
+    features, probability, mask, grid, temperature, threshold, pooled = inputs
     x = grid.vectors(features if features.dtype == torch.float64 else features.float())  # [B, P, D]
     member = ~(x.detach().double().square().sum(-1) < torch.finfo(x.dtype).tiny)
     if mask is not None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cgckit.contrast.functional import contrast_terms, temperature_tensor
 from cgckit.contrast.implementation import resolve_implementation
-from cgckit.contrast.patches import PatchGrid
+from cgckit.contrast.patches import DTYPES, LossInputs, PatchGrid
 
 
 def supervised_contrastive(
@@ -62,7 +62,8 @@ def supervised_contrastive(
         # Every sample is an image of one voxel, its elements the channels: a view of the embeddings.
         features, positive = embeddings[:, :, None, None, None], anchor.float()[:, None, None, None]
         grid = PatchGrid((1, 1, 1), (1, 1, 1), (1, 1, 1))
-        _, log_z, _ = contrast_terms(features, positive, None, grid, tau, 0.5, True, chosen)
+        inputs = LossInputs(features, positive, None, grid, tau, threshold=0.5, pooled=True)
+        _, log_z, _ = contrast_terms(inputs, chosen)
         x = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
         norm = torch.where(member, torch.linalg.vector_norm(x, dim=1), 1)
         u = x * (member / norm)[:, None]
@@ -127,7 +128,7 @@ def _classes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor
 def _check(embeddings: Tensor, labels: Tensor) -> None:
     if embeddings.dim() != 2:
         raise ValueError(f"embeddings must be [N, D], not {list(embeddings.shape)}")
-    if embeddings.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if embeddings.dtype not in DTYPES:
         raise TypeError(f"embeddings must be floating point, not {embeddings.dtype}")
     if labels.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool):
         raise TypeError(f"labels must be integers, not {labels.dtype}")

@@ -14,6 +14,12 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+// Calls do(type) with each of them; a build may take fewer.
+#if !defined(CGCKIT_TYPES)
+#define CGCKIT_TYPES(do) \
+  do (float)do(double) do(Float16) do(BFloat16)
+#endif
+
 template <typename S>
 using Computed = std::conditional_t<std::is_same_v<S, double>, double, float>;
 

@@ -234,13 +234,10 @@ void backward(const ContrastInputs<S>& in, const GradientInputs& gradient, const
   *out.temperature = by_temperature;
 }
 
-#define CGCKIT_INSTANTIATE(T, S)                                                    \
-  template void backward(const ContrastInputs<S>&, const GradientInputs&, const T*, \
+#define CGCKIT_INSTANTIATE(S)                                                                 \
+  template void backward(const ContrastInputs<S>&, const GradientInputs&, const Computed<S>*, \
                          const GradientOutputs<S>&, const ParallelFor&);
-CGCKIT_INSTANTIATE(double, double)
-CGCKIT_INSTANTIATE(float, float)
-CGCKIT_INSTANTIATE(float, Float16)
-CGCKIT_INSTANTIATE(float, BFloat16)
+CGCKIT_TYPES(CGCKIT_INSTANTIATE)
 #undef CGCKIT_INSTANTIATE
 
 }  // namespace cgckit::cpu

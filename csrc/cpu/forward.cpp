@@ -54,9 +54,9 @@ void forward(const ContrastInputs<S>& in, const ContrastOutputs& out, Computed<S
   }
 }
 
-template void forward(const ContrastInputs<double>&, const ContrastOutputs&, double*, const ParallelFor&);
-template void forward(const ContrastInputs<float>&, const ContrastOutputs&, float*, const ParallelFor&);
-template void forward(const ContrastInputs<Float16>&, const ContrastOutputs&, float*, const ParallelFor&);
-template void forward(const ContrastInputs<BFloat16>&, const ContrastOutputs&, float*, const ParallelFor&);
+#define CGCKIT_INSTANTIATE(S) \
+  template void forward(const ContrastInputs<S>&, const ContrastOutputs&, Computed<S>*, const ParallelFor&);
+CGCKIT_TYPES(CGCKIT_INSTANTIATE)
+#undef CGCKIT_INSTANTIATE
 
 }  // namespace cgckit::cpu

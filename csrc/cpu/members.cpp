@@ -64,12 +64,10 @@ Members<T>::Members(const ContrastInputs<S>& in, int64_t group, const PatchEleme
 
 template class Members<float>;
 template class Members<double>;
-#define CGCKIT_INSTANTIATE(T, S) \
-  template Members<T>::Members(const ContrastInputs<S>&, int64_t, const PatchElements&, const ParallelFor&);
-CGCKIT_INSTANTIATE(double, double)
-CGCKIT_INSTANTIATE(float, float)
-CGCKIT_INSTANTIATE(float, Float16)
-CGCKIT_INSTANTIATE(float, BFloat16)
+#define CGCKIT_INSTANTIATE(S)                                                                     \
+  template Members<Computed<S>>::Members(const ContrastInputs<S>&, int64_t, const PatchElements&, \
+                                         const ParallelFor&);
+CGCKIT_TYPES(CGCKIT_INSTANTIATE)
 #undef CGCKIT_INSTANTIATE
 
 }  // namespace cgckit::cpu

@@ -95,12 +95,9 @@ void statistics(const StatisticsInputs<S>& in, const StatisticsOutputs<S>& out,
   }
 }
 
-template void statistics(const StatisticsInputs<double>&, const StatisticsOutputs<double>&,
-                         const ParallelFor&);
-template void statistics(const StatisticsInputs<float>&, const StatisticsOutputs<float>&, const ParallelFor&);
-template void statistics(const StatisticsInputs<Float16>&, const StatisticsOutputs<Float16>&,
-                         const ParallelFor&);
-template void statistics(const StatisticsInputs<BFloat16>&, const StatisticsOutputs<BFloat16>&,
-                         const ParallelFor&);
+#define CGCKIT_INSTANTIATE(S) \
+  template void statistics(const StatisticsInputs<S>&, const StatisticsOutputs<S>&, const ParallelFor&);
+CGCKIT_TYPES(CGCKIT_INSTANTIATE)
+#undef CGCKIT_INSTANTIATE
 
 }  // namespace cgckit::cpu

@@ -39,7 +39,7 @@ ln -sf python3 "$root/usr/bin/python"
 # The network and the package index of this machine, as an engine would pass them on.
 cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
 mkdir -p "$root/etc"
-for path in /etc/pip.conf /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /usr/local/share/ca-certificates /etc/ssl/certs; do
+for path in /etc/pip.conf /etc/xdg/pip /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /usr/local/share/ca-certificates /etc/ssl/certs; do
   [ -e "$path" ] && mkdir -p "$root$(dirname "$path")" && cp -rL "$path" "$root$(dirname "$path")/" 2>/dev/null || true
 done
 for path in /proc /dev $(python3 -m pip config list 2>/dev/null | grep -oE "/[^'\" ]+" | sort -u); do

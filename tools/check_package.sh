@@ -26,8 +26,9 @@ tar -xzf "$sdist" -C "$place/unpacked" --strip-components=1
 (cd "$place/unpacked" && "$place/venv/bin/python" -m build --wheel --no-isolation --outdir "$OLDPWD/dist" .) \
   >"$place/wheel.log" 2>&1 || { tail -n 20 "$place/wheel.log"; exit 1; }
 wheel=$(ls dist/*.whl)
+contents=$("$python" -m zipfile -l "$wheel")
 for part in cgckit/_C cgckit/_build cgckit/py.typed cgckit/report/templates/page.html.j2; do
-  unzip -l "$wheel" | grep -q "$part" || { echo "$wheel: holds no $part"; exit 1; }
+  [[ $contents == *"$part"* ]] || { echo "$wheel: holds no $part"; exit 1; }
 done
 "$place/venv/bin/python" -m pip install --quiet "$wheel"
 

@@ -52,7 +52,7 @@ def train_network(
         ("fine_share", "positives") and over its last tenth (every term of the objective).
     """
     steps = settings.total_steps(len(examples))
-    implementation = resolve_implementation("auto", device, torch.float32)
+    implementation = resolve_implementation("auto", device)
     logger.info("training for %d steps on %s; contrastive loss: %s", steps, device, implementation)
     with own_generators():
         torch.manual_seed(step_seed(seed, -1))

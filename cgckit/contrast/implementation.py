@@ -24,14 +24,11 @@ OLDEST_GPU = (8, 0)
 """Least compute capability that binaries or PTX of the CUDA kernels serve; `ARCHITECTURES` in setup.py begins there."""
 
 
-def resolve_implementation(
-    implementation: str, device: torch.device | str, dtype: torch.dtype = torch.float32
-) -> Implementation:
+def resolve_implementation(implementation: str, device: torch.device | str) -> Implementation:
     """Return the implementation that a call with these features uses: "fused", "blockwise" or "reference".
 
     "auto" is "fused" on the device types of `AUTO_FUSED`, the CPU alone as yet, and "blockwise" on all others; where
-    the compiled operators are missing or do not serve the device it is "blockwise" too, which is logged once. Every
-    dtype is served alike.
+    the compiled operators are missing or do not serve the device it is "blockwise" too, which is logged once.
 
     Raises:
         ValueError: there is no implementation of that name.

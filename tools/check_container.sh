@@ -63,7 +63,7 @@ while IFS= read -r line; do
       git ls-files -z --cached --others --exclude-standard "${words[@]:0:${#words[@]}-1}" |
         (if [ -d "${words[0]}" ]; then mkdir -p "$root/src" && xargs -0 cp --parents -t "$root/src"; else xargs -0 cp -t "$target"; fi) ;;
     "ENV "*) for setting in ${line#ENV }; do environment+=("${setting/\$PATH/${environment[0]#PATH=}}"); done ;;
-    "ARG "*) setting=${line#ARG }; environment+=("${setting%%=*}=${!setting%%=*:-${setting#*=}}") ;;
+    "ARG "*) name=${line#ARG }; default=${name#*=}; name=${name%%=*}; environment+=("$name=${!name:-$default}") ;;
     "USER "*) user=${line#USER } ;;
     "FROM "* | "WORKDIR "* | "ENTRYPOINT "* | "CMD "* | "#"* | "") ;;
     *) echo "tools/check_container.sh does not know: $line"; exit 1 ;;

@@ -90,11 +90,14 @@ def contenders(preset: Preset, inputs: Inputs, *, compiled: bool) -> dict[str, L
 
 
 def _of_embeddings(inputs: Inputs) -> dict[str, Loss]:
-    losses: dict[str, Loss] = {
-        "fused": lambda x: supervised_contrastive(x, inputs.labels, temperature=TEMPERATURE),
-        "blockwise": lambda x: supervised_contrastive(
-            x, inputs.labels, temperature=TEMPERATURE, implementation="blockwise"
-        ),
+    def operator(implementation: str) -> Loss:
+        return lambda x: supervised_contrastive(
+            x, inputs.labels, temperature=TEMPERATURE, implementation=implementation
+        )
+
+    losses = {
+        "fused": operator("fused"),
+        "blockwise": operator("blockwise"),
         "eager full": lambda x: full(x, inputs.labels, inputs.positive),
     }
     if METRIC_LEARNING:

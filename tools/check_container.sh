@@ -32,7 +32,7 @@ finish() {
   rm -rf --one-file-system "$root"
 }
 trap finish EXIT
-debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "${PYTHON_DEBIAN:-bookworm}" "$root" >"$root.log" 2>&1 ||
+debootstrap --variant=minbase --include=python3,python3-dev,python3-venv,ca-certificates "${PYTHON_DEBIAN:-bookworm}" "$root" >"$root.log" 2>&1 ||
   { tail -n 20 "$root.log"; exit 1; }
 rm -f "$root.log"
 ln -sf python3 "$root/usr/bin/python"

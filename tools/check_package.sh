@@ -8,10 +8,11 @@ python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 
-# A copy of what is tracked: what lies about in the working tree must not be what makes it work.
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$place/" 2>/dev/null || cp -r . "$place/"
+# A copy of what git knows: what lies about in the working tree must not be what makes it work.
+mkdir "$place/tree"
+git ls-files --cached --others --exclude-standard | grep -vxFf <(git ls-files --deleted) | tar -cT - | tar -xC "$place/tree"
 rm -rf dist && mkdir dist
-(cd "$place" && "$python" -m build --sdist --no-isolation --outdir "$OLDPWD/dist" .) >"$place/sdist.log" 2>&1 ||
+(cd "$place/tree" && "$python" -m build --sdist --no-isolation --outdir "$OLDPWD/dist" .) >"$place/sdist.log" 2>&1 ||
   { tail -n 20 "$place/sdist.log"; exit 1; }
 sdist=$(ls dist/*.tar.gz)
 
@@ -32,7 +33,7 @@ for part in cgckit/_C cgckit/_build cgckit/py.typed cgckit/report/templates/page
 done
 "$place/venv/bin/python" -m pip install --quiet "$wheel"
 
-cd "$place" # not where the sources are
+mkdir "$place/run" && cd "$place/run" # not where the sources are
 cgckit=$place/venv/bin/cgckit
 "$cgckit" info
 "$cgckit" phantom scans --subjects 2

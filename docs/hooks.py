@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,5 +26,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     parts = []
     for path in sorted(RESULTS.glob("*.md")):
         title = path.stem.removeprefix("pipeline-")
-        parts.append(f"### {title}\n\n{path.read_text(encoding='utf-8')}")
+        table = re.sub(r"^#", "####", path.read_text(encoding="utf-8"), flags=re.MULTILINE)  # below this heading
+        parts.append(f"### {title}\n\n{table}")
     return markdown.replace(MARKER, "\n\n".join(parts))

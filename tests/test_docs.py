@@ -55,3 +55,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "reference" / "python" / "index.html").exists()
+    page = (tmp_path / "site" / "howto" / "python" / "index.html").read_text(encoding="utf-8")
+    assert "Bright" in page, "the script is shown"

@@ -25,7 +25,7 @@ fi
 echo "no container engine answers: the steps of Dockerfile are taken in a Debian of their own"
 command -v debootstrap >/dev/null || { echo "debootstrap is needed for that: apt-get install debootstrap"; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "that needs root"; exit 1; }
-root=$(mktemp -d /var/tmp/cgckit-container.XXXXXX)
+root=$(mktemp -d /var/tmp/cgckit-container.XXXXXX) && chmod 755 "$root"
 mounts=()
 finish() {
   for mount in "${mounts[@]}"; do umount -l "$mount" || true; done

@@ -18,8 +18,9 @@ cases = []
 for number in range(3):
     flair = np.random.default_rng(number).normal(100, 10, (48, 56, 44))
     flair[20:30, 10 + 8 * number : 22 + 8 * number, 16:28] += 80  # a lesion
-    images, brain = {"flair": flair}, np.ones(flair.shape)
-    cases.append(cgckit.Case.from_arrays(images, affine=np.diag([2, 2, 2, 1]), brain=brain, subject=f"case{number}"))
-settings = cgckit.Settings(steps=100, spacing=4, crop=(24, 24, 24))
-for subject in cgckit.refine(cgckit.Cohort.from_cases(cases), Bright(), "refined", settings=settings):
+    where = {"affine": np.diag([2, 2, 2, 1]), "brain": np.ones(flair.shape)}
+    cases.append(cgckit.Case.from_arrays({"flair": flair}, **where, subject=f"case{number}"))
+cohort = cgckit.Cohort.from_cases(cases)
+settings = cgckit.Settings(steps=60, spacing=4, crop=(24, 24, 24))
+for subject in cgckit.refine(cohort, Bright(), "refined", settings=settings):
     print(subject.label, subject.prior_ml, subject.refined_ml, subject.mask().shape)

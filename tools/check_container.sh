@@ -28,7 +28,7 @@ command -v debootstrap >/dev/null || { echo "debootstrap is needed for that: apt
 root=$(mktemp -d /var/tmp/cgckit-container.XXXXXX) && chmod 755 "$root"
 mounts=()
 finish() {
-  for mount in "${mounts[@]}"; do umount -l "$mount" || true; done
+  for mount in "${mounts[@]}"; do umount -lR "$mount" || true; done
   rm -rf --one-file-system "$root"
 }
 trap finish EXIT
@@ -44,7 +44,7 @@ for path in /etc/pip.conf /etc/xdg/pip /etc/apt/sources.list /etc/apt/sources.li
 done
 for path in /proc /dev $(python3 -m pip config list 2>/dev/null | grep -oE "/[^'\" ]+" | sort -u); do
   [ -d "$path" ] || continue
-  mkdir -p "$root$path" && mount --bind "$path" "$root$path" && mounts+=("$root$path")
+  mkdir -p "$root$path" && mount --rbind "$path" "$root$path" && mounts+=("$root$path")
 done
 environment=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root)
 while IFS= read -r setting; do environment+=("$setting"); done < <(env | grep -E '^(PIP_|https?_proxy=|HTTPS?_PROXY=|SSL_|REQUESTS_|CURL_)' || true)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from cgckit.arrays import FloatArray
+from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.errors import BadInputError
 from cgckit.images.grid import Grid
 
@@ -79,6 +79,7 @@ class Volume:
                 values = values.astype(np.float32)  # which NIfTI has no name for, or nibabel asks about
             if values.dtype.kind not in "iuf":
                 raise BadInputError(f"{name}: voxels of type {values.dtype}; give real numbers")
+            _check_affine(matrix, Path(name))
             image = nib.Nifti1Image(values, matrix)
             image.header.set_xyzt_units("mm")
         return cls._read(image, Path(name), allow_constant)
@@ -124,8 +125,13 @@ def grid_of(header: nib.Nifti1Header, path: Path) -> Grid:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
         raise BadInputError(f"{path}: the header's orientation cannot be read; write its affine anew") from error
+    _check_affine(affine, path)
+    return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def _check_affine(affine: DoubleArray, path: Path) -> None:
+    """Raise BadInputError, naming `path`, for an affine that maps different voxels to one point."""
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     # Normalised by the edges, so that neither small voxels nor thick slices count as singular.
     if not np.isfinite(affine).all() or not edges.all() or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-3:
         raise BadInputError(f"{path}: the affine is singular; write the image with a valid orientation")
-    return Grid((shape[0], shape[1], shape[2]), affine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cgckit.errors import BadInputError
-from cgckit.images.brain import CoarseSearch, read_brain_mask
+from cgckit.errors import BadInputError, PluginError
+from cgckit.images.brain import BrainExtractor, CoarseSearch, extract_brain, read_brain_mask
+from cgckit.images.brain.search import find_brain_in_head
 from cgckit.images.grid import Grid
 from cgckit.images.volume import Volume
+from cgckit.testing import simulated_heads
 
 SHAPE = (72, 82, 68)
 SPACING = 3.0
@@ -165,3 +168,52 @@ def test_calcification_is_part_of_the_brain_and_bone_is_not():
 def test_a_stripped_image_decides_over_ct_of_the_whole_head():
     mask = CoarseSearch().extract({"ct": volume(head(CT, air=-1000)), "flair": volume(stripped())})
     np.testing.assert_array_equal(mask, ellipsoid())
+
+
+@dataclass
+class Odd(BrainExtractor):
+    """Gives back what it is told."""
+
+    answer: str = "raise"
+
+    def extract(self, volumes):
+        shape = next(iter(volumes.values())).array.shape
+        if self.answer == "raise":
+            raise IndexError("no such voxel\nat all")
+        if self.answer == "leave":
+            raise SystemExit(0)
+        if self.answer == "say":
+            raise BadInputError("there is no brain in a.nii")
+        return {
+            "numbers": np.ones(shape),
+            "crop": np.ones(shape, bool)[1:],
+            "empty": np.zeros(shape, bool),
+            "nothing": None,
+        }[self.answer]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        ("raise", PluginError, "Odd failed: IndexError: no such voxel$"),
+        ("leave", PluginError, "Odd failed: SystemExit: 0"),
+        ("say", BadInputError, r"there is no brain in a\.nii"),
+        ("numbers", PluginError, "gave float64"),
+        ("crop", PluginError, "not bool"),
+        ("empty", PluginError, "empty mask"),
+        ("nothing", PluginError, "gave object"),
+    ],
+)
+def test_what_an_extractor_must_not_give_is_named_in_one_line(answer, error, words):
+    volumes = {"t1": Volume.of(np.random.default_rng(0).normal(size=(6, 6, 6)), np.eye(4), "t1")}
+    with pytest.raises(error, match=words) as caught:
+        extract_brain(Odd(answer), volumes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_of_coarse_voxels_is_searched_too():
+    head = simulated_heads()[-1]["t1"]  # 4 mm; the brain is the inner 75 %
+    axes = np.meshgrid(*((np.arange(n) - (n - 1) / 2) / (n / 2 - 1) for n in head.array.shape), indexing="ij")
+    expected = sum(axis**2 for axis in axes) < 0.75**2
+    found = find_brain_in_head(head)
+    assert 2 * (found & expected).sum() / (found.sum() + expected.sum()) > 0.9

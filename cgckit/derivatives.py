@@ -232,11 +232,14 @@ def image_of(written: Path) -> Path:
     """The scan on whose grid a run wrote a map, as the map's sidecar says.
 
     Raises:
-        BadInputError: the map has no such sidecar.
+        BadInputError: the map has no such sidecar, or its images were in memory.
     """
     sidecar = written.with_name(re.sub(r"\.nii(\.gz)?$", "", written.name) + ".json")
     try:
-        return Path(json.loads(sidecar.read_text(encoding="utf-8"))["Sources"][0])
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and "Sources" not in content and "SpatialReference" in content:
+            raise BadInputError(f"{written.name} was made of images in memory: there is no file to show")
+        return Path(content["Sources"][0])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise BadInputError(f"{written}: no sidecar beside it names its scan; is it a result of cgckit?") from error
 

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 import cgckit
 from cgckit import Case, Prior, __version__
 from cgckit.atomic import TEMPORARY_PREFIX
-from cgckit.derivatives import Derivatives
+from cgckit.derivatives import Derivatives, image_of
 from cgckit.errors import BadInputError
 from cgckit.images.brain import CoarseSearch
 from cgckit.images.cohort import Cohort
@@ -369,3 +369,5 @@ def test_what_has_no_file_is_written_on_its_grid(tmp_path):
     np.testing.assert_allclose(written.affine, affine)
     assert written.header.get_xyzt_units()[0] == "mm"
     assert "Sources" not in json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    with pytest.raises(BadInputError, match="images in memory"):
+        image_of(path)

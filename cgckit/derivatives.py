@@ -237,11 +237,13 @@ def image_of(written: Path) -> Path:
     sidecar = written.with_name(re.sub(r"\.nii(\.gz)?$", "", written.name) + ".json")
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and "Sources" not in content and "SpatialReference" in content:
-            raise BadInputError(f"{written.name} was made of images in memory: there is no file to show")
-        return Path(content["Sources"][0])
+        in_memory = "SpatialReference" in content and "Sources" not in content
+        scan = written if in_memory else Path(content["Sources"][0])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise BadInputError(f"{written}: no sidecar beside it names its scan; is it a result of cgckit?") from error
+    if in_memory:
+        raise BadInputError(f"{written.name} was made of images in memory: there is no scan to show")
+    return scan
 
 
 def write_like(path: Path, array: AnyArray, header: nib.Nifti1Header, source: Path) -> None:

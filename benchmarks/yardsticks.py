@@ -109,7 +109,7 @@ def _metric_learning(labels: Tensor, anchors: Tensor | None) -> tuple[Loss, Loss
     """pytorch-metric-learning's loss, plain and with the anchors' pairs given (`embeddings`, `ref_emb`)."""
     from pytorch_metric_learning.losses import SupConLoss
 
-    module = SupConLoss(temperature=TEMPERATURE)
+    module: Callable[..., Tensor] = SupConLoss(temperature=TEMPERATURE)
 
     def plain(x: Tensor) -> Tensor:
         return module(x, labels)

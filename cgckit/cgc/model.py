@@ -23,7 +23,7 @@ from cgckit.cgc import inference
 from cgckit.cgc.network import CGCNet
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case
+from cgckit.images.case import Case, require_case
 from cgckit.nets.loop import own_generators
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -101,8 +101,10 @@ class Model:
             settings: all of them, or values that replace those of the model.
 
         Raises:
-            UsageError: no inference setting of that name, or a value that it does not take.
+            UsageError: settings of a training, no inference setting of that name, or a value that it does not take.
         """
+        if isinstance(settings, TrainingSettings):
+            raise UsageError("settings: the network is trained already; give InferenceSettings, as settings.inference is")
         chosen = settings if isinstance(settings, InferenceSettings) else self.settings.inference.override(settings)
         return dataclasses.replace(self, settings=Settings.of(self.settings.training, chosen))
 
@@ -115,7 +117,7 @@ class Model:
                 `cgckit.cgc.inference.segment`.
 
         Raises:
-            BadInputError: the case lacks a modality.
+            BadInputError: the case lacks a modality, or is none.
         """
         case = self._fitting(case)
         found = inference.segment(self.network, self.settings, case, prior)
@@ -129,6 +131,7 @@ class Model:
 
     def _fitting(self, case: Case) -> Case:
         """The case with the model's channels."""
+        require_case(case)
         if missing := [name for name in self.modalities if name not in case.modalities]:
             raise BadInputError(
                 f"subject {case.source or case.subject} has no {', '.join(missing)}; "

@@ -83,6 +83,10 @@ class Case:
             >>> case.modalities, case.native.shape
             (('flair',), (40, 48, 36))
         """
+        if not isinstance(subject, str):
+            raise BadInputError(f"subject {subject!r}: its name must be text")
+        if not isinstance(images, Mapping):
+            raise BadInputError(f"images of {subject}: give them by modality, as {{'flair': array}}")
         if not images:
             raise BadInputError(f"subject {subject} has no image")
         volumes = {
@@ -138,6 +142,12 @@ class Case:
         """
         values = np.asarray(array)
         return resample(values, self.grid, self.native, order=0 if values.dtype == np.bool_ else 1)
+
+
+def require_case(value: object) -> None:
+    """Raise BadInputError for what is no `Case`."""
+    if not isinstance(value, Case):
+        raise BadInputError(f"a {type(value).__name__} is no case: make one of images with Case.from_arrays")
 
 
 def subject_label(name: str) -> str:

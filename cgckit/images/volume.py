@@ -72,9 +72,7 @@ class Volume:
         """
         if not isinstance(image, nib.Nifti1Pair):
             values = np.asarray(image)
-            matrix = None if affine is None else np.asarray(affine, dtype=np.float64)
-            if matrix is None or matrix.shape != (4, 4):
-                raise BadInputError(f"{name}: give affine=, the [4, 4] matrix from voxels to mm")
+            matrix = _matrix(affine, name)
             if values.dtype.kind == "b" or values.dtype in (np.int64, np.uint64, np.float16):
                 values = values.astype(np.float32)  # which NIfTI has no name for, or nibabel asks about
             if values.dtype.kind not in "iuf":
@@ -97,6 +95,19 @@ class Volume:
         if low == high and not allow_constant:
             raise BadInputError(f"{path}: every voxel is {low:g}; there is no image in this file")
         return cls(array, grid, image.header, path)
+
+
+def _matrix(affine: npt.ArrayLike | None, name: str) -> DoubleArray:
+    """The affine as a matrix; BadInputError, naming `name`, if there is none, or it is not [4, 4]."""
+    if affine is None:
+        raise BadInputError(f"{name}: give affine=, the [4, 4] matrix from voxels to mm")
+    try:
+        matrix = np.asarray(affine, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise BadInputError(f"{name}: affine={affine!r} is no [4, 4] matrix of numbers") from None
+    if matrix.shape != (4, 4):
+        raise BadInputError(f"{name}: affine is a matrix of {list(matrix.shape)}, not [4, 4]")
+    return matrix
 
 
 def open_nifti(path: Path) -> nib.Nifti1Pair:

@@ -39,7 +39,7 @@ def compute_priors(
     The arguments are those of `refine`, and the errors too, except that a degenerate prior is reported and not
     an error. Masks and probabilities of the result are the prior's.
     """
-    source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
+    source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     cohort = find_cohort(inputs, modalities, allow_missing)
     depends = dependencies(cohort, finder, source)

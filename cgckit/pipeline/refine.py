@@ -76,7 +76,7 @@ def refine(
         PluginError: a plug-in failed.
     """
     check_seeds([seed])
-    source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
+    source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     where = choose_device(device)
     cohort = find_cohort(inputs, modalities, allow_missing)

@@ -260,6 +260,8 @@ def test_a_model_refuses_other_modalities() -> None:
     case = dataclasses.replace(make_case(np.ones((16, 16, 16))), modalities=("t2",))
     with pytest.raises(BadInputError, match="has no flair; the model takes flair"):
         model(FirstChannel()).segment(case)
+    with pytest.raises(BadInputError, match="a ndarray is no case: make one of images with Case.from_arrays"):
+        model(FirstChannel()).segment(np.ones((16, 16, 16)))  # type: ignore[arg-type]
 
 
 def test_inference_settings_are_changed_without_the_network() -> None:
@@ -269,3 +271,5 @@ def test_inference_settings_are_changed_without_the_network() -> None:
     assert changed.network is trained.network
     with pytest.raises(UsageError, match="steps shapes the training"):
         trained.with_settings({"steps": 3})
+    with pytest.raises(UsageError, match="the network is trained already"):
+        trained.with_settings(Settings(steps=3))  # type: ignore[arg-type]

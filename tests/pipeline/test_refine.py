@@ -442,6 +442,30 @@ def test_a_cohort_in_memory_gives_what_its_files_give(whole: tuple[Path, cgckit.
     np.testing.assert_array_equal(predicted["case1"].mask(), expected["case1"].mask())
 
 
+def test_cases_need_no_cohort_around_them(whole: tuple[Path, cgckit.Run], tmp_path: Path) -> None:
+    scans, expected = whole
+    cases = [subject.case for subject in in_memory(scans) if subject.case is not None]
+    for number, given in enumerate([cases, cases[0]]):
+        found = cgckit.predict(given, expected.out, tmp_path / str(number), device="cpu")
+        np.testing.assert_array_equal(found["case1"].mask(), expected["case1"].mask())
+
+
+def test_priors_and_scans_of_the_wrong_kind_are_refused_in_words(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans, out = write_cohort(1), tmp_path / "out"
+    with pytest.raises(UsageError, match="the class BrightFlair is no prior: give a name, or an object of"):
+        cgckit.refine(scans, BrightFlair, out)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a int is no prior"):
+        cgckit.compute_priors(scans, 3, out)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="prior options belong to a prior that is given by name"):
+        cgckit.refine(scans, BrightFlair(), out, prior_options={"threshold": 3})
+    with pytest.raises(UsageError, match="a function is no brain extractor"):
+        cgckit.refine(scans, "gmm", out, brain=run)  # type: ignore[arg-type]
+    with pytest.raises(BadInputError, match="a ndarray is no case: make one of images with Case.from_arrays"):
+        cgckit.refine([np.zeros((4, 4, 4))], "gmm", out)  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="seeds are whole numbers from 0 on, got '0'"):
+        cgckit.refine(scans, "gmm", out, seed="0")  # type: ignore[arg-type]
+
+
 def test_a_model_in_memory_segments_a_case_in_memory(whole: tuple[Path, cgckit.Run]) -> None:
     scans, expected = whole
     case = in_memory(scans)[0].case

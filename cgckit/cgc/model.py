@@ -104,7 +104,9 @@ class Model:
             UsageError: settings of a training, no inference setting of that name, or a value that it does not take.
         """
         if isinstance(settings, TrainingSettings):
-            raise UsageError("settings: the network is trained already; give InferenceSettings, as settings.inference is")
+            raise UsageError(
+                "settings: the network is trained already; give InferenceSettings, as settings.inference is"
+            )
         chosen = settings if isinstance(settings, InferenceSettings) else self.settings.inference.override(settings)
         return dataclasses.replace(self, settings=Settings.of(self.settings.training, chosen))
 

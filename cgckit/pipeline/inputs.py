@@ -18,7 +18,7 @@ Inputs = Cohort | Case | Sequence[Case] | str | Path | Sequence[str | Path]
 
 
 def find_cohort(inputs: Inputs, modalities: Sequence[str] | None, allow_missing: bool) -> Cohort:
-    """Find a cohort, make one of cases, or take one as it is, with `modalities` alone if they are given; its headers are checked."""
+    """Find a cohort, make one of cases, or take one as it is, with `modalities` alone if given; headers are checked."""
     if isinstance(inputs, Cohort):
         cohort = inputs if modalities is None else inputs.select(modalities, allow_missing)
     elif _are_paths(inputs):

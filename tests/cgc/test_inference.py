@@ -260,7 +260,7 @@ def test_a_model_refuses_other_modalities() -> None:
     case = dataclasses.replace(make_case(np.ones((16, 16, 16))), modalities=("t2",))
     with pytest.raises(BadInputError, match="has no flair; the model takes flair"):
         model(FirstChannel()).segment(case)
-    with pytest.raises(BadInputError, match="a ndarray is no case: make one of images with Case.from_arrays"):
+    with pytest.raises(BadInputError, match="a ndarray is no case: make one of images"):
         model(FirstChannel()).segment(np.ones((16, 16, 16)))  # type: ignore[arg-type]
 
 

@@ -460,7 +460,7 @@ def test_priors_and_scans_of_the_wrong_kind_are_refused_in_words(write_cohort: W
         cgckit.refine(scans, BrightFlair(), out, prior_options={"threshold": 3})
     with pytest.raises(UsageError, match="a function is no brain extractor"):
         cgckit.refine(scans, "gmm", out, brain=run)  # type: ignore[arg-type]
-    with pytest.raises(BadInputError, match="a ndarray is no case: make one of images with Case.from_arrays"):
+    with pytest.raises(BadInputError, match="a ndarray is no case: make one of images"):
         cgckit.refine([np.zeros((4, 4, 4))], "gmm", out)  # type: ignore[list-item]
     with pytest.raises(UsageError, match="seeds are whole numbers from 0 on, got '0'"):
         cgckit.refine(scans, "gmm", out, seed="0")  # type: ignore[arg-type]

@@ -266,4 +266,5 @@ class Experiment:
             found = {OUTPUT: case.to_native(probability)}
         for name, native in found.items():
             threshold = best_threshold(native, reference) if arm.target == "threshold" else 0.5
-            yield Scored(subject.source, name, score(native >= threshold, reference, grid.spacing, self.metrics))
+            scores = score(native >= threshold, reference, grid.spacing, self.metrics, forgiving=True)
+            yield Scored(subject.source, name, scores)

@@ -24,7 +24,7 @@ class Volume:
     """One image as it is in its file.
 
     Attributes:
-        array: [H, W, L] float32, in the file's own orientation, slope and intercept applied.
+        array: [H, W, L] float32, in the file's own orientation, slope and intercept applied; not to be written to.
         grid: shape and affine of `array`.
         header: the file's NIfTI header; outputs on this grid copy it.
         path: the file, or what messages call an image that was made in memory.
@@ -73,7 +73,7 @@ class Volume:
         if not isinstance(image, nib.Nifti1Pair):
             values = np.asarray(image)
             matrix = _matrix(affine, name)
-            if values.dtype.kind == "b" or values.dtype in (np.int64, np.uint64, np.float16):
+            if values.dtype.kind == "b" or values.dtype in (np.int64, np.uint64, np.float16, np.longdouble):
                 values = values.astype(np.float32)  # which NIfTI has no name for, or nibabel asks about
             if values.dtype.kind not in "iuf":
                 raise BadInputError(f"{name}: voxels of type {values.dtype}; give real numbers")
@@ -94,6 +94,7 @@ class Volume:
             raise BadInputError(f"{path}: holds NaN or infinite values; replace them, for instance by 0")
         if low == high and not allow_constant:
             raise BadInputError(f"{path}: every voxel is {low:g}; there is no image in this file")
+        array.flags.writeable = False  # it is handed to plug-ins
         return cls(array, grid, image.header, path)
 
 

@@ -102,6 +102,7 @@ def read_values(owner: str, options: tuple[Option, ...], values: Mapping[str, ob
     read: dict[str, object] = {}
     for name, value in values.items():
         option = known.get(name)
+        name = str(name)
         if option is None:
             close = difflib.get_close_matches(name, known, n=1)
             hints = [f"did you mean {close[0]}?"] if close else []

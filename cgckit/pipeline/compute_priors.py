@@ -58,7 +58,9 @@ def compute_priors(
     with workspace.session(cohort, dict(depends)), progress_bars(progress) as bars:
         found = over_subjects(
             cohort,
-            lambda subject: workspace.once("priors", subject.label, lambda: compute(subject)),
+            lambda subject: workspace.once(
+                "priors", subject.label, lambda: compute(subject), writes=maps.files(workspace.out, subject)
+            ),
             bars,
             "priors",
         )

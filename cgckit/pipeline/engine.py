@@ -163,6 +163,11 @@ class Engine:
             out.remove(out.refined_uncertainty(subject.label))
         return Refined(mask, float(np.prod(case.native.spacing)) / 1000)
 
+    def refined_files(self, out: Derivatives, model: Model, subject: Subject) -> list[Path]:
+        """The images that `write_refined` writes."""
+        files = [out.refined_probability(subject.label), out.refined_mask(subject.label)]
+        return files + [out.refined_uncertainty(subject.label)] * bool(model.settings.uncertainty_views)
+
     def _prior_target(self, subject: Subject, case: Case, reasons: dict[str, str]) -> Tensor | None:
         prior = self.prior(subject, case)
         if prior is None or prior.target is None:

@@ -59,10 +59,10 @@ def extract_brain(extractor: BrainExtractor, volumes: Mapping[str, Volume]) -> B
     """
     name, shape = BRAINS.name(extractor), next(iter(volumes.values())).array.shape
     try:
-        found = np.asarray(extractor.extract(volumes))
-    except CgckitError:
+        found = np.asarray(extractor.extract(dict(volumes)))
+    except (CgckitError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         logger.debug("the brain extractor's own error", exc_info=error)
         raise PluginError(f"brain extractor {name} failed: {describe_error(error)}") from error
     if found.shape != shape or found.dtype != np.bool_:

@@ -11,9 +11,11 @@ from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Spacing
 from cgckit.images.components import Components
 from cgckit.lesion_evidence.blocks import Blocks
 
-_MIN_VOLUME_MM3 = 50.0
+MIN_VOLUME_MM3 = 50.0
 _EDGE_MM = 3.0
 _MARGIN = 0.01
+ENCLOSED = 0.9
+"""Probability of what a lesion encloses: it does not look like lesion, so no image can tell how sure that is."""
 
 
 def ball(radius: float, spacing: Spacing) -> BoolArray:
@@ -77,7 +79,7 @@ class Landscape:
         size, length, slope = total(None, filled), total(None, surface), total(self.slope, surface)
         mass = total(np.maximum(self.evidence - np.float32(level), 0), filled)
         voxel = float(np.prod(self.spacing))
-        kept = (size * voxel >= _MIN_VOLUME_MM3) & (length > 0) & (mass > 0)
+        kept = (size * voxel >= MIN_VOLUME_MM3) & (length > 0) & (mass > 0)
         if not kept.any():
             return None
         kept &= mass >= min_component * mass[kept].max()
@@ -108,8 +110,8 @@ class Selection:
 def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen: BoolArray) -> FloatArray:
     """Restrict a soft lesion membership to the parts that were chosen on a coarse grid, [H, W, L] in [0, 1].
 
-    Above one half in the parts of `membership > .5` (their holes filled) that touch `chosen`, no farther than 3 mm
-    from it: on the fine grid a bridge of a few voxels may join what was not chosen. Up to 3 mm around them the
+    Above one half in the parts of `membership > .5` that touch `chosen`, 0.9 in their holes, no farther than 3 mm from
+    it: on the fine grid a bridge of a few voxels may join what was not chosen. Up to 3 mm around them the
     membership, held below one half, gives a soft edge; zero elsewhere.
 
     Args:
@@ -119,7 +121,10 @@ def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen:
         chosen: [h, w, l] bool.
     """
     brain = blocks.fine
-    parts = Components.of(ndimage.binary_fill_holes((membership > 0.5) & brain) & brain, 6)
+    bright = (membership > 0.5) & brain
+    filled = ndimage.binary_fill_holes(bright) & brain
+    membership = np.where(filled & ~bright, np.float32(ENCLOSED), membership)
+    parts = Components.of(filled, 6)
     kept = np.zeros(parts.count + 1, bool)
     kept[np.unique(blocks.sample(parts.labels)[chosen])] = True
     near = ndimage.binary_dilation(chosen, ball(_EDGE_MM, blocks.spacing))

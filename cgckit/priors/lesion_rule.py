@@ -12,6 +12,7 @@ import torch
 from cgckit.arrays import FloatArray
 from cgckit.images.case import Case
 from cgckit.lesion_evidence.choice import Candidate, choose_lesion
+from cgckit.lesion_evidence.cores import with_cores
 from cgckit.lesion_evidence.evidence import lesion_evidence
 from cgckit.lesion_evidence.regions import Landscape, Selection
 from cgckit.options import SHARE, Range, at_least
@@ -50,6 +51,10 @@ class LesionRule(Prior, ABC):
             min_edge=self.min_edge,
             steady=steady,
         )
+
+    def finish(self, case: Case, probability: FloatArray, note: str) -> Prediction:
+        """The lesion map [H, W, L] of a case, its cores added (`cgckit.lesion_evidence.cores`), with a note."""
+        return Prediction(with_cores(torch.from_numpy(probability), case), note)
 
     def nothing(self, case: Case) -> Prediction:
         """What is said of a case in which nothing looks like a lesion."""

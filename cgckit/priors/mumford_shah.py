@@ -64,7 +64,7 @@ class MumfordShahPrior(MumfordShahRule):
             return self.nothing(case)
         lesion, selection, note = found
         membership = self._refine(torch.from_numpy(full), case, phases, lesion)
-        return Prediction(torch.from_numpy(lesion_map(membership, blocks, case.spacing, selection.region)), note)
+        return self.finish(case, lesion_map(membership, blocks, case.spacing, selection.region), note)
 
     def partition(self, evidence: Tensor, brain: Tensor, spacing: Spacing, subject: str = "") -> Phases:
         """Alternate means and labelling until both stand still; see the class for the functional.

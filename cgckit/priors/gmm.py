@@ -70,7 +70,7 @@ class GaussianMixturePrior(LesionRule):
         blocks = Blocks.cut(brain, case.spacing, _CHOICE_MM)
         coarse = blocks.mean(evidence)
         landscape = Landscape.of(coarse, blocks.brain, blocks.spacing)
-        found = self.choose(landscape, _candidates(mixtures, coarse))
+        found = self.choose(case, landscape, _candidates(mixtures, coarse))
         if found is None:
             return self.nothing(case)
         lesion, selection = found

@@ -59,7 +59,7 @@ class MumfordShahPrior(MumfordShahRule):
         evidence = blocks.mean(full)
         brain = torch.from_numpy(blocks.brain)
         phases = self.partition(torch.from_numpy(evidence), brain, blocks.spacing, case.subject)
-        found = self.choose_level(phases, evidence, blocks)
+        found = self.choose_level(case, phases, evidence, blocks)
         if found is None:
             return self.nothing(case)
         lesion, selection, note = found

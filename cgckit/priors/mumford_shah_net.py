@@ -158,7 +158,7 @@ class MumfordShahNetPrior(MumfordShahRule):
                 break
         order = means.argsort()
         phases = Phases(means[order], width, (membership * brain)[order], 0.0, 0)
-        found = self.choose_level(phases, coarse, blocks)
+        found = self.choose_level(case, phases, coarse, blocks)
         if found is None:
             return self.nothing(case)
         lesion, selection, note = found

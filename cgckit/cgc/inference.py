@@ -11,10 +11,11 @@ from cgckit.cgc.appearance import appearance_log_odds
 from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import prior_log_odds
 from cgckit.cgc.network import CGCNet
-from cgckit.cgc.parts import with_cores, without_false_parts
+from cgckit.cgc.parts import without_false_parts
 from cgckit.cgc.settings import InferenceSettings, Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
+from cgckit.lesion_evidence.cores import with_cores
 
 
 def segment(network: CGCNet, settings: Settings, case: Case, prior: Tensor | None = None) -> Tensor:
@@ -101,7 +102,7 @@ def _probability(settings: InferenceSettings, logits: Tensor, support: Tensor, c
     probability = without_false_parts(
         probability, logits, case.spacing, min_volume=settings.min_lesion, least=settings.min_consent
     )
-    return with_cores(probability, case.brain) if settings.fill_cores else probability
+    return with_cores(probability, case) if settings.fill_cores else probability
 
 
 def _mirrored(network: CGCNet, settings: Settings, image: Tensor) -> Tensor:

@@ -190,14 +190,14 @@ def test_a_network_that_hangs_on_brightness_is_uncertain_the_same_way_each_time(
 
 
 def test_specks_and_cores_are_settled_on_request() -> None:
-    image = np.full((16, 16, 16), -1.0)
-    image[2:9, 2:9, 2:9] = image[12, 12, 12] = 1.0
-    image[4:7, 4:7, 4:7] = -1.0
+    image = np.random.default_rng(0).normal(-1, 0.05, (40, 32, 32))
+    image[3:19, 6:22, 6:22] = image[30, 28, 28] = 1.0
+    image[7:15, 10:18, 10:18] = -2.0  # as dark as fluid
     case = make_case(image)
     for changes, expected in (
-        ({}, 343 - 27 + 1),
-        ({"min_lesion": 2.0}, 343 - 27),
-        ({"fill_cores": True}, 343 + 1),
+        ({}, 4096 - 512 + 1),
+        ({"min_lesion": 2.0}, 4096 - 512),
+        ({"fill_cores": True}, 4096 + 1),
     ):
         found = segment(model(FirstChannel(), spacing=1.0, **changes), case) >= 0.5
         assert int(found.sum()) == expected
@@ -220,12 +220,12 @@ def test_parts_of_the_prior_that_the_network_refuses_are_dropped_on_request() ->
 
 
 def test_a_dark_core_does_not_count_against_its_lesion() -> None:
-    image = np.full((24, 24, 24), -1.0)
-    image[2:16, 2:16, 2:16] = 1.0
-    image[4:14, 4:14, 4:14] = -1.0  # more than a third of what is filled
-    image[19:22, 19:22, 19:22] = 1.0
+    image = np.random.default_rng(0).normal(-1, 0.05, (40, 32, 32))
+    image[3:19, 6:22, 6:22] = 1.0
+    image[5:17, 8:20, 8:20] = -2.0  # as dark as fluid, and more than a third of what is filled
+    image[30:33, 26:29, 26:29] = 1.0
     trained = model(FirstChannel(), spacing=1.0, min_consent=0.67, fill_cores=True)
-    assert int((segment(trained, make_case(image)) >= 0.5).sum()) == 14**3 + 27
+    assert int((segment(trained, make_case(image)) >= 0.5).sum()) == 16**3 + 27
 
 
 @pytest.mark.parametrize("weights", [{}, {"prior_weight": 0.0}, {"appearance_weight": 0.0}])

@@ -4,7 +4,7 @@ Taking "the brightest of K classes" makes the result a lottery of K: with one cl
 its class with grey matter, with one too many it is cut in two. Here everything brighter than a level is a candidate,
 for many levels, and lesion is the candidate R whose border is steepest:
 
-    score(R) = log edge(R) + .15 log volume(R) - .6 log^2(level(R) / 2.5)
+    score(R) = log edge(R) + .12 log volume(R) - .6 log^2(level(R) / 2.5)
 
 `edge` is the mean slope of the evidence along the border of the parts of R that look like lesions
 (`cgckit.lesion_evidence.regions`). A set that takes in grey matter, or leaves half of a lesion out, has its border
@@ -25,7 +25,7 @@ from scipy import ndimage
 from cgckit.arrays import BoolArray
 from cgckit.lesion_evidence.regions import Landscape, Selection
 
-_VOLUME_WEIGHT = 0.15
+_VOLUME_WEIGHT = 0.12
 _LEVEL, _LEVEL_WEIGHT = 2.5, 0.6
 LOWEST_LEVEL = 0.1
 """The median itself and what is below it count as this [MAD]."""

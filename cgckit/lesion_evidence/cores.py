@@ -61,20 +61,23 @@ def cores(case: Case, lesion: BoolArray) -> BoolArray:
 
     Fluid is darker than -3 MAD on the main channel, or brighter than 3 MAD on T2 and not above the median on the main
     channel. The slack bears with ventricles that a lesion has displaced; a part on the midline is its own mirror image.
-    Last, the seam of up to 3 mm between lesion and core is closed. CT has none: there the lesion is blood.
+    Last, the seam of up to 3 mm between lesion and core is closed. Holes that are closed on all sides and not filled
+    with fluid are cores too; CT, where the lesion is blood, has no others.
 
     Args:
         case: the subject.
         lesion: [H, W, L] bool on the case's grid.
     """
-    nothing = np.zeros_like(lesion)
     main = main_channel(case)
     brain = case.brain.numpy()
-    if case.modalities[main] == "ct" or not (lesion & brain).any():
-        return nothing
+    lesion = lesion & brain
+    holes: BoolArray = ndimage.binary_fill_holes(lesion) & brain & ~lesion
+    if case.modalities[main] == "ct" or not lesion.any():
+        return holes
     blocks = Blocks.cut(brain, case.spacing, _GRID_MM)
     images = [standardise(channel, brain) for channel in case.image.numpy()]
     fluid = _fluid([blocks.mean(image) for image in images], case.modalities, main, blocks)
+    holes = _dry(holes, blocks.enlarge(fluid.astype(np.float32)) >= 0.5)
     inside = (blocks.mean(lesion.astype(np.float32)) >= 0.5) & blocks.brain
     near = ndimage.binary_dilation(inside, ball(_SEAM_MM, blocks.spacing)) & blocks.brain
     by_lesion, by_surface = views(near, fluid & ~inside, blocks.brain)
@@ -87,9 +90,9 @@ def cores(case: Case, lesion: BoolArray) -> BoolArray:
     wet = np.bincount(parts.labels[closed & fluid], minlength=parts.count + 1)[1:] * np.prod(blocks.spacing)
     parts = Components.of(parts.where(wet >= MIN_VOLUME_MM3), 6)
     if parts.count == 0:
-        return nothing
+        return holes
     found = _without_twins(parts, fluid, mid_sagittal(images, brain, case.spacing), blocks.spacing)
-    return _fit(found, lesion & brain, blocks, case.spacing) if found.any() else nothing
+    return holes | _fit(found, lesion, blocks, case.spacing) if found.any() else holes
 
 
 def views(lesion: BoolArray, fluid: BoolArray, brain: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -140,6 +143,12 @@ def _fluid(images: list[FloatArray], modalities: tuple[str, ...], main: int, blo
         t2 = smooth(images[modalities.index("t2")], blocks.brain, blocks.spacing, _SMOOTHING_MM)
         fluid |= (t2 >= _BRIGHT_T2) & (smoothed <= 0)
     return np.asarray(fluid & blocks.brain)
+
+
+def _dry(holes: BoolArray, fluid: BoolArray) -> BoolArray:
+    """The holes of which less than half is fluid, all [H, W, L]."""
+    parts = Components.of(holes, 6)
+    return parts.where(parts.mean(fluid) < 0.5) if parts.count else holes
 
 
 def _without_twins(parts: Components, fluid: BoolArray, plane: Plane, spacing: Spacing) -> BoolArray:

@@ -34,7 +34,7 @@ class LesionRule(Prior, ABC):
 
     asymmetry: Annotated[float, at_least(0)] = 0.5
     floor: Annotated[float, Range()] = 1.5
-    min_component: Annotated[float, SHARE] = 0.03
+    min_component: Annotated[float, SHARE] = 0.1
     min_edge: Annotated[float, SHARE] = 0.6
 
     def evidence(self, case: Case, smoothing: float = 0.0) -> FloatArray:

@@ -125,8 +125,10 @@ def test_t2_tells_fluid_that_flair_does_not_suppress() -> None:
     assert share(cores(replace(grey, image=image, modalities=("flair", "t2")), lesion), CYST) > 0.8
 
 
-def test_ct_has_no_cores() -> None:
+def test_ct_has_no_cores_but_holes() -> None:
     lesion = TUMOUR & ~CYST
+    assert np.array_equal(cores(replace(subject(lesion, CYST), modalities=("ct",)), lesion), CYST)
+    lesion[:, :, 39:] = False
     assert not cores(replace(subject(lesion, CYST), modalities=("ct",)), lesion).any()
 
 

@@ -14,7 +14,13 @@ _FRAGMENT = 0.1
 
 
 def without_false_parts(
-    probability: Tensor, log_odds: Tensor, spacing: Spacing, *, min_volume: float, least: float
+    probability: Tensor,
+    log_odds: Tensor,
+    spacing: Spacing,
+    *,
+    min_volume: float,
+    least: float,
+    prior: Tensor | None = None,
 ) -> Tensor:
     """Cut specks, and connected parts of which another judge calls too little lesion, to just below one half.
 
@@ -31,6 +37,8 @@ def without_false_parts(
         spacing: voxel edge lengths in mm.
         min_volume: parts below it are specks [mm^3]; they never stay.
         least: share of a part's voxels that the judge must call lesion, with log-odds of 0 or more.
+        prior: [H, W, L] probability; the part that holds the most of it stays. One judge may not delete what the
+            prior is surest of.
 
     Returns:
         [H, W, L].
@@ -44,6 +52,9 @@ def without_false_parts(
     if refused[large].all():
         belief = np.where(large, parts.mean(log_odds.numpy()), -np.inf)
         refused[belief == belief.max()] = False
+    if prior is not None:
+        held = parts.mean(prior.numpy()) * parts.sizes
+        refused[held.argmax()] &= held.max() == 0
     false = torch.from_numpy(parts.where(speck | refused))
     return torch.where(false, probability.clamp(max=_BELOW_HALF), probability)
 

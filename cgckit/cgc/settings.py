@@ -122,7 +122,8 @@ class InferenceSettings(_Settings):
 
     Attributes:
         overlap: overlap of neighbouring windows at inference
-        prior_weight: weight of the prior's log-odds beside the network's
+        network_weight: weight of the network's log-odds beside a prior that it was trained on
+        prior_weight: weight of the prior's log-odds
         prior_reach: distance from its edge up to which the prior's log-odds grow [mm]
         appearance_weight: weight of the subject's own appearance model; 0 switches it off
         min_lesion: connected parts of the refined mask below this are dropped [mm^3]
@@ -133,6 +134,7 @@ class InferenceSettings(_Settings):
     """
 
     overlap: Annotated[float, Range(0, 1, open_high=True)] = 0.25
+    network_weight: Annotated[float, POSITIVE] = 0.25
     prior_weight: Annotated[float, at_least(0)] = 0.5
     prior_reach: Annotated[float, POSITIVE] = 20.0
     appearance_weight: Annotated[float, at_least(0)] = 1.0
@@ -201,6 +203,7 @@ PRESETS: dict[str, Settings] = {
         untrusted_inner=0.0,
         untrusted_outer=0.0,
         untrusted_doubt=0.0,
+        network_weight=1.0,
         prior_weight=0.0,
         appearance_weight=0.0,
         min_lesion=0.0,

@@ -22,6 +22,7 @@ SETTINGS = Settings(
     crop=(16, 16, 16),
     patch_size=(1, 1, 1),
     mirror=False,
+    network_weight=1.0,
     appearance_weight=0.0,
     min_lesion=0.0,
     min_consent=0.0,
@@ -217,6 +218,36 @@ def test_parts_of_the_prior_that_the_network_refuses_are_dropped_on_request() ->
         assert found[2:8, 4:12, 4:12].all()
     nothing = without_network(dataclasses.replace(SETTINGS, min_consent=0.5), case, prior)
     assert int((nothing >= 0.5).sum()) == 768, "no network, no veto"
+
+
+def test_a_network_weighs_less_beside_a_prior_that_it_was_trained_on() -> None:
+    case = make_case(np.full((16, 16, 16), 2.0))
+    prior = torch.zeros(case.brain.shape)
+    prior[4:8] = 1.0
+    trained = model(FirstChannel(), spacing=1.0, network_weight=0.25)
+    full = model(FirstChannel(), spacing=1.0)
+
+    def log_odds(found: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(found).logit()
+
+    beside, doubted = (trained.segment(case, prior, doubtful=doubtful) for doubtful in (False, True))
+    difference = log_odds(doubted) - log_odds(beside)
+    # As exact as log-odds of up to 10 are that have been float32 probabilities.
+    torch.testing.assert_close(difference, torch.full(case.brain.shape, 0.75 * 4), rtol=0, atol=2e-3)
+    np.testing.assert_array_equal(doubted, full.segment(case, prior))
+    np.testing.assert_array_equal(trained.segment(case), full.segment(case))
+
+
+def test_a_network_does_not_delete_what_the_prior_is_surest_of() -> None:
+    image = np.full((24, 16, 16), -0.3)
+    image[:10] = -0.5
+    case = make_case(image)
+    prior = torch.zeros(case.brain.shape)
+    prior[2:8, 4:12, 4:12] = prior[14:17, 4:12, 4:12] = 1.0
+    trained = model(FirstChannel(), spacing=1.0, min_consent=0.5)
+    for doubtful in (False, True):
+        kept = trained.segment(case, prior, doubtful=doubtful) >= 0.5
+        assert kept[2:8, 4:12, 4:12].all() != doubtful
 
 
 def test_a_dark_core_does_not_count_against_its_lesion() -> None:

@@ -92,6 +92,21 @@ def test_an_empty_map_stays_as_it_is() -> None:
     assert torch.equal(without_refused(empty, empty, 0.5), empty)
 
 
+def test_the_part_that_holds_most_of_the_prior_stays_whatever_the_judge_says() -> None:
+    probability = torch.zeros(20, 8, 8)
+    prior = torch.zeros(20, 8, 8)
+    log_odds = torch.full((20, 8, 8), -1.0)
+    probability[1:5, 2:6, 2:6] = probability[7:11, 2:6, 2:6] = probability[13:19, 2:6, 2:6] = 0.9
+    log_odds[1:5] = 1.0  # the judge agrees with the first
+    prior[7:11, 2:6, 2:6] = 0.9
+    prior[13:19, 2:6, 2:6] = 0.5
+    options = {"min_volume": 0.0, "least": 0.5}
+    left = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), **options, prior=prior)
+    assert [bool((left[start] >= 0.5).any()) for start in (1, 7, 13)] == [True, True, False]
+    unheld = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), **options, prior=torch.zeros_like(prior))
+    assert [bool((unheld[start] >= 0.5).any()) for start in (1, 7, 13)] == [True, False, False]
+
+
 def test_parts_of_which_nothing_is_left_are_listed_with_their_size() -> None:
     before = np.zeros((12, 6, 6), bool)
     before[1:3, 1:3, 1:3] = before[5, 1:3, 1:3] = before[8:11, 1:4, 1:4] = True

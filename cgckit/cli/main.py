@@ -17,6 +17,7 @@ from cgckit.cli.commands import (
     plugins,
     predict,
     presets,
+    pretrain,
     prior,
     refine,
     report,
@@ -48,6 +49,7 @@ for command in (
     crossval.crossval,
     ablate.ablate,
     phantom.phantom,
+    pretrain.pretrain,
     presets.presets,
     info.info,
 ):

@@ -10,9 +10,10 @@ from scipy import ndimage
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.lesion_evidence.mirror import Plane
 from cgckit.phantom.fields import random_field
-from cgckit.synthesis.body import SPACING, Body, depth_and_gap, draw_body, draw_pose
-from cgckit.synthesis.disease import Disease, draw_growths, grow, pushes_of
-from cgckit.synthesis.signal import CHANNELS, Signals, draw_signals
+from cgckit.pretraining.body import SPACING, Body, depth_and_gap, draw_body, draw_pose
+from cgckit.pretraining.disease import Disease, draw_growths, grow, pushes_of
+from cgckit.pretraining.sampling import sample
+from cgckit.pretraining.signal import CHANNELS, Signals, draw_signals
 
 _CLIP = (-5.0, 10.0)
 _MAD_TO_STD = 1.4826
@@ -44,11 +45,13 @@ def simulate(seed: int, index: int) -> SimulatedScan:
     body = draw_body(streams[0], pose, pushes_of(growths))
     disease = grow(streams[1], body, growths)
     image, brain = _scan(streams[2], body, disease)
-    box = ndimage.find_objects(brain.astype(np.uint8))[0]
-    box = tuple(slice(max(0, s.start - 2), min(n, s.stop + 2)) for s, n in zip(box, brain.shape, strict=True))
-    mirrored = _reflect(streams[3], image, body.plane)
-    image, mirrored = image[(slice(None), *box)], mirrored[(slice(None), *box)]
-    return SimulatedScan(image, mirrored * brain[box], (disease.whole * brain)[box], brain[box])
+    rows, columns, slabs = (
+        slice(max(0, extent.start - 2), min(length, extent.stop + 2))
+        for extent, length in zip(ndimage.find_objects(brain.astype(np.uint8))[0], brain.shape, strict=True)
+    )
+    box = (..., rows, columns, slabs)
+    mirrored = _reflect(streams[3], image, body.plane) * brain
+    return SimulatedScan(image[box], mirrored[box], (disease.whole * brain)[box], brain[box])
 
 
 def _reflect(rng: np.random.Generator, image: FloatArray, plane: Plane) -> FloatArray:
@@ -57,8 +60,12 @@ def _reflect(rng: np.random.Generator, image: FloatArray, plane: Plane) -> Float
     normal /= np.linalg.norm(normal)
     centre = np.array(image.shape[1:]) * SPACING / 2
     offset = float(normal @ centre) + (plane.offset - float(plane.normal @ centre)) + rng.normal(0, 0.8)
-    found = Plane(normal, offset)
-    return np.stack([found.reflect(channel, (SPACING,) * 3) for channel in image])
+    edge = np.stack(
+        np.meshgrid(*((np.arange(n, dtype=np.float32) + 0.5) * SPACING for n in image.shape[1:]), indexing="ij")
+    )
+    distance = np.tensordot(normal.astype(np.float32), edge, axes=1) - np.float32(offset)
+    points = (edge - 2 * normal.astype(np.float32)[:, None, None, None] * distance) / np.float32(SPACING) - 0.5
+    return sample(image, points)
 
 
 def _scan(rng: np.random.Generator, body: Body, disease: Disease) -> tuple[FloatArray, BoolArray]:
@@ -68,14 +75,18 @@ def _scan(rng: np.random.Generator, body: Body, disease: Disease) -> tuple[Float
     surface = body.depth + rng.uniform(0, 1.0) * random_field(rng, shape, 5)
     brain = surface > rng.uniform(-2.0, 2.0)
     fat = np.zeros(shape, np.float32)
-    if rng.random() < 0.5:
+    if rng.random() < 0.6:
         low = 1 / (1 + np.exp((z + 15) / 6)) if rng.random() < 0.8 else 1.0
-        residue = (body.depth > -rng.uniform(3, 9)) & (body.depth <= 1) & (low * (2.5 + random_field(rng, shape, 5)) > 2.7)
+        residue = (
+            (body.depth > -rng.uniform(3, 9)) & (body.depth <= 1) & (low * (2.5 + random_field(rng, shape, 5)) > 2.7)
+        )
         brain |= residue
         fat = ndimage.gaussian_filter((residue & (body.depth < 0)).astype(np.float32), 0.6)
     brain = _largest(ndimage.binary_fill_holes(brain))
 
-    dura = np.exp(-np.square((body.depth + rng.uniform(-1, 1.5)) / 1.2)) * (random_field(rng, shape, 5) > rng.uniform(-0.5, 2))
+    dura = np.exp(-np.square((body.depth + rng.uniform(-1, 1.5)) / 1.2)) * (
+        random_field(rng, shape, 5) > rng.uniform(-0.5, 2)
+    )
     x = np.abs(body.mni[0])
     sinus = np.exp(-np.square(x / 3) - np.square(body.depth / 3)) * (z > -20)
     tubes = (np.abs(random_field(rng, shape, 4)) < 0.12) & (np.abs(random_field(rng, shape, 4)) < 0.25)
@@ -85,10 +96,14 @@ def _scan(rng: np.random.Generator, body: Body, disease: Disease) -> tuple[Float
     horns = 1 / (1 + np.exp(-(np.abs(y + 12) - 32) / 4))
     halo = uneven * body.wm * np.exp(-np.square(body.gap / rng.uniform(1.5, 5.0)))
     halo *= horns if rng.random() < 0.7 else 1.0
-    limbic = uneven * body.gm * (
-        _bump(body, (38, 4, -2), (9, 20, 13))
-        + 0.8 * _bump(body, (26, -18, -18), (10, 18, 9))
-        + 0.7 * _bump(body, (4, 28, 20), (6, 22, 18))
+    limbic = (
+        uneven
+        * body.gm
+        * (
+            _bump(body, (38, 4, -2), (9, 20, 13))
+            + 0.8 * _bump(body, (26, -18, -18), (10, 18, 9))
+            + 0.7 * _bump(body, (4, 28, 20), (6, 22, 18))
+        )
     )
     plexus = body.csf * np.exp(-np.square(body.gap / 1.5)) * _bump(body, (22, -40, 6), (9, 10, 11)) * rng.uniform(0, 1)
     flow = uneven * body.csf * _bump(body, (0, -22, -40), (22, 16, 22)) * rng.uniform(0, 0.8)
@@ -97,7 +112,9 @@ def _scan(rng: np.random.Generator, body: Body, disease: Disease) -> tuple[Float
     rim = disease.solid * (1 - disease.core)
     rim = rim * np.clip(ndimage.gaussian_filter(disease.core + (1 - disease.solid), 1.5) * 2, 0, 1)
     rim *= np.clip(1 + 0.6 * random_field(rng, shape, 4), 0, 2)
-    texture = sum(w * random_field(rng, shape, s) for w, s in ((0.7, 5), (0.5, 2.5), (0.4, 1.3)))
+    texture = np.zeros(shape, np.float32)
+    for weight, scale in ((0.7, 5), (0.5, 2.5), (0.4, 1.3)):
+        texture += weight * random_field(rng, shape, scale)
     rough = rng.uniform(0.05, 0.45)
     signals = draw_signals(rng)
     blur = rng.uniform(0.2, 0.6)
@@ -108,6 +125,7 @@ def _scan(rng: np.random.Generator, body: Body, disease: Disease) -> tuple[Float
         grain = random_field(rng, shape, 2)
         signal = (s.gm + 0.04 * random_field(rng, shape, 12)) * body.gm + (1 + 0.03 * grain) * body.wm
         signal += s.csf * (1 + 0.25 * random_field(rng, shape, 4)) * body.csf
+        signal *= _regional(rng, body)
         signal += nuclei * (s.nuclei - s.gm) + halo * s.halo + limbic * s.limbic
         signal += plexus * (s.plexus - signal)
         if name == "flair":
@@ -119,6 +137,16 @@ def _scan(rng: np.random.Generator, body: Body, disease: Disease) -> tuple[Float
         signal = _with_lesions(rng, signal, s, disease, rim, texture, rough)
         image[channel] = _acquired(rng, signal, brain, blur)
     return image, brain
+
+
+def _regional(rng: np.random.Generator, body: Body) -> FloatArray:
+    """Gains of the cerebellum, the brain stem, and three regions anywhere, each on both sides, [H, W, L]."""
+    gain = 1 + rng.uniform(-0.1, 0.25) * _bump(body, (22, -62, -38), (24, 18, 15))
+    gain += rng.uniform(-0.1, 0.15) * _bump(body, (0, -28, -35), (12, 12, 22))
+    for _ in range(3):
+        x, y, z = rng.uniform((0, -90, -50), (60, 60, 70))
+        gain += rng.uniform(-0.12, 0.12) * _bump(body, (x, y, z), tuple(rng.uniform(8, 30, 3)))
+    return gain
 
 
 def _with_lesions(
@@ -172,7 +200,9 @@ def _acquired(rng: np.random.Generator, signal: FloatArray, brain: BoolArray, bl
 def _bump(body: Body, centre: tuple[float, float, float], widths: tuple[float, float, float]) -> FloatArray:
     """A Gaussian bump on both sides of the head, in MNI coordinates: [H, W, L] in [0, 1]."""
     offsets = (np.abs(body.mni[0]), body.mni[1], body.mni[2])
-    exponent = sum(np.square((offset - c) / width) for offset, c, width in zip(offsets, centre, widths, strict=True))
+    exponent = sum(
+        np.square((o - np.float32(c)) / np.float32(w)) for o, c, w in zip(offsets, centre, widths, strict=True)
+    )
     return np.asarray(np.exp(-0.5 * np.asarray(exponent)), dtype=np.float32)
 
 

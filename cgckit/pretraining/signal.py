@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,7 @@ def draw_signals(rng: np.random.Generator) -> dict[str, Signals]:
         gm=gm,
         csf=csf,
         nuclei=gm - u(0, 0.2),
-        fat=u(0.8, 2.6),
+        fat=u(0.8, 3.2),
         dura=u(0.3, 1.4),
         vessel=u(0.2, 1.2),
         plexus=u(0.5, 1.7),
@@ -131,5 +132,6 @@ def draw_signals(rng: np.random.Generator) -> dict[str, Signals]:
     found = dict(zip(CHANNELS, (flair, t1, t1ce, t2), strict=True))
     for name in CHANNELS[1:]:
         if chance(_WILD):
-            found[name] = Signals(*(u(0.2, 2.0) for _ in range(11)), rim=u(-0.5, 0.8), halo=u(-0.1, 0.2), limbic=0.0)
+            anything = {field.name: u(0.2, 2.0) for field in dataclasses.fields(Signals)}
+            found[name] = Signals(**anything | {"rim": u(-0.5, 0.8), "halo": u(-0.1, 0.2), "limbic": 0.0})
     return found

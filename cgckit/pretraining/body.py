@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage
 
-from cgckit.arrays import BoolArray, FloatArray, Shape
+from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Shape
 from cgckit.lesion_evidence.mirror import Plane
 from cgckit.phantom.anatomy import MARGIN, load_template
 from cgckit.phantom.fields import random_field
+from cgckit.pretraining.sampling import sample
 
 SPACING = 2.0
 """Edge of the grid that everything here is simulated on [mm]."""
-
-_FAR = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,19 +102,17 @@ def draw_pose(rng: np.random.Generator) -> Pose:
 
 def depth_and_gap(pose: Pose) -> tuple[FloatArray, FloatArray]:
     """`Body.depth` and `Body.gap` before any lesion: enough to choose where lesions are to be."""
-    template = load_template()
-    return _pull(template.depth, pose.points, -MARGIN), _pull(template.ventricle_distance, pose.points, _FAR)
+    depth, gap = sample(_maps()[2:], pose.points)
+    return depth, gap
 
 
 def draw_body(rng: np.random.Generator, pose: Pose, pushes: tuple[Push, ...] = ()) -> Body:
     """The tissues of a posed head, after lesions have pushed them aside."""
-    template = load_template()
     points = pose.points
     for push in pushes:
         points = _pushed(points, push)
     shape = points.shape[1:]
-    gm, wm = _pull(template.gm, points, 0), _pull(template.wm, points, 0)
-    depth, gap = _pull(template.depth, points, -MARGIN), _pull(template.ventricle_distance, points, _FAR)
+    gm, wm, depth, gap = sample(_maps(), points)
     csf = np.clip(1 - gm - wm, 0, 1)
     # Wider ventricles and sulci, which come with age.
     csf = np.maximum(csf, _sigmoid((max(0.0, rng.normal(0, 2.0)) - gap) / 0.8) * (gap < 8))
@@ -125,18 +122,18 @@ def draw_body(rng: np.random.Generator, pose: Pose, pushes: tuple[Push, ...] = (
         for fraction, spread, shift in ((gm, 0.3, rng.normal(0, 0.2)), (wm, 0.3, 0), (csf, 0.5, rng.normal(0, 0.4)))
     ]
     total = parts[0] + parts[1] + parts[2]
-    affine = template.grid.affine
+    affine = load_template().grid.affine
     mni = points * np.diag(affine)[:3, None, None, None].astype(np.float32)
     mni += affine[:3, 3, None, None, None].astype(np.float32)
     return Body(parts[0] / total, parts[1] / total, parts[2] / total, depth, gap, mni, pose.plane)
 
 
-def _pull(array: FloatArray, points: FloatArray, outside: float) -> FloatArray:
-    """A map of the template, sampled at points [3, H, W, L]."""
-    sampled: FloatArray = ndimage.map_coordinates(
-        array, points, output=np.float32, order=1, mode="constant", cval=outside
-    )
-    return sampled
+@lru_cache(maxsize=1)
+def _maps() -> FloatArray:
+    """The template's grey and white matter, depth and distance to the ventricles, [4, H, W, L]."""
+    template = load_template()
+    depth = np.maximum(template.depth, -MARGIN)
+    return np.stack([template.gm, template.wm, depth, template.ventricle_distance])
 
 
 def _pushed(points: FloatArray, push: Push) -> FloatArray:
@@ -146,15 +143,13 @@ def _pushed(points: FloatArray, push: Push) -> FloatArray:
     offsets = [line - c for line, c in zip(lines, push.centre, strict=True)]
     near = push.strength * np.exp(-sum(np.square(o) for o in offsets) / np.float32(2 * push.radius**2))
     where = [line - near * offset for line, offset in zip(lines, offsets, strict=True)]
-    moved: FloatArray = np.stack(
-        [ndimage.map_coordinates(axis, where, output=np.float32, order=1, mode="nearest") for axis in points]
-    )
+    moved = sample(points, np.stack(np.broadcast_arrays(*where)))
     return moved
 
 
-def _turn(angles: FloatArray) -> FloatArray:
+def _turn(angles: DoubleArray) -> DoubleArray:
     """Rotation matrix of three angles in radians."""
-    result = np.eye(3)
+    result: DoubleArray = np.eye(3)
     for axis, angle in enumerate(angles):
         one, two = (axis + 1) % 3, (axis + 2) % 3
         matrix = np.eye(3)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from cgckit.arrays import BoolArray, FloatArray
+from cgckit.arrays import FloatArray
 from cgckit.phantom.fields import random_field
-from cgckit.synthesis.body import SPACING, Body, Push
+from cgckit.pretraining.body import SPACING, Body, Push
 
 _VOXEL_ML = SPACING**3 / 1000
 
@@ -53,7 +53,7 @@ def draw_growths(rng: np.random.Generator, depth: FloatArray, gap: FloatArray) -
     count = int(rng.choice([0, 1, 2, 3], p=[0.2, 0.6, 0.13, 0.07]))
     growths = []
     for _ in range(count):
-        volume = float(np.exp(rng.uniform(np.log(2), np.log(220 / count))))
+        volume = float(np.exp(rng.uniform(np.log(4), np.log(240 / count))))
         radius = (3 * volume / _VOXEL_ML / (4 * np.pi)) ** (1 / 3)
         # A large lesion lies deep; a small one anywhere, the cerebellum and brain stem included.
         places = np.flatnonzero((depth > min(3 + 0.5 * radius * SPACING, 22)) & (gap > 1))
@@ -134,21 +134,24 @@ def _ratio(rng: np.random.Generator, growth: Growth, shape: tuple[int, ...]) -> 
 
 
 def _patches(rng: np.random.Generator, body: Body) -> FloatArray:
-    """Many small lesions, of a few voxels up to 3 ml, near the ventricles, below the cortex or anywhere in white matter."""
+    """Many small lesions, of a few voxels up to 3 ml, near the ventricles or below the cortex."""
     found = np.zeros(body.shape, np.float32)
-    count = int(np.exp(rng.uniform(np.log(1), np.log(50))))
+    count = int(np.exp(rng.uniform(0, np.log(50))))
     largest = rng.uniform(2.0, 5.0)
     near = float(rng.uniform(0.2, 0.9))
-    weight = body.wm * (body.depth > 2)
-    weight = weight * (near * np.exp(-np.square(body.gap / 6)) * 6 + (1 - near) * np.exp(-np.square((body.depth - 7) / 6)))
-    total = float(weight.sum())
-    if total <= 0:
+    periventricular = 6 * np.exp(-np.square(body.gap / 6))
+    juxtacortical = np.exp(-np.square((body.depth - 7) / 6))
+    weight = body.wm * (body.depth > 2) * (near * periventricular + (1 - near) * juxtacortical)
+    chance = weight.ravel().astype(np.float64)
+    if not chance.any():
         return found
-    centres = rng.choice(weight.size, count, p=(weight / total).ravel().astype(np.float64) / float((weight / total).astype(np.float64).sum()))
+    centres = rng.choice(chance.size, count, p=chance / chance.sum())
     for centre in centres:
         voxel = np.unravel_index(int(centre), body.shape)
         radius = float(np.exp(rng.uniform(np.log(0.9), np.log(largest))))
-        growth = Growth((int(voxel[0]), int(voxel[1]), int(voxel[2])), radius, 0, 0, float(rng.uniform(0.05, 0.3)), 0, 0)
+        growth = Growth(
+            (int(voxel[0]), int(voxel[1]), int(voxel[2])), radius, 0, 0, float(rng.uniform(0.05, 0.3)), 0, 0
+        )
         box, ratio = _ratio(rng, growth, body.shape)
         found[box] = np.maximum(found[box], _sigmoid((1 - ratio) * radius / 0.3))
     return found
@@ -156,9 +159,3 @@ def _patches(rng: np.random.Generator, body: Body) -> FloatArray:
 
 def _sigmoid(x: FloatArray) -> FloatArray:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))), dtype=np.float32)
-
-
-def binary(disease: Disease) -> BoolArray:
-    """The reference, [H, W, L]: voxels of which at least half is lesion."""
-    mask: BoolArray = disease.whole >= 0.5
-    return mask

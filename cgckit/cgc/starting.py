@@ -1,0 +1,141 @@
+"""The starting network: it was trained on simulated lesions alone, so it knows what a lesion is before the first scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cgckit.cgc.network import CGCNet
+from cgckit.images.case import Case
+from cgckit.images.preparation import resample_case, transfer
+from cgckit.lesion_evidence.blocks import Blocks
+from cgckit.lesion_evidence.evidence import standardise
+from cgckit.lesion_evidence.mirror import Plane
+from cgckit.nets.loop import own_generators
+
+SLOTS = ("flair", "t1", "t1ce", "t2")
+"""What the network takes, in this order; 0 where a subject has no such image. Four mirror images follow them."""
+
+SPACING = 2.0
+"""Edge of the grid that the network works on [mm]."""
+
+CROP = (48, 48, 48)
+"""Windows that it was trained on [voxels]."""
+
+WIDTHS = (8, 16, 32, 64)
+PROJECTION = 64
+
+WEIGHTS = Path(__file__).parent / "weights" / "starting.safetensors"
+
+_FIRST = ("stem.conv1.conv.weight", "stem.conv3.conv.weight")
+_PLANE_MM = 4.0
+_OUTSIDE = -20.0
+_MAD_TO_STD = 1.4826
+_CLIP = (-5.0, 10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class StartingNetwork:
+    """A network that was trained on simulated subjects of random contrast.
+
+    It was trained on none of the scans that it is asked about, nor on what a prior says of them: an independent
+    witness of where a lesion may be, and weights to start from.
+
+    Attributes:
+        network: in evaluation mode, on the CPU.
+
+    Example:
+        >>> StartingNetwork.load().log_odds(case)  # doctest: +SKIP
+    """
+
+    network: CGCNet
+
+    @classmethod
+    def load(cls, path: Path = WEIGHTS) -> StartingNetwork:
+        """Read weights; by default those that come with the package."""
+        network = new_network()
+        network.load_state_dict(load_file(path))
+        return cls(network.eval())
+
+    @torch.inference_mode()
+    def log_odds(self, case: Case) -> Tensor:
+        """Log-odds of lesion, [H, W, L] float32 on the case's grid, -20 outside the brain.
+
+        The mean over the image and its left-right mirror image.
+        """
+        coarse = resample_case(case, SPACING)
+        image = slots(coarse)
+        found = (self._windows(image) + self._windows(image.flip(1)).flip(0)) / 2
+        return torch.where(case.brain, transfer(found, coarse, case), _OUTSIDE)
+
+    def _windows(self, image: Tensor) -> Tensor:
+        logits = sliding_window_inference(
+            image[None], roi_size=CROP, sw_batch_size=1, predictor=self.network.segment, overlap=0.25, mode="gaussian"
+        )
+        return torch.as_tensor(logits)[0, 0]
+
+    def weights_for(self, modalities: tuple[str, ...]) -> dict[str, Tensor]:
+        """The weights of a network that takes `modalities` in this order, to start a training from.
+
+        An image that is 0 adds nothing to a convolution without bias, so its weights can go: the smaller network
+        says what this one says of a subject without the other images, and without mirror images. An image that this
+        network does not know starts without influence.
+        """
+        state = {name: value.clone() for name, value in self.network.state_dict().items()}
+        for name in _FIRST:
+            whole = state[name]
+            parts = [torch.zeros_like(whole[:, 0]) if k is None else whole[:, k] for k in slots_of(modalities)]
+            state[name] = torch.stack(parts, dim=1)
+        return state
+
+
+@lru_cache(maxsize=1)
+def starting_network() -> StartingNetwork:
+    """The one that comes with the package, read once."""
+    return StartingNetwork.load()
+
+
+def new_network() -> CGCNet:
+    """The network before its training."""
+    with own_generators():
+        return CGCNet(2 * len(SLOTS), WIDTHS, PROJECTION)
+
+
+def slots_of(modalities: tuple[str, ...]) -> list[int | None]:
+    """The slot of each modality, None for one that has none.
+
+    Where there is no FLAIR, the first image without a slot takes its place, as CT does: its lesions are bright as well.
+    """
+    found = [SLOTS.index(name) if name in SLOTS else None for name in modalities]
+    if 0 not in found and None in found:
+        found[found.index(None)] = 0
+    return found
+
+
+def slots(case: Case) -> Tensor:
+    """What the network sees of a subject, [8, H, W, L]: its images in their slots, then the same mirrored.
+
+    Args:
+        case: the subject on a grid of `SPACING` mm. CT is brought to robust standard deviations from the brain's
+            median, as other images are already. The mirror is the mid-sagittal plane that is found in all images.
+    """
+    brain = case.brain.numpy()
+    images = [standardise(channel, brain) for channel in case.image.numpy()]
+    sketch = Blocks.cut(brain, case.spacing, _PLANE_MM)
+    plane = Plane.find([sketch.mean(image) for image in images], sketch.brain, sketch.spacing)
+    result = np.zeros((2 * len(SLOTS), *brain.shape), dtype=np.float32)
+    for name, slot, image, standard in zip(
+        case.modalities, slots_of(case.modalities), case.image.numpy(), images, strict=True
+    ):
+        if slot is None:
+            continue
+        result[slot] = np.clip(standard / _MAD_TO_STD, *_CLIP) if name == "ct" else image
+        result[len(SLOTS) + slot] = plane.reflect(result[slot], case.spacing) * brain
+    return torch.from_numpy(result)

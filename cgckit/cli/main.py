@@ -16,7 +16,6 @@ from cgckit.cli.commands import (
     phantom,
     plugins,
     predict,
-    presets,
     pretrain,
     prior,
     refine,
@@ -50,7 +49,7 @@ for command in (
     ablate.ablate,
     phantom.phantom,
     pretrain.pretrain,
-    presets.presets,
+    info.presets,
     info.info,
 ):
     app.command()(command)

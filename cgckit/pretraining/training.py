@@ -19,6 +19,7 @@ from cgckit.pretraining.examples import Crops, CropSampler, Examples
 _COARSE_WEIGHT = 0.3
 _OVERLAP_WEIGHT = 0.5
 _SMOOTH = 50.0
+_SAVE_EVERY = 100
 
 
 def write_starting_network(
@@ -89,7 +90,7 @@ def pretrain(
         learning_rate=learning_rate,
         schedule="cosine",
         seed=seed,
-        checkpoint=Checkpoint(folder / "checkpoint.safetensors", every=100, key=key),
+        checkpoint=Checkpoint(folder / "checkpoint.safetensors", every=_SAVE_EVERY, key=key),
         on_step=on_step,
     )
     return network

@@ -1,4 +1,4 @@
-"""The starting network: it was trained on simulated lesions alone, so it knows what a lesion is before the first scan."""
+"""The starting network: trained on simulated lesions alone, it knows what a lesion is before the first scan."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Training the starting network on simulated subjects of random contrast.
 
-Unlike `cgckit.phantom`, which is frozen to measure on, these subjects are made to be wide: anything that a scan may look
-like is drawn, and more.
+Unlike `cgckit.phantom`, which is frozen to measure on, these subjects are made to be wide: anything that a scan may
+look like is drawn, and more.
 """
 
 from cgckit.pretraining.subject import SimulatedScan, simulate

@@ -15,16 +15,16 @@ def pretrain(
         Path,
         typer.Argument(metavar="OUT", help="Folder for the weights; simulated subjects and checkpoint are kept there."),
     ],
-    subjects: Annotated[int, typer.Option(min=1, help="How many subjects are simulated, 5 MB each.")] = 800,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 3000,
+    subjects: Annotated[int, typer.Option(min=1, help="How many subjects are simulated, 5 MB each.")] = 500,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 2200,
     seed: Annotated[int, typer.Option(min=0, help="Of simulation and training.")] = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """Train the starting network on simulated lesions in simulated scans of random contrast; no scan is used.
 
-    The network that comes with cgckit was made by the first example. An interrupted call goes on where it was when it is
-    made again.
+    The network that comes with cgckit was made by the first example. An interrupted call goes on where it was when
+    it is made again.
 
     Examples:
 

@@ -34,7 +34,6 @@ PROJECTION = 64
 
 WEIGHTS = Path(__file__).parent / "weights" / "starting.safetensors"
 
-_FIRST = ("stem.conv1.conv.weight", "stem.conv3.conv.weight")
 _PLANE_MM = 4.0
 _OUTSIDE = -20.0
 _MAD_TO_STD = 1.4826
@@ -66,34 +65,17 @@ class StartingNetwork:
 
     @torch.inference_mode()
     def log_odds(self, case: Case) -> Tensor:
-        """Log-odds of lesion, [H, W, L] float32 on the case's grid, -20 outside the brain.
-
-        The mean over the image and its left-right mirror image.
-        """
+        """Log-odds of lesion, [H, W, L] float32 on the case's grid, -20 outside the brain."""
         coarse = resample_case(case, SPACING)
-        image = slots(coarse)
-        found = (self._windows(image) + self._windows(image.flip(1)).flip(0)) / 2
-        return torch.where(case.brain, transfer(found, coarse, case), _OUTSIDE)
-
-    def _windows(self, image: Tensor) -> Tensor:
         logits = sliding_window_inference(
-            image[None], roi_size=CROP, sw_batch_size=1, predictor=self.network.segment, overlap=0.25, mode="gaussian"
+            slots(coarse)[None],
+            roi_size=CROP,
+            sw_batch_size=1,
+            predictor=self.network.segment,
+            overlap=0.25,
+            mode="gaussian",
         )
-        return torch.as_tensor(logits)[0, 0]
-
-    def weights_for(self, modalities: tuple[str, ...]) -> dict[str, Tensor]:
-        """The weights of a network that takes `modalities` in this order, to start a training from.
-
-        An image that is 0 adds nothing to a convolution without bias, so its weights can go: the smaller network
-        says what this one says of a subject without the other images, and without mirror images. An image that this
-        network does not know starts without influence.
-        """
-        state = {name: value.clone() for name, value in self.network.state_dict().items()}
-        for name in _FIRST:
-            whole = state[name]
-            parts = [torch.zeros_like(whole[:, 0]) if k is None else whole[:, k] for k in slots_of(modalities)]
-            state[name] = torch.stack(parts, dim=1)
-        return state
+        return torch.where(case.brain, transfer(torch.as_tensor(logits)[0, 0], coarse, case), _OUTSIDE)
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +75,6 @@ class StartingNetwork:
             mode="gaussian",
         )
         return torch.where(case.brain, transfer(torch.as_tensor(logits)[0, 0], coarse, case), _OUTSIDE)
-
-
-@lru_cache(maxsize=1)
-def starting_network() -> StartingNetwork:
-    """The one that comes with the package, read once."""
-    return StartingNetwork.load()
 
 
 def new_network() -> CGCNet:

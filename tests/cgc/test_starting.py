@@ -55,7 +55,7 @@ def test_without_flair_the_first_image_that_has_no_slot_takes_its_place():
 
 
 def test_images_lie_in_their_slots_with_their_mirror_images_behind_them():
-    case, lesion = head(("t2", "flair"))
+    case, _ = head(("t2", "flair"))
     shown = slots(case).numpy()
     assert shown.shape == (2 * len(SLOTS), *case.brain.shape)
     assert np.array_equal(shown[0], case.channel("flair").numpy())

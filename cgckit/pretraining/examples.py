@@ -86,9 +86,9 @@ def _packed(scan: SimulatedScan) -> AnyArray:
 
 
 def _crop(rng: np.random.Generator, packed: AnyArray) -> tuple[FloatArray, FloatArray, AnyArray]:
-    """A crop around a lesion more often than not, mirrored, rescaled, and with some of its images missing."""
+    """A crop around a lesion every other time, mirrored, rescaled, and with some of its images missing."""
     lesion, brain = packed[_IMAGES], packed[_IMAGES + 1]
-    wanted = np.flatnonzero(lesion >= 128) if rng.random() < 0.6 else np.empty(0)
+    wanted = np.flatnonzero(lesion >= 128) if rng.random() < 0.5 else np.empty(0)
     choices = wanted if wanted.size else np.flatnonzero(brain)
     centre = np.unravel_index(int(rng.choice(choices)), brain.shape)
     box: list[slice] = [slice(None)]
@@ -115,6 +115,8 @@ def _varied(rng: np.random.Generator, image: FloatArray) -> FloatArray:
         image[pair] = np.where(image[pair] != 0, image[pair] * np.exp(rng.normal(0, 0.12)) + rng.normal(0, 0.2), 0)
         if rng.random() < 0.3:
             image[slot] += rng.uniform(0, 0.4) * rng.standard_normal(image.shape[1:], dtype=np.float32)
+    if rng.random() < 0.15:
+        _cut(rng, image)
     kind = rng.random()
     if kind < 0.4:
         kept = np.ones(slots, dtype=bool)
@@ -128,3 +130,11 @@ def _varied(rng: np.random.Generator, image: FloatArray) -> FloatArray:
     if rng.random() < 0.2:
         image[slots:] = 0
     return np.clip(image, _LOWEST, -2 * _LOWEST)
+
+
+def _cut(rng: np.random.Generator, image: FloatArray) -> None:
+    """Let the field of view of one image, or of one mirror image, end within the crop, in place."""
+    channel, axis = int(rng.integers(len(image))), int(rng.integers(3))
+    slabs = np.moveaxis(image[channel], axis, 0)
+    thick = int(rng.integers(4, len(slabs) // 2))
+    slabs[slice(thick) if rng.random() < 0.5 else slice(-thick, None)] = _LOWEST

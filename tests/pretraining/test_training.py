@@ -64,20 +64,39 @@ def test_subjects_are_taken_in_as_the_training_goes_on(tmp_path):
     assert len(known) > 50
 
 
-def test_an_image_that_is_left_out_has_no_mirror_image_and_nothing_lies_outside_the_brain(tmp_path):
-    sampler = CropSampler(Examples(tmp_path, 0), subjects=2, steps=10, batch=1, seed=0)
+def test_an_image_that_is_left_out_has_no_mirror_image():
+    rng = np.random.default_rng(0)
     patterns, mirrored = set(), set()
-    for index in range(40):
-        crops = sampler(index)
-        assert not crops.image[0][:, ~crops.brain[0]].any()
-        present = [bool(channel.any()) for channel in crops.image[0]]
+    for _ in range(200):
+        image = examples._varied(rng, rng.normal(0, 1, (8, 12, 12, 12)).astype(np.float32))
+        present = [bool(channel.any()) for channel in image]
         patterns.add(tuple(present[:4]))
         mirrored.add(any(present[4:]))
         assert present[4:] == present[:4] or not any(present[4:])
         assert any(present[:4])
+        assert np.abs(image).max() <= 10
     assert {(True, True, True, True), (True, False, False, False)} <= patterns
     assert any(not pattern[0] for pattern in patterns)
     assert mirrored == {True, False}
+
+
+def test_nothing_lies_outside_the_brain(tmp_path):
+    sampler = CropSampler(Examples(tmp_path, 0), subjects=2, steps=10, batch=1, seed=0)
+    for index in range(10):
+        crops = sampler(index)
+        assert not crops.image[0][:, ~crops.brain[0]].any()
+
+
+def test_a_field_of_view_that_ends_early_leaves_the_rest_as_it_is():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        whole = rng.normal(0, 1, (8, 12, 12, 12)).astype(np.float32)
+        cut = whole.copy()
+        examples._cut(rng, cut)
+        gone = cut != whole
+        assert (cut[gone] == -5).all()
+        assert len(np.unique(np.nonzero(gone)[0])) == 1
+        assert 4 * 144 <= gone.sum() < 6 * 144
 
 
 def test_the_loss_is_least_where_the_output_is_right():

@@ -10,6 +10,7 @@ from cgckit.pretraining import SimulatedScan, simulate
 from cgckit.pretraining.body import depth_and_gap, draw_body, draw_pose
 from cgckit.pretraining.disease import Growth, draw_growths, grow, pushes_of
 from cgckit.pretraining.sampling import sample
+from cgckit.pretraining.subject import _reflect
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,21 @@ def test_the_mirror_image_is_alike_but_for_the_lesion(scans):
         differences.append((scan.image[0][lesion] - scan.mirrored[0][lesion]).mean())
     assert np.median(alike) > 0.3
     assert np.abs(differences).max() > 1
+
+
+def test_the_mirror_image_is_that_of_a_plane():
+    class Still:
+        """Draws no error of the plane."""
+
+        def normal(self, mean, spread, size=None):
+            return np.zeros(size) if size else 0.0
+
+    image = np.random.default_rng(0).random((2, 20, 22, 24), dtype=np.float32)
+    plane = Plane(np.array([0.98, 0.199, 0.0]) / np.linalg.norm([0.98, 0.199, 0.0]), 22.0)
+    found = _reflect(Still(), image, plane)
+    expected = np.stack([plane.reflect(channel, (2.0, 2.0, 2.0)) for channel in image])
+    inside = (slice(None), slice(6, -6), slice(6, -6), slice(6, -6))
+    assert np.allclose(found[inside], expected[inside], atol=1e-4)
 
 
 def test_the_plane_of_a_pose_is_where_the_left_meets_the_right():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,10 @@ from cgckit.images.grid import Grid
 from cgckit.images.volume import grid_of, open_nifti
 from cgckit.version import __version__
 
+logger = logging.getLogger(__name__)
+
+REPORT = "report.html"
+"""The page about a run, where `cgckit report` puts it."""
 _BIDS_VERSION = "1.10.0"
 _TABLES = ("dataset_description.json", "participants.tsv", "run.json", "summary.tsv")
 
@@ -191,6 +196,13 @@ class Derivatives:
         """Remove an image and its sidecar, if they are there."""
         for file in (path, path.with_name(path.name.removesuffix(".nii.gz") + ".json")):
             file.unlink(missing_ok=True)
+
+    def remove_report(self) -> None:
+        """Remove the page about the run, which shows maps as they were when it was written."""
+        page = self.root / REPORT
+        if page.exists():
+            logger.info("%s shows earlier maps and is removed; `cgckit report` writes it anew", page)
+            page.unlink()
 
     def clear(self) -> None:
         """Remove the images, sidecars and tables of a run, and nothing else that is in the folder."""

@@ -11,16 +11,20 @@ from cgckit.cgc.appearance import appearance_log_odds
 from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import prior_log_odds
 from cgckit.cgc.network import CGCNet
-from cgckit.cgc.parts import with_cores, without_false_parts
+from cgckit.cgc.parts import without_false_parts
 from cgckit.cgc.settings import InferenceSettings, Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
+from cgckit.lesion_evidence.cores import with_cores
 
 
-def segment(network: CGCNet, settings: Settings, case: Case, prior: Tensor | None = None) -> Tensor:
+def segment(
+    network: CGCNet, settings: Settings, case: Case, prior: Tensor | None = None, *, doubtful: bool = False
+) -> Tensor:
     """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
 
-    The network works on its own grid; its log-odds are interpolated to the case's, and two others are added to them:
+    The network works on its own grid; its log-odds are interpolated to the case's, times the setting `network_weight`,
+    and two others are added to them:
 
     - With a `prior` [H, W, L] the prior's (`cgckit.cgc.margin.prior_log_odds`), times the setting `prior_weight`. Near
       the prior's edge the network decides where it is sure; to add a lesion far from it, or to empty its interior, it
@@ -30,11 +34,15 @@ def segment(network: CGCNet, settings: Settings, case: Case, prior: Tensor | Non
 
     The network has seen the whole cohort, on a coarser grid; the prior and the appearance model this image, in full
     resolution. So these may move a lesion's edge, but a connected part of the mask stays only where the network alone
-    calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_false_parts`).
+    calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_false_parts`), or where most of the prior is.
+
+    A prior that is `doubtful`, as one that nothing was trained on, is weighed against the network in full, and keeps
+    nothing. Without a prior the network stands for itself.
     """
     coarse = resample_case(case, settings.spacing)
     logits = _on_grid(infer(network, settings, coarse.image), coarse, case)
-    return _probability(settings, logits, _support(settings, logits, case, prior), case)
+    support = _support(settings, logits, case, prior)
+    return _probability(settings, logits, support, case, None if doubtful else prior)
 
 
 def without_network(settings: InferenceSettings, case: Case, prior: Tensor) -> Tensor:
@@ -44,10 +52,13 @@ def without_network(settings: InferenceSettings, case: Case, prior: Tensor) -> T
     """
     nothing = torch.zeros(case.brain.shape)
     support = _support(settings, nothing, case, prior)
-    return _probability(settings, torch.where(support == 0, prior.logit(eps=1e-6), nothing), support, case)
+    logits = torch.where(support == 0, prior.logit(eps=1e-6), nothing)
+    return _probability(settings, logits, support, case, None)
 
 
-def uncertainty(network: CGCNet, settings: Settings, case: Case, prior: Tensor | None = None) -> Tensor:
+def uncertainty(
+    network: CGCNet, settings: Settings, case: Case, prior: Tensor | None = None, *, doubtful: bool = False
+) -> Tensor:
     """Standard deviation of `segment`'s probability over augmented views, [H, W, L] float32, 0 outside the brain.
 
     There are `uncertainty_views` of them: contrast, brightness and noise vary as in training, every other one is
@@ -63,7 +74,7 @@ def uncertainty(network: CGCNet, settings: Settings, case: Case, prior: Tensor |
         varied = vary.set_random_state(seed=view)({"image": coarse.image.clone()})["image"]
         image = convert_to_tensor(varied, track_meta=False) * coarse.brain
         logits = _mirrored(network, settings, image) if view % 2 else _direct(network, settings, image)
-        maps.append(_probability(settings, _on_grid(logits, coarse, case), support, case))
+        maps.append(_probability(settings, _on_grid(logits, coarse, case), support, case, None if doubtful else prior))
     return torch.stack(maps).std(0, correction=0)
 
 
@@ -92,16 +103,19 @@ def _support(settings: InferenceSettings, logits: Tensor, case: Case, prior: Ten
     return support
 
 
-def _probability(settings: InferenceSettings, logits: Tensor, support: Tensor, case: Case) -> Tensor:
+def _probability(
+    settings: InferenceSettings, logits: Tensor, support: Tensor, case: Case, prior: Tensor | None
+) -> Tensor:
     """Probability of lesion in the brain, without specks and what the network refuses, with enclosed cores.
 
     Cores come last: the network need not call them lesion, so they must not count against the part around them.
     """
-    probability = (logits + support).sigmoid() * case.brain
+    weight = settings.network_weight if prior is not None and settings.prior_weight > 0 else 1.0
+    probability = (weight * logits + support).sigmoid() * case.brain
     probability = without_false_parts(
-        probability, logits, case.spacing, min_volume=settings.min_lesion, least=settings.min_consent
+        probability, logits, case.spacing, min_volume=settings.min_lesion, least=settings.min_consent, prior=prior
     )
-    return with_cores(probability, case.brain) if settings.fill_cores else probability
+    return with_cores(probability, case) if settings.fill_cores else probability
 
 
 def _mirrored(network: CGCNet, settings: Settings, image: Tensor) -> Tensor:

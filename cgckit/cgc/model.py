@@ -23,7 +23,7 @@ from cgckit.cgc import inference
 from cgckit.cgc.network import CGCNet
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case
+from cgckit.images.case import Case, require_case
 from cgckit.nets.loop import own_generators
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -101,34 +101,40 @@ class Model:
             settings: all of them, or values that replace those of the model.
 
         Raises:
-            UsageError: no inference setting of that name, or a value that it does not take.
+            UsageError: settings of a training, no inference setting of that name, or a value that it does not take.
         """
+        if isinstance(settings, TrainingSettings):
+            raise UsageError(
+                "settings: the network is trained already; give InferenceSettings, as settings.inference is"
+            )
         chosen = settings if isinstance(settings, InferenceSettings) else self.settings.inference.override(settings)
         return dataclasses.replace(self, settings=Settings.of(self.settings.training, chosen))
 
-    def segment(self, case: Case, prior: Tensor | None = None) -> FloatArray:
+    def segment(self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False) -> FloatArray:
         """Probability of lesion, [H, W, L] float32 on the grid that the case's images came on; lesion is 0.5 or more.
 
         Args:
             case: the subject, with the model's modalities among its own, as `Case.from_arrays` makes it.
             prior: [H, W, L] on the case's own grid, what a prior says of the subject; see
                 `cgckit.cgc.inference.segment`.
+            doubtful: the prior is no example of lesion, but may be weighed.
 
         Raises:
-            BadInputError: the case lacks a modality.
+            BadInputError: the case lacks a modality, or is none.
         """
         case = self._fitting(case)
-        found = inference.segment(self.network, self.settings, case, prior)
+        found = inference.segment(self.network, self.settings, case, prior, doubtful=doubtful)
         return np.asarray(case.to_native(found.numpy()), np.float32)
 
-    def uncertainty(self, case: Case, prior: Tensor | None = None) -> FloatArray:
+    def uncertainty(self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False) -> FloatArray:
         """Standard deviation of that probability over `uncertainty_views` augmented views, on the same grid."""
         case = self._fitting(case)
-        found = inference.uncertainty(self.network, self.settings, case, prior)
+        found = inference.uncertainty(self.network, self.settings, case, prior, doubtful=doubtful)
         return np.asarray(case.to_native(found.numpy()), np.float32)
 
     def _fitting(self, case: Case) -> Case:
         """The case with the model's channels."""
+        require_case(case)
         if missing := [name for name in self.modalities if name not in case.modalities]:
             raise BadInputError(
                 f"subject {case.source or case.subject} has no {', '.join(missing)}; "

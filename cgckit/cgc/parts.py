@@ -1,24 +1,26 @@
-"""What single voxels cannot tell of a refined map: parts that are no lesion, and dark cores that are part of one.
-
-The functions change probabilities as little as they can, so that the mask stays "0.5 or more".
-"""
+"""What single voxels cannot tell of a refined map: which of its connected parts are no lesion."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from cgckit.arrays import BoolArray, Spacing
 from cgckit.images.components import Components
 
-_BELOW_HALF, _ABOVE_HALF = 0.499, 0.501
+_BELOW_HALF = 0.499
 _FRAGMENT = 0.1
 
 
 def without_false_parts(
-    probability: Tensor, log_odds: Tensor, spacing: Spacing, *, min_volume: float, least: float
+    probability: Tensor,
+    log_odds: Tensor,
+    spacing: Spacing,
+    *,
+    min_volume: float,
+    least: float,
+    prior: Tensor | None = None,
 ) -> Tensor:
     """Cut specks, and connected parts of which another judge calls too little lesion, to just below one half.
 
@@ -35,6 +37,8 @@ def without_false_parts(
         spacing: voxel edge lengths in mm.
         min_volume: parts below it are specks [mm^3]; they never stay.
         least: share of a part's voxels that the judge must call lesion, with log-odds of 0 or more.
+        prior: [H, W, L] probability; the part that holds the most of it stays. One judge may not delete what the
+            prior is surest of.
 
     Returns:
         [H, W, L].
@@ -48,6 +52,9 @@ def without_false_parts(
     if refused[large].all():
         belief = np.where(large, parts.mean(log_odds.numpy()), -np.inf)
         refused[belief == belief.max()] = False
+    if prior is not None:
+        held = parts.mean(prior.numpy()) * parts.sizes
+        refused[held.argmax()] &= held.max() == 0
     false = torch.from_numpy(parts.where(speck | refused))
     return torch.where(false, probability.clamp(max=_BELOW_HALF), probability)
 
@@ -56,23 +63,3 @@ def parts_gone(before: BoolArray, after: BoolArray) -> list[int]:
     """Voxels of each part (6 neighbours) of a mask [H, W, L] of which nothing is in another, largest first."""
     parts = Components.of(before, 6)
     return sorted((int(voxels) for voxels in parts.sizes[~parts.touched(after)]), reverse=True)
-
-
-def with_cores(probability: Tensor, brain: Tensor) -> Tensor:
-    """Raise what the mask encloses to just above one half, [H, W, L].
-
-    A necrotic or cystic core is as dark as fluid, so neither prior nor network calls it lesion, but it is part of one.
-    It is enclosed if it is a hole in at least two of the three planes through it: a lesion is rarely closed on all
-    sides, and one plane alone would fill the ventricle beside it.
-    """
-    mask = probability.numpy() >= 0.5
-    if not mask.any():
-        return probability
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    votes = np.zeros(mask[box].shape, np.uint8)
-    for axis in range(3):
-        slices = np.moveaxis(mask[box], axis, 0)
-        np.moveaxis(votes, axis, 0)[...] += np.stack([ndimage.binary_fill_holes(plane) for plane in slices])
-    enclosed = torch.zeros(mask.shape, dtype=torch.bool)
-    enclosed[box] = torch.from_numpy(votes >= 2)
-    return torch.where(enclosed & brain, probability.clamp(min=_ABOVE_HALF), probability)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from cgckit.options import (
     check_fields,
     from_json,
     options_of,
+    read_words,
     replace_fields,
     to_json,
 )
@@ -121,7 +122,8 @@ class InferenceSettings(_Settings):
 
     Attributes:
         overlap: overlap of neighbouring windows at inference
-        prior_weight: weight of the prior's log-odds beside the network's
+        network_weight: weight of the network's log-odds beside a prior that it was trained on
+        prior_weight: weight of the prior's log-odds
         prior_reach: distance from its edge up to which the prior's log-odds grow [mm]
         appearance_weight: weight of the subject's own appearance model; 0 switches it off
         min_lesion: connected parts of the refined mask below this are dropped [mm^3]
@@ -132,6 +134,7 @@ class InferenceSettings(_Settings):
     """
 
     overlap: Annotated[float, Range(0, 1, open_high=True)] = 0.25
+    network_weight: Annotated[float, POSITIVE] = 0.25
     prior_weight: Annotated[float, at_least(0)] = 0.5
     prior_reach: Annotated[float, POSITIVE] = 20.0
     appearance_weight: Annotated[float, at_least(0)] = 1.0
@@ -200,6 +203,7 @@ PRESETS: dict[str, Settings] = {
         untrusted_inner=0.0,
         untrusted_outer=0.0,
         untrusted_doubt=0.0,
+        network_weight=1.0,
         prior_weight=0.0,
         appearance_weight=0.0,
         min_lesion=0.0,
@@ -211,6 +215,32 @@ PRESETS: dict[str, Settings] = {
 }
 """`light`: a coarse working grid, small crops, patches of 16 mm, fixed steps. `paper`: Yu, Zhao et al., as far as they
 tell; of augmentation they say nothing."""
+
+
+def choose_settings(
+    preset: str, given: _Settings | Mapping[str, object] | Sequence[str] | None, *, cohort_size: int
+) -> tuple[str | None, Settings]:
+    """The settings that a user asks for, and the name of the preset that they begin with, if any.
+
+    Args:
+        preset: see `choose_preset`.
+        given: all settings; one half of them, the other being the preset's; or values that replace the preset's, as a
+            mapping or `KEY=VALUE` words.
+        cohort_size: number of subjects to train on.
+
+    Raises:
+        UsageError: no such preset or setting, or a value that it does not take.
+    """
+    if isinstance(given, Settings):
+        return None, given
+    name, chosen = choose_preset(preset, cohort_size=cohort_size)
+    if isinstance(given, TrainingSettings):
+        return name, Settings.of(given, chosen.inference)
+    if isinstance(given, InferenceSettings):
+        return name, Settings.of(chosen.training, given)
+    if not isinstance(given, Mapping | Sequence | None):
+        raise UsageError(f"a {type(given).__name__} is no settings: give cgckit.Settings, or values by name")
+    return name, chosen.override(read_words(given, "setting"))
 
 
 def choose_preset(name: str, *, cohort_size: int) -> tuple[str, Settings]:

@@ -52,7 +52,7 @@ def evaluate(
     Raises:
         UsageError: an unknown metric or option.
         BadInputError: nothing found, no reference, an unreadable file, or two files on different grids.
-        PluginError: a metric cannot be used, or fails.
+        PluginError: a metric that was asked for cannot be used, or fails.
 
     Example:
         >>> result = evaluate("refined/", "references/")  # doctest: +SKIP
@@ -78,7 +78,7 @@ def evaluate(
     for predicted, path in bar:
         expected, frame = read_reference(path, labels)
         any_lesion = any_lesion or bool(expected.any())
-        rows.extend(_score_subject(predicted, expected, frame, chosen))
+        rows.extend(_score_subject(predicted, expected, frame, chosen, forgiving=not metrics))
     warn_of_absent(labels, any_lesion)
     return EvaluationResult(tuple(rows), chosen, missing)
 
@@ -96,7 +96,9 @@ def warn_of_absent(labels: Sequence[int], found: bool) -> None:
         logger.warning("no reference has a voxel of label %s: check --label", ", ".join(map(str, labels)))
 
 
-def _score_subject(predicted: Predicted, expected: BoolArray, frame: Volume, metrics: Metrics) -> list[Row]:
+def _score_subject(
+    predicted: Predicted, expected: BoolArray, frame: Volume, metrics: Metrics, forgiving: bool
+) -> list[Row]:
     rows = []
     for name, path in predicted.maps.items():
         volume = Volume.load(path, allow_constant=True)
@@ -105,6 +107,6 @@ def _score_subject(predicted: Predicted, expected: BoolArray, frame: Volume, met
                 f"{path} and {frame.path}: different grids (shapes {volume.grid.shape} and "
                 f"{frame.grid.shape}, or their affines); resample one to the other"
             )
-        scores = score(volume.array >= 0.5, expected, frame.grid.spacing, metrics)
+        scores = score(volume.array >= 0.5, expected, frame.grid.spacing, metrics, forgiving=forgiving)
         rows.append(Row(predicted.subject, predicted.label, name, scores, path, frame.path))
     return rows

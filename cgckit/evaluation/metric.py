@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from cgckit.evaluation.pair import Pair
 from cgckit.plugins import Group, Plugin
@@ -71,6 +71,24 @@ class Metric(Plugin, ABC):
         voxels = pair.predicted_voxels, pair.reference_voxels
         rule = None if all(voxels) else self.one_empty if any(voxels) else self.both_empty
         return float(self.measure(pair)) if rule is None else rule
+
+
+def declaration_faults(metric: Metric) -> list[str]:
+    """What is wrong with what a metric declares of itself; nothing, as it should be."""
+    faults = [
+        f"{name} is {getattr(metric, name)!r}, not text"
+        for name in ("title", "note", "unit")
+        if not isinstance(getattr(metric, name), str)
+    ]
+    if metric.direction not in get_args(Direction):
+        faults.append(f"direction is {metric.direction!r}, not one of {', '.join(get_args(Direction))}")
+    if not isinstance(metric.decimals, int) or metric.decimals < 0:
+        faults.append(f"decimals is {metric.decimals!r}, not 0, 1, 2, ...")
+    for name in ("both_empty", "one_empty"):
+        rule = getattr(metric, name)
+        if not isinstance(rule, int | float | None):
+            faults.append(f"{name} is {rule!r}, neither a number nor None")
+    return faults
 
 
 METRICS: Group[Metric] = Group(Metric, "cgckit.metrics", "metric")

@@ -27,7 +27,7 @@ class SurfaceDistances(NamedTuple):
 class Pair:
     """A prediction and its reference on one grid; what is derived from them is computed once, when it is first read.
 
-    Metrics must not change the arrays: they are the same for all of them.
+    The arrays are the same for all metrics and cannot be written to.
 
     Attributes:
         prediction: bool [H, W, L], cut to the box around both masks.
@@ -53,6 +53,8 @@ class Pair:
         # No box is around two empty masks: they stay as they are.
         for box in ndimage.find_objects((predicted | expected).astype(np.uint8)):
             predicted, expected = predicted[box], expected[box]
+        predicted, expected = predicted.view(), expected.view()
+        predicted.flags.writeable = expected.flags.writeable = False
         first, second, third = map(float, spacing)
         return cls(predicted, expected, (first, second, third))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy.typing as npt
 
 from cgckit.errors import CgckitError, PluginError, UsageError
-from cgckit.evaluation.metric import METRICS, Metric
+from cgckit.evaluation.metric import METRICS, Metric, declaration_faults
 from cgckit.evaluation.pair import Pair
 from cgckit.options import options_of, read_words
 from cgckit.plugins import describe_error, split_file
@@ -50,7 +51,7 @@ def choose_metrics(
     chosen = {}
     for name, kind in kinds.items():
         try:
-            chosen[name] = METRICS.make(kind, name, shares[name])
+            chosen[name] = _make(kind, name, shares[name])
         except CgckitError as error:
             if metrics or shares[name]:
                 raise
@@ -59,7 +60,12 @@ def choose_metrics(
 
 
 def score(
-    prediction: npt.ArrayLike, reference: npt.ArrayLike, spacing: Sequence[float], metrics: Metrics
+    prediction: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    spacing: Sequence[float],
+    metrics: Metrics,
+    *,
+    forgiving: bool = False,
 ) -> dict[str, float]:
     """Compare two masks on one grid.
 
@@ -68,19 +74,25 @@ def score(
         reference: bool [H, W, L].
         spacing: voxel edge lengths in mm.
         metrics: what to compute.
+        forgiving: a metric that nobody asked for by name has no value (NaN) where it fails, and the log says so.
 
     Raises:
         ValueError: the shapes differ or are not three-dimensional, or there are not three spacings.
-        PluginError: a metric failed, or gave no number.
+        PluginError: a metric failed, or gave no number, and is not forgiven.
     """
     pair = Pair.of(prediction, reference, spacing)
     scores = {}
     for name, metric in metrics.items():
         try:
             scores[name] = metric.value(pair)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             logger.debug("the metric's own error", exc_info=error)
-            raise PluginError(f"metric {name} failed: {describe_error(error)}; choose others with --metric") from error
+            if not forgiving:
+                raise PluginError(f"metric {name} failed: {describe_error(error)}") from error
+            logger.warning("metric %s failed: %s; it has no value here", name, describe_error(error))
+            scores[name] = math.nan
     return scores
 
 
@@ -106,6 +118,14 @@ def _named(names: Sequence[str]) -> dict[str, type[Metric]]:
         if kinds.setdefault(name, kind) is not kind:
             raise UsageError(f"two metrics are called {name}: from Python, `metrics` takes them by other names")
     return kinds
+
+
+def _make(kind: type[Metric], name: str, options: Mapping[str, object]) -> Metric:
+    """Make a metric; PluginError if tables could not show it."""
+    metric = METRICS.make(kind, name, options)
+    if faults := declaration_faults(metric):
+        raise PluginError(f"metric {name}: {'; '.join(faults)}")
+    return metric
 
 
 def _check_name(name: str) -> None:

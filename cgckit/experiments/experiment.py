@@ -133,7 +133,7 @@ class Experiment:
             UsageError: unknown prior, option, preset or setting, or `out` holds another experiment.
             BadInputError: a file that cannot be used, a subject without reference, or an `out` that cannot be written.
         """
-        source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
+        source = resolve_prior(prior, prior_options)
         where = choose_device(device)
         cohort = find_cohort(inputs, modalities, allow_missing=False)
         _, chosen = choose_preset(preset, cohort_size=len(cohort))
@@ -266,4 +266,5 @@ class Experiment:
             found = {OUTPUT: case.to_native(probability)}
         for name, native in found.items():
             threshold = best_threshold(native, reference) if arm.target == "threshold" else 0.5
-            yield Scored(subject.source, name, score(native >= threshold, reference, grid.spacing, self.metrics))
+            scores = score(native >= threshold, reference, grid.spacing, self.metrics, forgiving=True)
+            yield Scored(subject.source, name, scores)

@@ -206,7 +206,7 @@ def _seed_sd(outcomes: Sequence[Outcome]) -> float:
 def _plain(value: Any) -> Any:
     if not isinstance(value, float):
         return value
-    return round(value, 4) if np.isfinite(value) else None
+    return round(value, 6) if np.isfinite(value) else None
 
 
 def _decimal(value: float | None, digits: int = 3) -> str:

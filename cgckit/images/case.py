@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from cgckit.arrays import AnyArray, Spacing
 from cgckit.errors import BadInputError
-from cgckit.images.brain import BrainExtractor, CoarseSearch, extract_brain
+from cgckit.images.brain import BrainExtractor, CoarseSearch, extract_brain, resolve_brain
 from cgckit.images.grid import Grid, resample
 from cgckit.images.modalities import canonical_modality
 from cgckit.images.volume import Volume
@@ -60,7 +60,7 @@ class Case:
         images: Mapping[str, npt.ArrayLike | Nifti1Image],
         *,
         affine: npt.ArrayLike | None = None,
-        brain: npt.ArrayLike | Nifti1Image | BrainExtractor | None = None,
+        brain: npt.ArrayLike | Nifti1Image | BrainExtractor | str | None = None,
         subject: str = "case",
     ) -> Self:
         """Make a case of images in memory, as they would be read from files.
@@ -69,7 +69,8 @@ class Case:
             images: values [H, W, L] by modality ("flair", "t1", "ct", ...), or NIfTI images of nibabel; all on one
                 grid.
             affine: [4, 4], voxel indices to world coordinates (RAS+, mm); NIfTI images have their own.
-            brain: [H, W, L], not 0 in the brain, or what finds it; by default `cgckit.images.brain.CoarseSearch`.
+            brain: [H, W, L], not 0 in the brain, or what finds it, by name too; by default
+                `cgckit.images.brain.CoarseSearch`.
             subject: name of the subject.
 
         Raises:
@@ -83,6 +84,10 @@ class Case:
             >>> case.modalities, case.native.shape
             (('flair',), (40, 48, 36))
         """
+        if not isinstance(subject, str):
+            raise BadInputError(f"subject {subject!r}: its name must be text")
+        if not isinstance(images, Mapping):
+            raise BadInputError(f"images of {subject}: give them by modality, as {{'flair': array}}")
         if not images:
             raise BadInputError(f"subject {subject} has no image")
         volumes = {
@@ -91,6 +96,7 @@ class Case:
         if len(volumes) < len(images):
             raise BadInputError(f"subject {subject}: {', '.join(images)} name a modality twice")
         native = common_grid(volumes, subject)
+        brain = resolve_brain(brain) if isinstance(brain, str) else brain
         if brain is None or isinstance(brain, BrainExtractor):
             inside = extract_brain(brain or CoarseSearch(), volumes)
         else:
@@ -138,6 +144,12 @@ class Case:
         """
         values = np.asarray(array)
         return resample(values, self.grid, self.native, order=0 if values.dtype == np.bool_ else 1)
+
+
+def require_case(value: object) -> None:
+    """Raise BadInputError for what is no `Case`."""
+    if not isinstance(value, Case):
+        raise BadInputError(f"a {type(value).__name__} is no case: make one of images with Case.from_arrays")
 
 
 def subject_label(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import overload
 import numpy as np
 
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case, subject_label
+from cgckit.images.case import Case, require_case, subject_label
 from cgckit.images.grid import Grid
 from cgckit.images.modalities import canonical_modality, in_canonical_order, is_nifti
 from cgckit.images.readers import Found, is_dicom, read_files, read_folder, read_table
@@ -138,15 +138,18 @@ class Cohort(Sequence[Subject]):
         return cls._of([_subject(item) for item in found], modalities, allow_missing)
 
     @classmethod
-    def from_cases(cls, cases: Iterable[Case], modalities: Sequence[str] | None = None) -> Cohort:
+    def from_cases(
+        cls, cases: Case | Iterable[Case], modalities: Sequence[str] | None = None, allow_missing: bool = False
+    ) -> Cohort:
         """Make a cohort of cases in memory, as `Case.from_arrays` makes them.
 
         Args:
-            cases: the subjects; all have the same modalities, or those asked for among theirs.
+            cases: the subjects, or one; all have the same modalities, or those asked for among theirs.
             modalities: use only these, in this order; by default all, in the order of `find`.
+            allow_missing: accept subjects that lack some modalities.
 
         Raises:
-            BadInputError: no case, a case that lacks a modality, two cases of one name.
+            BadInputError: no case, what is none, a case that lacks a modality, two cases of one name.
 
         Example:
             >>> import numpy as np
@@ -155,10 +158,13 @@ class Cohort(Sequence[Subject]):
             >>> Cohort.from_cases([case])[0].label
             'a1'
         """
-        found = [Subject(case.subject, case.source or case.subject, {}, case=case) for case in cases]
+        found = []
+        for case in cases if isinstance(cases, Iterable) else [cases]:
+            require_case(case)
+            found.append(Subject(case.subject, case.source or case.subject, {}, case=case))
         if not found:
             raise BadInputError("no input: give one case or more")
-        return cls._of(found, modalities, allow_missing=False)
+        return cls._of(found, modalities, allow_missing)
 
     def select(self, modalities: Sequence[str], allow_missing: bool = False) -> Cohort:
         """The same subjects with these modalities alone, in this order; errors as `find`."""

@@ -24,7 +24,7 @@ class Volume:
     """One image as it is in its file.
 
     Attributes:
-        array: [H, W, L] float32, in the file's own orientation, slope and intercept applied.
+        array: [H, W, L] float32, in the file's own orientation, slope and intercept applied; not to be written to.
         grid: shape and affine of `array`.
         header: the file's NIfTI header; outputs on this grid copy it.
         path: the file, or what messages call an image that was made in memory.
@@ -72,10 +72,8 @@ class Volume:
         """
         if not isinstance(image, nib.Nifti1Pair):
             values = np.asarray(image)
-            matrix = None if affine is None else np.asarray(affine, dtype=np.float64)
-            if matrix is None or matrix.shape != (4, 4):
-                raise BadInputError(f"{name}: give affine=, the [4, 4] matrix from voxels to mm")
-            if values.dtype.kind == "b" or values.dtype in (np.int64, np.uint64, np.float16):
+            matrix = _matrix(affine, name)
+            if values.dtype.kind == "b" or values.dtype in (np.int64, np.uint64, np.float16, np.longdouble):
                 values = values.astype(np.float32)  # which NIfTI has no name for, or nibabel asks about
             if values.dtype.kind not in "iuf":
                 raise BadInputError(f"{name}: voxels of type {values.dtype}; give real numbers")
@@ -96,7 +94,21 @@ class Volume:
             raise BadInputError(f"{path}: holds NaN or infinite values; replace them, for instance by 0")
         if low == high and not allow_constant:
             raise BadInputError(f"{path}: every voxel is {low:g}; there is no image in this file")
+        array.flags.writeable = False  # it is handed to plug-ins
         return cls(array, grid, image.header, path)
+
+
+def _matrix(affine: npt.ArrayLike | None, name: str) -> DoubleArray:
+    """The affine as a matrix; BadInputError, naming `name`, if there is none, or it is not [4, 4]."""
+    if affine is None:
+        raise BadInputError(f"{name}: give affine=, the [4, 4] matrix from voxels to mm")
+    try:
+        matrix = np.asarray(affine, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise BadInputError(f"{name}: affine={affine!r} is no [4, 4] matrix of numbers") from None
+    if matrix.shape != (4, 4):
+        raise BadInputError(f"{name}: affine is a matrix of {list(matrix.shape)}, not [4, 4]")
+    return matrix
 
 
 def open_nifti(path: Path) -> nib.Nifti1Pair:

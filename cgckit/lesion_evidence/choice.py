@@ -4,7 +4,7 @@ Taking "the brightest of K classes" makes the result a lottery of K: with one cl
 its class with grey matter, with one too many it is cut in two. Here everything brighter than a level is a candidate,
 for many levels, and lesion is the candidate R whose border is steepest:
 
-    score(R) = log edge(R) + .1 log volume(R) - .6 log^2(level(R) / 2.5)
+    score(R) = log edge(R) + .12 log volume(R) - .6 log^2(level(R) / 2.5)
 
 `edge` is the mean slope of the evidence along the border of the parts of R that look like lesions
 (`cgckit.lesion_evidence.regions`). A set that takes in grey matter, or leaves half of a lesion out, has its border
@@ -25,7 +25,7 @@ from scipy import ndimage
 from cgckit.arrays import BoolArray
 from cgckit.lesion_evidence.regions import Landscape, Selection
 
-_VOLUME_WEIGHT = 0.1
+_VOLUME_WEIGHT = 0.12
 _LEVEL, _LEVEL_WEIGHT = 2.5, 0.6
 LOWEST_LEVEL = 0.1
 """The median itself and what is below it count as this [MAD]."""
@@ -57,6 +57,7 @@ def choose_lesion(
     floor: float,
     min_component: float,
     min_edge: float,
+    min_depth: float = 0.0,
     steady: bool = False,
 ) -> tuple[Candidate, Selection] | None:
     """Return the candidate of the highest score, and what of it looks like lesion; None if no candidate qualifies.
@@ -67,6 +68,7 @@ def choose_lesion(
         floor: what begins below this many MADs is never lesion.
         min_component: see `Landscape.select`.
         min_edge: likewise.
+        min_depth: likewise.
         steady: the candidates are a fine row of levels, and each counts with the median of its own and its neighbours'
             scores; the best of many is else one where parts come together by chance.
     """
@@ -75,7 +77,7 @@ def choose_lesion(
     for candidate in candidates:
         if candidate.level < floor:
             continue
-        found = landscape.select(candidate.region, candidate.level, min_component, min_edge)
+        found = landscape.select(candidate.region, candidate.level, min_component, min_edge, min_depth)
         if found is not None and not _qualifies(found, landscape):
             found = None
         tried.append((candidate, found))

@@ -11,9 +11,11 @@ from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Spacing
 from cgckit.images.components import Components
 from cgckit.lesion_evidence.blocks import Blocks
 
-_MIN_VOLUME_MM3 = 50.0
+MIN_VOLUME_MM3 = 50.0
 _EDGE_MM = 3.0
 _MARGIN = 0.01
+ENCLOSED = 0.9
+"""Probability of what a lesion encloses: it does not look like lesion, so no image can tell how sure that is."""
 
 
 def ball(radius: float, spacing: Spacing) -> BoolArray:
@@ -33,12 +35,14 @@ class Landscape:
         brain: [H, W, L] bool.
         spacing: voxel edge lengths in mm.
         slope: [H, W, L], norm of the gradient of the evidence, per mm.
+        depth: [H, W, L], distance to the brain's surface in mm; holes in the brain are no surface.
     """
 
     evidence: FloatArray
     brain: BoolArray
     spacing: Spacing
     slope: FloatArray
+    depth: FloatArray
 
     @classmethod
     def of(cls, evidence: FloatArray, brain: BoolArray, spacing: Spacing) -> Landscape:
@@ -48,21 +52,25 @@ class Landscape:
             if evidence.shape[axis] > 1:
                 squared += np.gradient(evidence, edge, axis=axis) ** 2
         inner = ndimage.binary_erosion(brain)
-        return cls(evidence, brain, spacing, np.where(inner, np.sqrt(squared), np.float32(0)))
+        return cls(evidence, brain, spacing, np.where(inner, np.sqrt(squared), np.float32(0)), _depth(brain, spacing))
 
-    def select(self, region: BoolArray, level: float, min_component: float, min_edge: float) -> Selection | None:
+    def select(
+        self, region: BoolArray, level: float, min_component: float, min_edge: float, min_depth: float = 0.0
+    ) -> Selection | None:
         """Keep the connected parts of a region that look like lesions; None if there are none.
 
         The holes of the region are filled first. A part's mass is `sum max(e - level, 0)`, its edge the mean
-        slope over its outermost voxels. Kept are parts of at least 50 mm^3, `min_component` of the largest mass
-        and `min_edge` of the mass-weighted mean edge. Cortex and artefacts are larger than many a lesion, but
-        fade out where a lesion ends.
+        slope over its outermost voxels, its depth the mass-weighted mean depth. Kept are parts of at least 50 mm^3
+        and `min_depth`, `min_component` of the largest mass and `min_edge` of the mass-weighted mean edge. Cortex and
+        artefacts are larger than many a lesion, but fade out where a lesion ends; fat, eyes and bone that were not
+        stripped are bright at the surface alone.
 
         Args:
             region: [H, W, L] bool.
             level: evidence at the region's border.
             min_component: share of the largest mass.
             min_edge: share of the mean edge.
+            min_depth: in mm.
         """
         filled = ndimage.binary_fill_holes(region & self.brain) & self.brain
         parts = Components.of(filled, 6)
@@ -75,9 +83,11 @@ class Landscape:
             return np.bincount(parts.labels[where], chosen, minlength=parts.count + 1)[1:].astype(np.float64)
 
         size, length, slope = total(None, filled), total(None, surface), total(self.slope, surface)
-        mass = total(np.maximum(self.evidence - np.float32(level), 0), filled)
+        excess = np.maximum(self.evidence - np.float32(level), 0)
+        mass = total(excess, filled)
         voxel = float(np.prod(self.spacing))
-        kept = (size * voxel >= _MIN_VOLUME_MM3) & (length > 0) & (mass > 0)
+        kept = (size * voxel >= MIN_VOLUME_MM3) & (length > 0) & (mass > 0)
+        kept &= total(excess * self.depth, filled) >= min_depth * mass
         if not kept.any():
             return None
         kept &= mass >= min_component * mass[kept].max()
@@ -88,6 +98,12 @@ class Landscape:
             float(size[kept].sum()) * voxel / 1000,
             float(slope[kept].sum() / length[kept].sum()),
         )
+
+
+def _depth(brain: BoolArray, spacing: Spacing) -> FloatArray:
+    solid = np.pad(ndimage.binary_fill_holes(brain), 1)
+    inner = (slice(1, -1),) * 3
+    return np.asarray(ndimage.distance_transform_edt(solid, sampling=spacing)[inner], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +124,8 @@ class Selection:
 def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen: BoolArray) -> FloatArray:
     """Restrict a soft lesion membership to the parts that were chosen on a coarse grid, [H, W, L] in [0, 1].
 
-    Above one half in the parts of `membership > .5` (their holes filled) that touch `chosen`, no farther than 3 mm
-    from it: on the fine grid a bridge of a few voxels may join what was not chosen. Up to 3 mm around them the
+    Above one half in the parts of `membership > .5` that touch `chosen`, 0.9 in their holes, no farther than 3 mm from
+    it: on the fine grid a bridge of a few voxels may join what was not chosen. Up to 3 mm around them the
     membership, held below one half, gives a soft edge; zero elsewhere.
 
     Args:
@@ -119,7 +135,10 @@ def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen:
         chosen: [h, w, l] bool.
     """
     brain = blocks.fine
-    parts = Components.of(ndimage.binary_fill_holes((membership > 0.5) & brain) & brain, 6)
+    bright = (membership > 0.5) & brain
+    filled = ndimage.binary_fill_holes(bright) & brain
+    membership = np.where(filled & ~bright, np.float32(ENCLOSED), membership)
+    parts = Components.of(filled, 6)
     kept = np.zeros(parts.count + 1, bool)
     kept[np.unique(blocks.sample(parts.labels)[chosen])] = True
     near = ndimage.binary_dilation(chosen, ball(_EDGE_MM, blocks.spacing))

@@ -127,9 +127,9 @@ def _fetch(pending: Sequence[Mapping[str, Tensor]]) -> list[dict[str, float]]:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise UsageError for a seed below 0: numpy takes none."""
-    if wrong := [seed for seed in seeds if seed < 0]:
-        raise UsageError(f"seeds are whole numbers from 0 on, got {wrong[0]}")
+    """Raise UsageError for a seed that is no whole number from 0 on: numpy takes no other."""
+    if wrong := [seed for seed in seeds if not isinstance(seed, int) or seed < 0]:
+        raise UsageError(f"seeds are whole numbers from 0 on, got {wrong[0]!r}")
 
 
 def step_seed(seed: int, index: int) -> int:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 REQUIRED = dataclasses.MISSING
 """The `default` of an option that has none."""
 _MANY = 12
-"""From so many options on, a message names them without their types."""
+"""From so many options on, a message names them without their types, or the one that was meant alone."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,13 @@ def read_values(owner: str, options: tuple[Option, ...], values: Mapping[str, ob
     read: dict[str, object] = {}
     for name, value in values.items():
         option = known.get(name)
+        name = str(name)
         if option is None:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise UsageError(f"{owner}: there is no option {name!r}: {hint}{describe_options(options)}")
+            hints = [f"did you mean {close[0]}?"] if close else []
+            if not (close and len(options) > _MANY):
+                hints.append(describe_options(options))
+            raise UsageError(f"{owner}: there is no option {name!r}: {' '.join(hints)}")
         try:
             read[name] = option.read(value)
         except ValueError as error:

@@ -46,7 +46,7 @@ def parse(text: str, kind: Any) -> object:
     if origin is tuple:
         # Sizes are written 48x48x48 too.
         numeric = all(item in (int, float, Ellipsis) for item in arguments)
-        parts = [part.strip() for part in re.split("[,x]" if numeric else ",", text.strip("()[] ")) if part.strip()]
+        parts = [part.strip() for part in re.split("[,xX]" if numeric else ",", text.strip("()[] ")) if part.strip()]
         return tuple(parse(part, item) for part, item in _pair_items(parts, arguments, kind))
     if _is_union(origin):
         # None comes first: `str | None` would read "none" as a word.
@@ -59,10 +59,13 @@ def parse(text: str, kind: Any) -> object:
 def fit(value: object, kind: Any) -> object:
     """Return `value` as type `kind`; ValueError if it does not fit.
 
-    A whole number is a float, a float without fraction a whole number, numbers of NumPy are numbers, a list is a tuple.
+    A whole number is a float, a float without fraction a whole number, a list is a tuple; what NumPy and torch
+    have counts as the numbers and lists that it stands for.
     A type that cannot be judged, as a mapping or a function, takes everything.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if hasattr(value, "tolist"):  # numbers and arrays of NumPy and torch, of which neither need be here
+        value = value.tolist()
     if kind in (int, float):
         if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
             return int(value)
@@ -74,9 +77,8 @@ def fit(value: object, kind: Any) -> object:
                 if kind is int and number.is_integer():
                     return int(number)
     elif kind is bool:
-        # A comparison of NumPy arrays gives a boolean of its own.
-        if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-            return bool(value)
+        if isinstance(value, bool):
+            return value
     elif kind is Path:
         if isinstance(value, str | Path):
             return Path(value)

@@ -39,7 +39,7 @@ def compute_priors(
     The arguments are those of `refine`, and the errors too, except that a degenerate prior is reported and not
     an error. Masks and probabilities of the result are the prior's.
     """
-    source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
+    source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     cohort = find_cohort(inputs, modalities, allow_missing)
     depends = dependencies(cohort, finder, source)
@@ -58,7 +58,9 @@ def compute_priors(
     with workspace.session(cohort, dict(depends)), progress_bars(progress) as bars:
         found = over_subjects(
             cohort,
-            lambda subject: workspace.once("priors", subject.label, lambda: compute(subject)),
+            lambda subject: workspace.once(
+                "priors", subject.label, lambda: compute(subject), writes=maps.files(workspace.out, subject)
+            ),
             bars,
             "priors",
         )

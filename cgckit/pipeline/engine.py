@@ -142,7 +142,7 @@ class Engine:
 
     def segment(self, model: Model, case: Case, prior: PriorMap | None) -> FloatArray:
         """Probability of lesion on the grid of the subject's files, [H, W, L]; a prior is weighed if it may be."""
-        return model.segment(case, prior.guide if prior else None)
+        return model.segment(case, prior.guide if prior else None, doubtful=_is_doubtful(prior))
 
     def write_refined(
         self, out: Derivatives, model: Model, subject: Subject, case: Case, prior: PriorMap | None = None
@@ -157,11 +157,16 @@ class Engine:
         out.write_probability(subject.label, probability, subject.frame)
         out.write_mask(subject.label, mask, subject.frame)
         if model.settings.uncertainty_views:
-            deviation = model.uncertainty(case, prior.guide if prior else None)
+            deviation = model.uncertainty(case, prior.guide if prior else None, doubtful=_is_doubtful(prior))
             out.write_uncertainty(subject.label, deviation, subject.frame)
         else:
             out.remove(out.refined_uncertainty(subject.label))
         return Refined(mask, float(np.prod(case.native.spacing)) / 1000)
+
+    def refined_files(self, out: Derivatives, model: Model, subject: Subject) -> list[Path]:
+        """The images that `write_refined` writes."""
+        files = [out.refined_probability(subject.label), out.refined_mask(subject.label)]
+        return files + [out.refined_uncertainty(subject.label)] * bool(model.settings.uncertainty_views)
 
     def _prior_target(self, subject: Subject, case: Case, reasons: dict[str, str]) -> Tensor | None:
         prior = self.prior(subject, case)
@@ -212,6 +217,11 @@ def over_subjects(subjects: Sequence[Subject], do: Callable[[Subject], T], bars:
         found[subject.label] = do(subject)
         bars.advance(task)
     return found
+
+
+def _is_doubtful(prior: PriorMap | None) -> bool:
+    """Whether a prior, if any, may be weighed but not be trained on."""
+    return prior is not None and prior.target is None
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

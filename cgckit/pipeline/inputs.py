@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard, cast
 
 import torch
 
 from cgckit.errors import BadInputError, UsageError
+from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.volume import grid_of, open_nifti
 
-Inputs = Cohort | str | Path | Sequence[str | Path]
-"""A cohort, or what `Cohort.find` takes: files, a folder of subjects, a table."""
+Inputs = Cohort | Case | Sequence[Case] | str | Path | Sequence[str | Path]
+"""A cohort, what `Cohort.find` takes (files, a folder of subjects, a table), or cases in memory."""
 
 
 def find_cohort(inputs: Inputs, modalities: Sequence[str] | None, allow_missing: bool) -> Cohort:
-    """Find a cohort, or take one as it is, with `modalities` alone if they are given; its headers are checked."""
-    if not isinstance(inputs, Cohort):
+    """Find a cohort, make one of cases, or take one as it is, with `modalities` alone if given; headers are checked."""
+    if isinstance(inputs, Cohort):
+        cohort = inputs if modalities is None else inputs.select(modalities, allow_missing)
+    elif _are_paths(inputs):
         cohort = Cohort.find(inputs, modalities, allow_missing)
     else:
-        cohort = inputs if modalities is None else inputs.select(modalities, allow_missing)
+        cohort = Cohort.from_cases(cast(Sequence[Case], inputs), modalities, allow_missing)
     for subject in cohort:
         if subject.case is None:
             _check_headers(subject)
     return cohort
+
+
+def _are_paths(inputs: object) -> TypeGuard[str | Path | Sequence[str | Path]]:
+    many = inputs if isinstance(inputs, Sequence) else [inputs]
+    return all(isinstance(item, str | Path) for item in many)
 
 
 def choose_device(name: str) -> torch.device:

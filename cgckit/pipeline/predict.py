@@ -8,6 +8,7 @@ from typing import Any
 
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings
+from cgckit.errors import UsageError
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
@@ -47,11 +48,13 @@ def predict(
 
     Raises:
         BadInputError: a file or model that cannot be used, or an `out` that cannot be written.
-        UsageError: unknown device or setting, or `out` holds another run.
+        UsageError: unknown device or setting, or `out` holds another run or the model.
         PluginError: a plug-in failed.
     """
     where = choose_device(device)
     finder = resolve_brain(brain)
+    if not isinstance(model, Model) and Path(out).resolve() in (Path(model).resolve(), *Path(model).resolve().parents):
+        raise UsageError(f"{model}: the model lies in --out, where predictions would replace it; choose another --out")
     trained = model if isinstance(model, Model) else Model.load(Path(model), where)
     trained = trained.with_settings(settings or {})
     cohort = find_cohort(inputs, trained.modalities, allow_missing)
@@ -70,7 +73,11 @@ def predict(
         found = over_subjects(
             cohort,
             lambda subject: workspace.once(
-                "inference", subject.label, lambda: segment_subject(subject), workspace.maps_key
+                "inference",
+                subject.label,
+                lambda: segment_subject(subject),
+                writes=engine.refined_files(workspace.out, trained, subject),
+                maps_key=workspace.maps_key,
             ),
             bars,
             "inference",

@@ -25,6 +25,7 @@ from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.working_grid import IMAGE_SPACING
 from cgckit.pipeline.health import Health, assess
+from cgckit.plugins import describe_error
 from cgckit.priors.base import Prediction, Prior, predict_noted
 from cgckit.priors.resolve import prior_identity, prior_name
 from cgckit.version import __version__
@@ -87,8 +88,7 @@ def prior_files(prior: Prior, cohort: Cohort) -> dict[str, str]:
         BadInputError: a file that the prior needs is not there.
         PluginError: the prior raised an error that is not cgckit's own.
     """
-    with _blame(prior, "fingerprint"):
-        return {subject.label: prior.fingerprint(subject) for subject in cohort}
+    return {subject.label: _fingerprint(prior, subject) for subject in cohort}
 
 
 class PriorMaps:
@@ -128,6 +128,10 @@ class PriorMaps:
                 save_file({"probability": cached.probability}, temporary, metadata={"note": cached.note})
         return PriorMap(cached.probability, assess(case, cached.probability), cached.note)
 
+    def files(self, out: Derivatives, subject: Subject) -> list[Path]:
+        """The images that `write` writes."""
+        return [out.brain_mask(subject.label), out.prior_probability(subject.label, prior_name(self.prior))]
+
     def write(self, out: Derivatives, subject: Subject, case: Case, prior: PriorMap) -> None:
         """Write a subject's prior probability and brain mask on its input's grid, and say in the log what was found."""
         out.write_brain(subject.label, case.to_native(case.brain), subject.frame)
@@ -145,7 +149,7 @@ class PriorMaps:
             "modalities": self.cohort.modalities,
             # A prior that learns may be asked for a subject that it was not fitted on.
             "inputs": [subject.fingerprint(), *(self._cohort_print() if self.prior.requires_fit else [])],
-            "files": self.prior.fingerprint(subject),
+            "files": _fingerprint(self.prior, subject),
             "subject": subject.label,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
@@ -160,19 +164,24 @@ class PriorMaps:
         identity = json.dumps([self._made_of, self.cohort.modalities, self._cohort_print()])
         path = self.folder / f"fit-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
         if path.exists():
-            self.prior.load_state(load_file(path))
+            with _blame(self.prior, "load_state"):
+                self.prior.load_state(load_file(path))
         else:
             logger.info("fitting the prior on %d subjects", len(self.cohort))
             with _blame(self.prior, "fit"):
                 self.prior.fit(CohortCases(self.cohort, self.brain))
+            with _blame(self.prior, "state"):
+                state = {name: value.contiguous() for name, value in self.prior.state().items()}
             with atomic_write(path) as temporary:
-                save_file({name: value.contiguous() for name, value in self.prior.state().items()}, temporary)
+                save_file(state, temporary)
         self._ready = True
 
     def _predict(self, case: Case) -> Prediction:
         with _blame(self.prior, f"predict on {case.subject}"):
             probability, note = predict_noted(self.prior, case)
         name = type(self.prior).__name__
+        if probability.requires_grad:
+            raise PluginError(f"prior {name} gave a map that wants a gradient: let it predict under torch.no_grad()")
         if probability.shape != case.brain.shape or probability.dtype != torch.float32:
             raise PluginError(
                 f"prior {name} gave {probability.dtype} {tuple(probability.shape)} for {case.subject}, not float32 "
@@ -183,6 +192,14 @@ class PriorMaps:
                 f"prior {name} gave values outside [0, 1] for {case.subject}: run `cgckit priors check` on it"
             )
         return Prediction((probability * case.brain).contiguous(), note)
+
+
+def _fingerprint(prior: Prior, subject: Subject) -> str:
+    with _blame(prior, "fingerprint"):
+        found = prior.fingerprint(subject)
+        if not isinstance(found, str):
+            raise TypeError(f"{type(found).__name__} instead of text")
+        return found
 
 
 class _blame:  # noqa: N801 - used as a statement
@@ -196,11 +213,11 @@ class _blame:  # noqa: N801 - used as a statement
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, CgckitError):
+        # Leaving the interpreter is the plug-in's failure too; only the user may interrupt.
+        if error is not None and not isinstance(error, CgckitError | KeyboardInterrupt):
             logger.debug("the prior's own error", exc_info=error)
-            reason = str(error).splitlines()[0] if str(error) else "no message"
             raise PluginError(
-                f"prior {type(self.prior).__name__} failed in {self.deed}: {type(error).__name__}: {reason}"
+                f"prior {type(self.prior).__name__} failed in {self.deed}: {describe_error(error)}"
             ) from error
 
 

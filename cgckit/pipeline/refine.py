@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from rich.progress import Progress
 
 from cgckit.cgc.model import Model
-from cgckit.cgc.settings import Settings, choose_preset
+from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings, choose_settings
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.nets.loop import check_seeds
@@ -36,7 +36,7 @@ def refine(
     out: str | Path = "cgckit-out",
     *,
     preset: str = "auto",
-    settings: Settings | Mapping[str, object] | None = None,
+    settings: Settings | TrainingSettings | InferenceSettings | Mapping[str, object] | Sequence[str] | None = None,
     prior_options: Sequence[str] | Mapping[str, object] = (),
     brain: str | BrainExtractor = "coarse",
     modalities: Sequence[str] | None = None,
@@ -58,7 +58,8 @@ def refine(
             "a+b".
         out: folder of the outputs, named as BIDS derivatives.
         preset: "light", "paper", or "auto", which is "light" with more steps for large cohorts.
-        settings: all settings, in place of a preset's, or values that replace some of the preset's.
+        settings: all settings, or one half of them, in place of a preset's; or values that replace some of the
+            preset's, by name or as "KEY=VALUE" words.
         prior_options: options of a prior given by name.
         brain: how the brain is found where no mask is given: a `BrainExtractor`, a registered name or "FILE.py:Class".
         modalities: use only these, in this order.
@@ -76,15 +77,11 @@ def refine(
         PluginError: a plug-in failed.
     """
     check_seeds([seed])
-    source = prior if isinstance(prior, Prior) else resolve_prior(prior, prior_options)
+    source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     where = choose_device(device)
     cohort = find_cohort(inputs, modalities, allow_missing)
-    if isinstance(settings, Settings):
-        name, chosen = None, settings
-    else:
-        name, chosen = choose_preset(preset, cohort_size=len(cohort))
-        chosen = chosen.override(settings or {})
+    name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
     depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
     key = run_key(depends)
     workspace = Workspace(Path(out), key, run_key({"run": key, "inference": chosen.inference.to_json()}))
@@ -137,7 +134,12 @@ class _Refinement:
         """Prior map, brain mask and training example of each subject; gives each prior's report."""
         return over_subjects(
             self.cohort,
-            lambda subject: self.workspace.once("priors", subject.label, lambda: self._compute_prior(subject)),
+            lambda subject: self.workspace.once(
+                "priors",
+                subject.label,
+                lambda: self._compute_prior(subject),
+                writes=self.maps.files(self.workspace.out, subject),
+            ),
             bars,
             "priors",
         )
@@ -172,7 +174,11 @@ class _Refinement:
         found = over_subjects(
             self.cohort,
             lambda subject: self.workspace.once(
-                "inference", subject.label, lambda: self._refine_subject(model, subject), self.workspace.maps_key
+                "inference",
+                subject.label,
+                lambda: self._refine_subject(model, subject),
+                writes=self.engine.refined_files(self.workspace.out, model, subject),
+                maps_key=self.workspace.maps_key,
             ),
             bars,
             "inference",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ class Workspace:
                 yield
                 return
             self.write(record, {"status": "running", **facts})
+            self.out.remove_report()
             self.out.write_description()
             self.out.write_participants(cohort)
             try:
@@ -107,14 +108,24 @@ class Workspace:
                 raise
             self.write(record, {"status": "complete", **facts})
 
-    def once(self, stage: str, label: str, do: Callable[[], dict[str, Any]], maps_key: str = "") -> dict[str, Any]:
+    def once(
+        self,
+        stage: str,
+        label: str,
+        do: Callable[[], dict[str, Any]],
+        *,
+        writes: Sequence[Path],
+        maps_key: str = "",
+    ) -> dict[str, Any]:
         """The outcome of `do` for one subject, from an earlier call of this run if it got that far.
 
-        With a `maps_key`, from an earlier call with the same one.
+        With a `maps_key`, from an earlier call with the same one. The files that `do` `writes` must still be there.
         """
         marker = self.scratch / stage / f"{label}.json"
         content = self.read(marker)
-        if content is None or content.get("maps_key", "") != maps_key:
+        done = content is not None and content.get("maps_key", "") == maps_key and all(map(Path.exists, writes))
+        if content is None or not done:
+            marker.unlink(missing_ok=True)  # it speaks of files that are about to be others
             content = {"outcome": do(), "maps_key": maps_key}
             self.write(marker, content)
             self.worked.add(stage)

@@ -155,6 +155,17 @@ class Group(Generic[T]):
         except (Exception, SystemExit) as error:
             raise PluginError(f"{owner} cannot be made: {describe_error(error)}") from error
 
+    def take(self, plugin: object, options: Sequence[str] | Mapping[str, object] = ()) -> T:
+        """Return what was given as an object; UsageError if it is none of this group, or options are given too."""
+        usable: Any = plugin
+        if isinstance(plugin, self.base):
+            if options:
+                raise UsageError(f"{self.noun} options belong to a {self.noun} that is given by name; set its fields")
+            found: T = usable
+            return found
+        given = f"the class {plugin.__name__}" if isinstance(plugin, type) else f"a {type(plugin).__name__}"
+        raise UsageError(f"{given} is no {self.noun}: give a name, or an object of a cgckit.{self.base.__name__}")
+
     def resolve(self, words: str, options: Sequence[str] | Mapping[str, object] = ()) -> T:
         """Make what the user names, with its options; errors as `load` and `make`."""
         label = words if split_file(words) is None else words.rpartition(":")[2]

@@ -17,7 +17,7 @@ def source_hash(kind: type) -> str | None:
 
     That is the modules of the class and of its bases, and what they import, directly or through others, of their own
     packages or, for a file alone, of the folder that it lies in. Libraries count by their versions, which are
-    recorded elsewhere.
+    recorded elsewhere. What is imported runs as it was when this process first looked, and is hashed as it was.
     """
     files: set[Path] = set()
     for base in kind.__mro__:
@@ -30,11 +30,20 @@ def source_hash(kind: type) -> str | None:
     files.add(own)
     digest = hashlib.sha256()
     try:
-        for content in sorted({hashlib.sha256(file.read_bytes()).digest() for file in files}):
+        for content in sorted({_digest(file, kind.__module__ if file == own else "") for file in files}):
             digest.update(content)
     except OSError:
         return None
     return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=4096)
+def _digest(file: Path, module: str) -> bytes:
+    """Hash of a file as it was when it was first asked for: an edited module is not imported again.
+
+    A `FILE.py` is; but then it is another `module`.
+    """
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def sources(module: str) -> frozenset[Path]:
@@ -53,27 +62,34 @@ def _reached(start: str, home: str | None) -> frozenset[Path]:
         if name in found or file is None:
             continue
         found[name] = file
-        waiting += [other for other in _imports(file, name) if other not in found]
+        for other in _imports(file, name):
+            parts = other.split(".")
+            # A package runs before its modules; that of everything counts by its version.
+            packages = [".".join(parts[:end]) for end in range(1, len(parts))]
+            waiting += [other, *(package for package in packages if package != start.partition(".")[0])]
     return frozenset(found.values())
 
 
 def _file_of(name: str, start: str, home: str | None) -> Path | None:
-    """The source of a module, if it is of the same author as `start`: in its package, or beside its file `home`."""
-    module = sys.modules.get(name)
+    """The source of a module, if it is of the same author as `start`: in its package, or below the folder of `home`.
+
+    The latter is for a file alone, whose neighbours count although they may not be imported yet.
+    """
     top = start.partition(".")[0]
-    origin = getattr(module, "__file__", None)
-    if origin is None and (name == top or name.startswith(f"{top}.")):
-        try:
-            specification = find_spec(name)
-        except (ImportError, ValueError):
-            specification = None
-        origin = specification.origin if specification else None
-    if origin is None or not origin.endswith(".py"):
-        return None
     if name == top or name.startswith(f"{top}."):
-        return Path(origin)
-    alone = "." not in start and home is not None and Path(origin).parent == Path(home).parent
-    return Path(origin) if alone else None
+        origin = getattr(sys.modules.get(name), "__file__", None)
+        if origin is None:
+            try:
+                specification = find_spec(name)
+            except (ImportError, ValueError):
+                specification = None
+            origin = specification.origin if specification else None
+        return Path(origin) if origin is not None and origin.endswith(".py") else None
+    if "." in start or home is None:
+        return None
+    place = Path(home).parent.joinpath(*name.split("."))
+    candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def _imports(file: Path, name: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 from typing_extensions import Self
 
+from cgckit.errors import PluginError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.plugins import Group, Plugin
@@ -83,6 +84,19 @@ PRIORS: Group[Prior] = Group(Prior, "cgckit.priors", "prior", forms="mask:PATTER
 
 
 def predict_noted(prior: Prior, case: Case) -> Prediction:
-    """What a prior says of a case, whichever way it says it."""
+    """What a prior says of a case, whichever way it says it.
+
+    Raises:
+        PluginError: it returned neither a tensor nor a `Prediction` of a tensor and text.
+    """
     found = prior.predict(case)
-    return found if isinstance(found, Prediction) else Prediction(found)
+    probability, note = found if isinstance(found, Prediction) else (found, "")
+    if not isinstance(probability, Tensor) or not isinstance(note, str):
+        wrong = (
+            f"a note of type {type(note).__name__}" if isinstance(probability, Tensor) else type(probability).__name__
+        )
+        raise PluginError(
+            f"prior {PRIORS.name(prior)} returned {wrong} for {case.subject}: give a Tensor, or cgckit.Prediction of a "
+            "Tensor and text"
+        )
+    return Prediction(probability, note)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
 from sklearn.mixture import GaussianMixture
 
 from cgckit.arrays import DoubleArray, FloatArray
@@ -71,7 +70,7 @@ class GaussianMixturePrior(LesionRule):
         blocks = Blocks.cut(brain, case.spacing, _CHOICE_MM)
         coarse = blocks.mean(evidence)
         landscape = Landscape.of(coarse, blocks.brain, blocks.spacing)
-        found = self.choose(landscape, _candidates(mixtures, coarse))
+        found = self.choose(case, landscape, _candidates(mixtures, coarse))
         if found is None:
             return self.nothing(case)
         lesion, selection = found
@@ -80,7 +79,7 @@ class GaussianMixturePrior(LesionRule):
             f"border {selection.edge:.2f} MAD/mm"
         )
         posterior = _posterior(mixtures[lesion.total], lesion.count, evidence)
-        return Prediction(torch.from_numpy(lesion_map(posterior, blocks, case.spacing, selection.region)), note)
+        return self.finish(case, lesion_map(posterior, blocks, case.spacing, selection.region), note)
 
     def _fit(self, evidence: FloatArray) -> dict[int, GaussianMixture]:
         """Fit one mixture for each K to a sample of the evidence [N]; none to a constant or tiny brain."""

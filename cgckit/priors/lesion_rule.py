@@ -12,10 +12,13 @@ import torch
 from cgckit.arrays import FloatArray
 from cgckit.images.case import Case
 from cgckit.lesion_evidence.choice import Candidate, choose_lesion
-from cgckit.lesion_evidence.evidence import lesion_evidence
+from cgckit.lesion_evidence.cores import with_cores
+from cgckit.lesion_evidence.evidence import lesion_evidence, main_channel
 from cgckit.lesion_evidence.regions import Landscape, Selection
 from cgckit.options import SHARE, Range, at_least
 from cgckit.priors.base import Prediction, Prior
+
+_RIND_MM = 5.0
 
 
 @dataclass
@@ -39,17 +42,25 @@ class LesionRule(Prior, ABC):
         return lesion_evidence(case, smoothing=smoothing, asymmetry_weight=self.asymmetry)
 
     def choose(
-        self, landscape: Landscape, candidates: Iterable[Candidate], *, steady: bool = False
+        self, case: Case, landscape: Landscape, candidates: Iterable[Candidate], *, steady: bool = False
     ) -> tuple[Candidate, Selection] | None:
-        """The best of the candidates, see `choose_lesion`; None if nothing looks like a lesion."""
+        """The best of the candidates, see `choose_lesion`; None if nothing looks like a lesion.
+
+        What is bright within 5 mm of the surface alone is fat, an eye or bone that was not stripped; on CT it is blood.
+        """
         return choose_lesion(
             landscape,
             candidates,
             floor=self.floor,
             min_component=self.min_component,
             min_edge=self.min_edge,
+            min_depth=0.0 if case.modalities[main_channel(case)] == "ct" else _RIND_MM,
             steady=steady,
         )
+
+    def finish(self, case: Case, probability: FloatArray, note: str) -> Prediction:
+        """The lesion map [H, W, L] of a case, its cores added (`cgckit.lesion_evidence.cores`), with a note."""
+        return Prediction(with_cores(torch.from_numpy(probability), case), note)
 
     def nothing(self, case: Case) -> Prediction:
         """What is said of a case in which nothing looks like a lesion."""

@@ -59,12 +59,12 @@ class MumfordShahPrior(MumfordShahRule):
         evidence = blocks.mean(full)
         brain = torch.from_numpy(blocks.brain)
         phases = self.partition(torch.from_numpy(evidence), brain, blocks.spacing, case.subject)
-        found = self.choose_level(phases, evidence, blocks)
+        found = self.choose_level(case, phases, evidence, blocks)
         if found is None:
             return self.nothing(case)
         lesion, selection, note = found
         membership = self._refine(torch.from_numpy(full), case, phases, lesion)
-        return Prediction(torch.from_numpy(lesion_map(membership, blocks, case.spacing, selection.region)), note)
+        return self.finish(case, lesion_map(membership, blocks, case.spacing, selection.region), note)
 
     def partition(self, evidence: Tensor, brain: Tensor, spacing: Spacing, subject: str = "") -> Phases:
         """Alternate means and labelling until both stand still; see the class for the functional.

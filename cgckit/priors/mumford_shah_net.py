@@ -158,7 +158,7 @@ class MumfordShahNetPrior(MumfordShahRule):
                 break
         order = means.argsort()
         phases = Phases(means[order], width, (membership * brain)[order], 0.0, 0)
-        found = self.choose_level(phases, coarse, blocks)
+        found = self.choose_level(case, phases, coarse, blocks)
         if found is None:
             return self.nothing(case)
         lesion, selection, note = found
@@ -168,7 +168,7 @@ class MumfordShahNetPrior(MumfordShahRule):
             phase.add_(torch.from_numpy(blocks.enlarge(coarse_phase.numpy())))
         share = torch.softmax(fine, 0)[order[-lesion.count :]].sum(0)
         lesion_share = half_at_level(share, phases, lesion).numpy()
-        return Prediction(torch.from_numpy(lesion_map(lesion_share, blocks, case.spacing, selection.region)), note)
+        return self.finish(case, lesion_map(lesion_share, blocks, case.spacing, selection.region), note)
 
     def state(self) -> Mapping[str, Tensor]:
         """The network's weights."""

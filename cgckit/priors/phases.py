@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from cgckit.arrays import FloatArray
+from cgckit.images.case import Case
 from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import LOWEST_LEVEL, Candidate
 from cgckit.lesion_evidence.evidence import smooth
@@ -71,12 +72,12 @@ class MumfordShahRule(LesionRule, ABC):
     softness: Annotated[float, POSITIVE] = 0.8
 
     def choose_level(
-        self, phases: Phases, evidence: FloatArray, blocks: Blocks
+        self, case: Case, phases: Phases, evidence: FloatArray, blocks: Blocks
     ) -> tuple[Candidate, Selection, str] | None:
         """The lesion side by its border on the coarse `evidence` [H, W, L], and the choice in words."""
         smoothed = smooth(evidence, blocks.brain, blocks.spacing, _SLOPE_SMOOTHING_MM)
         landscape = Landscape.of(smoothed, blocks.brain, blocks.spacing)
-        found = self.choose(landscape, candidates(phases, self.floor), steady=True)
+        found = self.choose(case, landscape, candidates(phases, self.floor), steady=True)
         if found is None:
             return None
         lesion, selection = found

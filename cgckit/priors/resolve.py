@@ -33,18 +33,21 @@ def register_prior(name: str) -> Callable[[P], P]:
     return PRIORS.register(name)
 
 
-def resolve_prior(spec: str, options: Sequence[str] | Mapping[str, object] = ()) -> Prior:
-    """Make the prior that the user asks for, with its options checked.
+def resolve_prior(spec: str | Prior, options: Sequence[str] | Mapping[str, object] = ()) -> Prior:
+    """Make the prior that the user asks for, with its options checked, or take one as it is.
 
     Args:
-        spec: a registered name, `mask:PATTERN`, `FILE.py:Class`, or several of these joined by `+`: the mean.
+        spec: a registered name, `mask:PATTERN`, `FILE.py:Class`, or several of these joined by `+`: the mean; or a
+            prior.
         options: `key=value` words, or a mapping whose values are text or of the option's own type. With
             several priors `name.key` addresses one of them; a bare key goes to the only one that has it.
 
     Raises:
-        UsageError: an unknown prior or option, a bad value, or a key that several of the priors have.
+        UsageError: an unknown prior or option, a bad value, a key that several of the priors have, or what is no prior.
         PluginError: the plug-in, or FILE.py, cannot be imported, or is no prior.
     """
+    if not isinstance(spec, str):
+        return PRIORS.take(spec, options)
     members = [(member, PRIORS.load(member.target)) for member in read_specifications(spec)]
     shares = _share_options(members, read_words(options, "prior option"))
     priors = [PRIORS.make(kind, member.name, share) for (member, kind), share in zip(members, shares, strict=True)]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 from scipy import ndimage
 
 from cgckit.arrays import BoolArray, Shape
-from cgckit.evaluation.metric import Direction, Metric
+from cgckit.evaluation.metric import Metric, declaration_faults
 from cgckit.evaluation.pair import Pair
 from cgckit.testing.rules import Rules, Verdict, judge, random_state, require, require_all, require_options
 
@@ -95,17 +94,8 @@ def _check_options(trial: _Trial) -> None:
 
 def _check_declarations(trial: _Trial) -> None:
     """It declares title, note and unit as text, a direction, how many decimals are shown, and values for empty masks"""
-    metric = trial.metric
-    for name in ("title", "note", "unit"):
-        require(isinstance(getattr(metric, name), str), f"{name} is {getattr(metric, name)!r}, not text")
-    directions = get_args(Direction)
-    require(metric.direction in directions, f"direction is {metric.direction!r}, not one of {', '.join(directions)}")
-    require(
-        isinstance(metric.decimals, int) and metric.decimals >= 0, f"decimals is {metric.decimals!r}, not 0, 1, 2, ..."
-    )
-    for name in ("both_empty", "one_empty"):
-        rule = getattr(metric, name)
-        require(rule is None or isinstance(rule, int | float), f"{name} is {rule!r}, neither a number nor None")
+    faults = declaration_faults(trial.metric)
+    require(not faults, "; ".join(faults))
 
 
 def _check_finite(trial: _Trial) -> None:

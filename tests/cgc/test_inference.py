@@ -22,6 +22,7 @@ SETTINGS = Settings(
     crop=(16, 16, 16),
     patch_size=(1, 1, 1),
     mirror=False,
+    network_weight=1.0,
     appearance_weight=0.0,
     min_lesion=0.0,
     min_consent=0.0,
@@ -190,14 +191,14 @@ def test_a_network_that_hangs_on_brightness_is_uncertain_the_same_way_each_time(
 
 
 def test_specks_and_cores_are_settled_on_request() -> None:
-    image = np.full((16, 16, 16), -1.0)
-    image[2:9, 2:9, 2:9] = image[12, 12, 12] = 1.0
-    image[4:7, 4:7, 4:7] = -1.0
+    image = np.random.default_rng(0).normal(-1, 0.05, (40, 32, 32))
+    image[3:19, 6:22, 6:22] = image[30, 28, 28] = 1.0
+    image[7:15, 10:18, 10:18] = -2.0  # as dark as fluid
     case = make_case(image)
     for changes, expected in (
-        ({}, 343 - 27 + 1),
-        ({"min_lesion": 2.0}, 343 - 27),
-        ({"fill_cores": True}, 343 + 1),
+        ({}, 4096 - 512 + 1),
+        ({"min_lesion": 2.0}, 4096 - 512),
+        ({"fill_cores": True}, 4096 + 1),
     ):
         found = segment(model(FirstChannel(), spacing=1.0, **changes), case) >= 0.5
         assert int(found.sum()) == expected
@@ -219,13 +220,43 @@ def test_parts_of_the_prior_that_the_network_refuses_are_dropped_on_request() ->
     assert int((nothing >= 0.5).sum()) == 768, "no network, no veto"
 
 
+def test_a_network_weighs_less_beside_a_prior_that_it_was_trained_on() -> None:
+    case = make_case(np.full((16, 16, 16), 2.0))
+    prior = torch.zeros(case.brain.shape)
+    prior[4:8] = 1.0
+    trained = model(FirstChannel(), spacing=1.0, network_weight=0.25)
+    full = model(FirstChannel(), spacing=1.0)
+
+    def log_odds(found: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(found).logit()
+
+    beside, doubted = (trained.segment(case, prior, doubtful=doubtful) for doubtful in (False, True))
+    difference = log_odds(doubted) - log_odds(beside)
+    # As exact as log-odds of up to 10 are that have been float32 probabilities.
+    torch.testing.assert_close(difference, torch.full(case.brain.shape, 0.75 * 4), rtol=0, atol=2e-3)
+    np.testing.assert_array_equal(doubted, full.segment(case, prior))
+    np.testing.assert_array_equal(trained.segment(case), full.segment(case))
+
+
+def test_a_network_does_not_delete_what_the_prior_is_surest_of() -> None:
+    image = np.full((24, 16, 16), -0.3)
+    image[:10] = -0.5
+    case = make_case(image)
+    prior = torch.zeros(case.brain.shape)
+    prior[2:8, 4:12, 4:12] = prior[14:17, 4:12, 4:12] = 1.0
+    trained = model(FirstChannel(), spacing=1.0, min_consent=0.5)
+    for doubtful in (False, True):
+        kept = trained.segment(case, prior, doubtful=doubtful) >= 0.5
+        assert kept[2:8, 4:12, 4:12].all() != doubtful
+
+
 def test_a_dark_core_does_not_count_against_its_lesion() -> None:
-    image = np.full((24, 24, 24), -1.0)
-    image[2:16, 2:16, 2:16] = 1.0
-    image[4:14, 4:14, 4:14] = -1.0  # more than a third of what is filled
-    image[19:22, 19:22, 19:22] = 1.0
+    image = np.random.default_rng(0).normal(-1, 0.05, (40, 32, 32))
+    image[3:19, 6:22, 6:22] = 1.0
+    image[5:17, 8:20, 8:20] = -2.0  # as dark as fluid, and more than a third of what is filled
+    image[30:33, 26:29, 26:29] = 1.0
     trained = model(FirstChannel(), spacing=1.0, min_consent=0.67, fill_cores=True)
-    assert int((segment(trained, make_case(image)) >= 0.5).sum()) == 14**3 + 27
+    assert int((segment(trained, make_case(image)) >= 0.5).sum()) == 16**3 + 27
 
 
 @pytest.mark.parametrize("weights", [{}, {"prior_weight": 0.0}, {"appearance_weight": 0.0}])
@@ -260,6 +291,8 @@ def test_a_model_refuses_other_modalities() -> None:
     case = dataclasses.replace(make_case(np.ones((16, 16, 16))), modalities=("t2",))
     with pytest.raises(BadInputError, match="has no flair; the model takes flair"):
         model(FirstChannel()).segment(case)
+    with pytest.raises(BadInputError, match="a ndarray is no case: make one of images"):
+        model(FirstChannel()).segment(np.ones((16, 16, 16)))  # type: ignore[arg-type]
 
 
 def test_inference_settings_are_changed_without_the_network() -> None:
@@ -269,3 +302,5 @@ def test_inference_settings_are_changed_without_the_network() -> None:
     assert changed.network is trained.network
     with pytest.raises(UsageError, match="steps shapes the training"):
         trained.with_settings({"steps": 3})
+    with pytest.raises(UsageError, match="the network is trained already"):
+        trained.with_settings(Settings(steps=3))  # type: ignore[arg-type]

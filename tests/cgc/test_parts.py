@@ -1,4 +1,4 @@
-"""Parts of a refined map: specks leave the mask, enclosed cores join it, and nothing else changes."""
+"""Parts of a refined map: specks and what the judge refuses leave the mask, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgckit.cgc.parts import parts_gone, with_cores, without_false_parts
+from cgckit.cgc.parts import parts_gone, without_false_parts
 
 
 def without_specks(probability: torch.Tensor, spacing: tuple[float, float, float], volume: float) -> torch.Tensor:
@@ -86,42 +86,25 @@ def test_voxels_that_meet_at_a_corner_alone_are_judged_apart() -> None:
     assert int((without_refused(probability, log_odds, 0.5) >= 0.5).sum()) == 27
 
 
-def shell() -> torch.Tensor:
-    """A lesion 9 voxels wide with a core of 5, open through a tunnel along the last axis."""
-    probability = torch.zeros(15, 15, 15)
-    probability[3:12, 3:12, 3:12] = 0.9
-    probability[5:10, 5:10, 5:10] = 0.1
-    probability[7, 7, :5] = 0.1
-    return probability
-
-
-def test_a_core_that_two_planes_enclose_joins_the_mask() -> None:
-    brain = torch.ones(15, 15, 15, dtype=torch.bool)
-    filled = with_cores(shell(), brain)
-    core = filled[5:10, 5:10, 5:10]
-    assert int((core >= 0.5).sum()) == 125 - 5, "all but the tunnel's own line, which two planes show open"
-    outside = shell() == 0
-    assert torch.equal(filled[outside], shell()[outside])
-
-
-def test_what_one_plane_encloses_stays_outside() -> None:
-    ring = torch.zeros(15, 15, 15)
-    ring[3:12, 3:12, 7] = 0.9
-    ring[5:10, 5:10, 7] = 0.1
-    assert torch.equal(with_cores(ring, torch.ones(15, 15, 15).bool()), ring)
-
-
-def test_what_is_no_brain_stays_outside() -> None:
-    brain = torch.ones(15, 15, 15, dtype=torch.bool)
-    brain[6:9, 6:9, 6:9] = False
-    assert (with_cores(shell(), brain)[6:9, 6:9, 6:9] < 0.5).all()
-
-
 def test_an_empty_map_stays_as_it_is() -> None:
     empty = torch.zeros(4, 4, 4)
-    assert torch.equal(with_cores(empty, empty == 0), empty)
     assert torch.equal(without_specks(empty, (1.0, 1.0, 1.0), 50.0), empty)
     assert torch.equal(without_refused(empty, empty, 0.5), empty)
+
+
+def test_the_part_that_holds_most_of_the_prior_stays_whatever_the_judge_says() -> None:
+    probability = torch.zeros(20, 8, 8)
+    prior = torch.zeros(20, 8, 8)
+    log_odds = torch.full((20, 8, 8), -1.0)
+    probability[1:5, 2:6, 2:6] = probability[7:11, 2:6, 2:6] = probability[13:19, 2:6, 2:6] = 0.9
+    log_odds[1:5] = 1.0  # the judge agrees with the first
+    prior[7:11, 2:6, 2:6] = 0.9
+    prior[13:19, 2:6, 2:6] = 0.5
+    options = {"min_volume": 0.0, "least": 0.5}
+    left = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), **options, prior=prior)
+    assert [bool((left[start] >= 0.5).any()) for start in (1, 7, 13)] == [True, True, False]
+    unheld = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), **options, prior=torch.zeros_like(prior))
+    assert [bool((unheld[start] >= 0.5).any()) for start in (1, 7, 13)] == [True, False, False]
 
 
 def test_parts_of_which_nothing_is_left_are_listed_with_their_size() -> None:

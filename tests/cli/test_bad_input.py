@@ -294,7 +294,7 @@ def test_an_output_that_cannot_be_written_is_named(refine, write_cohort, tmp_pat
         (["--prior", "gmm", "--prior-option", "seed=red"], ["gmm", "seed", "'red'"]),
         (["--prior", "gmm", "--prior-option", "seed"], ["'seed'", "KEY=VALUE"]),
         (["--preset", "huge"], ["'huge'", "auto", "light", "paper"]),
-        (["--set", "stepz=3"], ["'stepz'", "did you mean steps", "learning_rate"]),
+        (["--set", "stepz=3"], ["'stepz'", "did you mean steps?"]),
         (["--set", "steps=many"], ["steps", "'many'"]),
         (["--set", "steps"], ["--set", "KEY=VALUE", "'steps'"]),
         (["--set", "crop=33x33x33"], ["crop", "multiples of 8"]),

@@ -160,14 +160,41 @@ def test_a_broken_one_is_named_and_left_out_unless_it_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    "fault", ["raise ValueError('no idea')", "return 'good'", "return None", "raise SystemExit(1)"]
+    "fault",
+    [
+        "raise ValueError('no idea')",
+        "return 'good'",
+        "return None",
+        "raise SystemExit(1)",
+        "raise GeneratorExit",
+        "pair.prediction[:] = False",  # it is the same for all metrics
+    ],
 )
-def test_one_that_fails_is_an_error_with_its_name(install: Install, masks: tuple[Path, Path], fault: str) -> None:
+def test_one_that_fails_is_an_error_if_it_was_asked_for_and_else_has_no_value(
+    install: Install, masks: tuple[Path, Path], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
     source = JACCARD.replace("common = pair.common_voxels", fault)
     install("stranger", {"jaccard": "Jaccard"}, source)
     with pytest.raises(PluginError, match="metric jaccard failed: "):
-        evaluate(*masks)
-    assert evaluate(*masks, metrics=BUILT_IN).rows
+        evaluate(*masks, metrics=["jaccard", "dice"])
+    expected = evaluate(*masks, metrics=BUILT_IN)
+    found = evaluate(*masks)
+    assert "metric jaccard failed" in caplog.text
+    # Where one mask is empty the rule for that gives the value.
+    assert [value for row in found.rows if not math.isnan(value := row.scores["jaccard"])] == [0.0]
+    for one, other in zip(found.rows, expected.rows, strict=True):
+        assert {name: one.scores[name] for name in BUILT_IN} == other.scores
+
+
+@pytest.mark.parametrize("fault", ["title = 5", "decimals = 'two'", "direction = 'sideways'", "one_empty = 'zero'"])
+def test_one_that_tables_cannot_show_is_left_out_or_refused(
+    install: Install, masks: tuple[Path, Path], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("stranger", {"jaccard": "Jaccard"}, JACCARD.replace("def measure", f"{fault}\n\n        def measure"))
+    with pytest.raises(PluginError, match=f"metric jaccard: {fault.split()[0]} is "):
+        evaluate(*masks, metrics=["jaccard"])
+    assert tuple(evaluate(*masks).metrics) == BUILT_IN
+    assert "left out" in caplog.text
 
 
 def test_no_metric_takes_the_name_of_another_column(

@@ -21,7 +21,7 @@ from cgckit.experiments.plots import make_figure
 from cgckit.experiments.results import OUTPUT, Outcome, Results, Scored, read_results
 from cgckit.experiments.table import by_subject, tabulate
 
-MEASURED = sorted(pipeline.RESULTS.glob("pipeline-*.jsonl"))
+MEASURED = sorted(pipeline.RESULTS.rglob("pipeline-*.jsonl"))
 
 
 def outcome(

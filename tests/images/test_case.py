@@ -82,7 +82,9 @@ def test_a_brain_may_be_given_or_a_way_to_find_it() -> None:
     [
         ({}, {}, "subject a has no image"),
         ({"flair": image()}, {"affine": None}, "flair of a: give affine="),
-        ({"flair": image()}, {"affine": np.eye(3)}, r"\[4, 4\] matrix"),
+        ({"flair": image()}, {"affine": np.eye(3)}, r"flair of a: affine is a matrix of \[3, 3\]"),
+        ({"flair": image()}, {"affine": "x"}, "flair of a: affine='x' is no"),
+        (image(), {}, "images of a: give them by modality"),
         ({"flair": image()}, {"affine": np.zeros((4, 4))}, "singular"),
         ({"flair": image()[0]}, {}, "2-D image"),
         ({"flair": np.stack([image()] * 3, -1)}, {}, "several volumes"),
@@ -94,6 +96,8 @@ def test_a_brain_may_be_given_or_a_way_to_find_it() -> None:
         ({"flair": image()}, {"brain": image()[1:] > 0}, "brain of a: not on the grid"),
         ({"flair": image()}, {"brain": np.zeros(SHAPE)}, "brain of a: it is empty"),
         ({"flair": image()}, {"subject": "--"}, "no letter or digit"),
+        ({"flair": image()}, {"subject": 3}, "subject 3: its name must be text"),
+        ({"flair": np.random.default_rng(0).normal(size=SHAPE)}, {}, "brain= in Python"),
     ],
 )
 def test_what_cannot_be_a_case_is_refused_in_one_line(images: dict, options: dict, words: str) -> None:
@@ -115,6 +119,12 @@ def test_a_cohort_in_memory_is_ordered_named_and_restricted_as_one_of_files() ->
     assert prepare(one[0], one.modalities, CoarseSearch()).modalities == ("t1",)
     with pytest.raises(BadInputError, match="no subject has modality t2"):
         cohort.select(["t2"])
+
+
+@pytest.mark.parametrize("cases", [image(), [image()], 3, ["scan.nii.gz"]])
+def test_a_cohort_in_memory_is_made_of_cases(cases: object) -> None:
+    with pytest.raises(BadInputError, match=r"is no case: make one of images with Case.from_arrays"):
+        Cohort.from_cases(cases)  # type: ignore[arg-type]
 
 
 def test_a_fingerprint_follows_the_voxels() -> None:

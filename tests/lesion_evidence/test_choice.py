@@ -153,3 +153,21 @@ def test_a_bridge_of_the_fine_grid_does_not_bring_in_what_was_not_chosen() -> No
     found = lesion_map(membership, blocks, MM, blocks.mean(LESION.astype(np.float32)) > 0.5) > 0.5
     assert not found[cube(31, 37)].any()
     assert np.array_equal(found & LESION, LESION)
+
+
+def test_what_is_bright_at_the_surface_alone_is_dropped_and_a_lesion_that_reaches_it_is_not() -> None:
+    """Fat under the brain, brighter than the lesion."""
+    fat, lesion = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    fat[4:16, 4:16, 2:6], lesion[2:18, 20:34, 20:34] = True, True
+    evidence = ndimage.gaussian_filter(np.select([fat, lesion], [9.0, 6.0]).astype(np.float32), 0.7) * BRAIN
+    landscape = Landscape.of(evidence, BRAIN, MM)
+    for depth, expected in ((0.0, True), (5.0, False)):
+        found = landscape.select(evidence > 3, 3.0, min_component=0.1, min_edge=0.0, min_depth=depth)
+        assert found is not None
+        assert found.region[lesion & (evidence > 3)].all()
+        assert found.region[fat].any() == expected
+
+
+def test_a_hole_in_the_brain_is_no_surface() -> None:
+    brain = BRAIN & ~cube(18, 22)
+    assert Landscape.of(np.zeros(SHAPE, np.float32), brain, MM).depth[16, 20, 20] == 15

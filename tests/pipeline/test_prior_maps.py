@@ -123,6 +123,62 @@ def test_a_prior_that_fails_to_learn_is_named_in_one_line(cohort: Cohort, tmp_pa
         maps_of(Unlearning(), cohort, tmp_path)
 
 
+def faulty(**methods: object) -> Prior:
+    """A prior that learns, with some of its methods replaced."""
+    return type("Faulty", (Learned,), methods)()  # type: ignore[no-any-return]
+
+
+def leave(*_: object) -> None:
+    raise SystemExit(0)
+
+
+def ones(case: Case) -> Tensor:
+    return torch.ones(case.brain.shape)
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        (faulty(predict=lambda self, case: (ones(case), "a plain tuple")), "returned tuple for case1: give a Tensor"),
+        (faulty(predict=lambda self, case: None), "returned NoneType for case1"),
+        (faulty(predict=lambda self, case: ones(case).numpy()), "returned ndarray for case1"),
+        (faulty(predict=lambda self, case: Prediction(ones(case), None)), "returned a note of type NoneType"),  # type: ignore[arg-type]
+        (faulty(predict=lambda self, case: ones(case).requires_grad_()), "wants a gradient"),
+        (faulty(predict=leave), "failed in predict on case1: SystemExit: 0"),
+        (faulty(fit=leave), "failed in fit: SystemExit: 0"),
+        (faulty(state=lambda self: {"level": 5}), "failed in state: AttributeError"),
+        (faulty(state=leave), "failed in state: SystemExit"),
+        (faulty(fingerprint=lambda self, subject: 5), "failed in fingerprint: TypeError: int instead of text"),
+        (faulty(fingerprint=leave), "failed in fingerprint: SystemExit"),
+    ],
+)
+def test_a_prior_that_breaks_its_contract_is_named_in_one_line(
+    cohort: Cohort, tmp_path: Path, prior: Prior, words: str
+) -> None:
+    with pytest.raises(PluginError, match=words) as caught:
+        maps_of(prior, cohort, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prior_that_cannot_take_back_what_it_learned_is_named(cohort: Cohort, tmp_path: Path) -> None:
+    def load_state(self: Learned, state: Mapping[str, Tensor]) -> None:
+        raise RuntimeError("no\nlevel")
+
+    maps_of(faulty(load_state=load_state), cohort, tmp_path)
+    for path in tmp_path.glob("case*"):
+        path.unlink()
+    with pytest.raises(PluginError, match=r"failed in load_state: RuntimeError: no$"):
+        maps_of(faulty(load_state=load_state), cohort, tmp_path)
+
+
+def test_only_the_user_may_interrupt_a_prior(cohort: Cohort, tmp_path: Path) -> None:
+    def interrupted(self: Learned, case: Case) -> Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        maps_of(faulty(predict=interrupted), cohort, tmp_path)
+
+
 def test_cases_of_a_cohort_are_a_sequence(cohort: Cohort) -> None:
     cases = CohortCases(cohort, BRAIN)
     assert len(cases) == 2

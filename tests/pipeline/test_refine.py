@@ -22,6 +22,7 @@ from torch import Tensor
 
 import cgckit
 from cgckit.cgc.crops import CropSampler
+from cgckit.cgc.settings import PRESETS, choose_settings
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, DegeneratePriorError, PluginError, UsageError
 from cgckit.images.case import Case
@@ -95,6 +96,10 @@ def run(scans: Path, out: Path, **changes: object) -> cgckit.Run:
 
 def masks(result: cgckit.Run) -> list[bytes]:
     return [subject.mask_path.read_bytes() for subject in result]  # type: ignore[union-attr]
+
+
+def images(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("sub-*.nii.gz"))}
 
 
 def dice(mask: Path, reference: Path) -> float:
@@ -440,6 +445,94 @@ def test_a_cohort_in_memory_gives_what_its_files_give(whole: tuple[Path, cgckit.
         np.testing.assert_array_equal(written.affine, nib.load(subject.mask_path).affine)
     predicted = cgckit.predict(in_memory(scans), cgckit.Model.load(found.out), tmp_path / "predicted", device="cpu")
     np.testing.assert_array_equal(predicted["case1"].mask(), expected["case1"].mask())
+
+
+def test_cases_need_no_cohort_around_them(whole: tuple[Path, cgckit.Run], tmp_path: Path) -> None:
+    scans, expected = whole
+    cases = [subject.case for subject in in_memory(scans) if subject.case is not None]
+    for number, given in enumerate([cases, cases[0]]):
+        found = cgckit.predict(given, expected.out, tmp_path / str(number), device="cpu")
+        np.testing.assert_array_equal(found["case1"].mask(), expected["case1"].mask())
+
+
+@pytest.mark.parametrize("change", [{"mirror": True}, {"min_lesion": 1e6}, {"uncertainty_views": 0}])
+def test_maps_of_settings_that_were_given_up_half_way_do_not_stay(
+    whole: tuple[Path, cgckit.Run],
+    copied: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, object],
+) -> None:
+    scans, out = copied
+    original, written = Derivatives.write_mask, []
+
+    def write_then_stop(self: Derivatives, label: str, *arguments: object) -> Path:
+        written.append(original(self, label, *arguments))  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Derivatives, "write_mask", write_then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(scans, out, settings={**QUICK, **change})
+    assert len(written) == 1
+    assert masks(run(scans, out)) == masks(whole[1])
+    assert images(out) == images(whole[1].out)
+
+
+def test_images_that_were_removed_from_a_complete_run_are_made_again(
+    whole: tuple[Path, cgckit.Run], copied: tuple[Path, Path]
+) -> None:
+    scans, out = copied
+    for path in sorted(out.rglob("sub-case1*.nii.gz")):
+        path.unlink()
+        run(scans, out)
+        assert images(out) == images(whole[1].out), path
+    assert len(images(out)) == 10
+
+
+def test_a_report_of_earlier_maps_does_not_stay(copied: tuple[Path, Path]) -> None:
+    scans, out = copied
+    (out / "report.html").write_text("of the maps as they are")
+    run(scans, out)
+    assert (out / "report.html").exists()
+    run(scans, out, settings={**QUICK, "min_lesion": 10})
+    assert not (out / "report.html").exists()
+
+
+def test_predictions_do_not_replace_their_model(copied: tuple[Path, Path]) -> None:
+    scans, out = copied
+    before = (out / "model" / "model.safetensors").read_bytes()
+    for model in (out, out / "model"):
+        with pytest.raises(UsageError, match="the model lies in --out"):
+            cgckit.predict(scans, model, out, device="cpu", overwrite=True)
+    assert (out / "model" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("half", [cgckit.TrainingSettings(steps=7), cgckit.InferenceSettings(overlap=0.5)])
+def test_either_half_of_the_settings_stands_in_place_of_the_presets(half: cgckit.TrainingSettings) -> None:
+    name, chosen = choose_settings("light", half, cohort_size=3)
+    light = PRESETS["light"]
+    assert name == "light"
+    training = isinstance(half, cgckit.TrainingSettings)
+    assert (chosen.training, chosen.inference) == ((half, light.inference) if training else (light.training, half))
+    assert choose_settings("light", ["steps=7"], cohort_size=3) == ("light", light.override({"steps": 7}))
+    with pytest.raises(UsageError, match="a int is no settings"):
+        choose_settings("light", 5, cohort_size=3)  # type: ignore[arg-type]
+
+
+def test_priors_and_scans_of_the_wrong_kind_are_refused_in_words(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans, out = write_cohort(1), tmp_path / "out"
+    with pytest.raises(UsageError, match="the class BrightFlair is no prior: give a name, or an object of"):
+        cgckit.refine(scans, BrightFlair, out)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a int is no prior"):
+        cgckit.compute_priors(scans, 3, out)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="prior options belong to a prior that is given by name"):
+        cgckit.refine(scans, BrightFlair(), out, prior_options={"threshold": 3})
+    with pytest.raises(UsageError, match="a function is no brain extractor"):
+        cgckit.refine(scans, "gmm", out, brain=run)  # type: ignore[arg-type]
+    with pytest.raises(BadInputError, match="a ndarray is no case: make one of images"):
+        cgckit.refine([np.zeros((4, 4, 4))], "gmm", out)  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="seeds are whole numbers from 0 on, got '0'"):
+        cgckit.refine(scans, "gmm", out, seed="0")  # type: ignore[arg-type]
 
 
 def test_a_model_in_memory_segments_a_case_in_memory(whole: tuple[Path, cgckit.Run]) -> None:

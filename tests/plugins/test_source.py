@@ -11,6 +11,7 @@ import pytest
 
 from cgckit.plugins.source import source_hash, sources
 from cgckit.priors.gmm import GaussianMixturePrior
+from cgckit.priors.resolve import resolve_prior
 
 ROOT = Path(__file__).parents[2]
 PRIOR = """
@@ -60,7 +61,17 @@ def write_file(folder: Path) -> tuple[str, Path, Path]:
     return f"{folder}/prior.py:Mine", folder / "second_helper.py", folder / "unrelated.py"
 
 
-@pytest.mark.parametrize("write", [write_package, write_file])
+def write_file_of_a_late_import(folder: Path) -> tuple[str, Path, Path]:
+    """The helper lies in a package below the file's folder and is imported when it is used."""
+    late = PRIOR.replace("from {first} import level", "").replace("return (", "import helpers.deep\n        return (")
+    (folder / "prior.py").write_text(late.replace("level()", "helpers.deep.value"))
+    (folder / "helpers").mkdir()
+    (folder / "helpers" / "__init__.py").write_text("")
+    (folder / "helpers" / "deep.py").write_text("value = 3\n")
+    return f"{folder}/prior.py:Mine", folder / "helpers" / "deep.py", folder / "helpers" / "unrelated.py"
+
+
+@pytest.mark.parametrize("write", [write_package, write_file, write_file_of_a_late_import])
 def test_what_is_imported_through_others_counts_and_what_is_not_does_not(tmp_path, write):
     words, imported, unrelated = write(tmp_path)
     before = hash_of(tmp_path, words)
@@ -68,6 +79,22 @@ def test_what_is_imported_through_others_counts_and_what_is_not_does_not(tmp_pat
     assert hash_of(tmp_path, words) == before
     imported.write_text("value = 4\n")
     assert hash_of(tmp_path, words) != before
+
+
+def test_within_a_process_a_helper_counts_as_it_runs_and_the_file_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    words, imported, _ = write_file(tmp_path)
+    monkeypatch.delitem(sys.modules, "first_helper", raising=False)
+    monkeypatch.delitem(sys.modules, "second_helper", raising=False)
+
+    def found() -> str | None:
+        return source_hash(type(resolve_prior(words)))
+
+    before = found()
+    imported.write_text("value = 4\n")
+    assert found() == before, "the module in memory is the old one"
+    (tmp_path / "prior.py").write_text(PRIOR.format(first="first_helper") + "    # edited\n")
+    assert found() != before
 
 
 def test_a_built_in_prior_covers_the_method_that_it_uses():

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 priors_app = typer.Typer(
     no_args_is_help=True,
-    help="List the installed priors, show one, or check one's contract.\n\nExample: cgckit priors list",
+    help="`cgckit plugins` for the priors alone: list, show, check.\n\nExample: cgckit priors list",
 )
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="A registered name, or FILE.py:Class.")]

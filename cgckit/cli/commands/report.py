@@ -25,8 +25,9 @@ def report(
 
         cgckit report refined/
     """
+    from cgckit.derivatives import REPORT
     from cgckit.report.page import write_page
 
-    path = folder / "report.html" if out is None else out
+    path = folder / REPORT if out is None else out
     write_page(folder, path, progress=not quiet)
     print(path)

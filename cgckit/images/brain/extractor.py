@@ -41,13 +41,13 @@ BRAINS: Group[BrainExtractor] = Group(BrainExtractor, "cgckit.brains", "brain ex
 
 
 def resolve_brain(brain: str | BrainExtractor, options: Sequence[str] | Mapping[str, object] = ()) -> BrainExtractor:
-    """Make the brain extractor that the user asks for by a registered name or `FILE.py:Class`.
+    """Make the brain extractor that the user asks for by a registered name or `FILE.py:Class`, or take it as it is.
 
     Raises:
-        UsageError: an unknown extractor or option, or a bad value.
+        UsageError: an unknown extractor or option, a bad value, or what is no extractor.
         PluginError: it cannot be imported, or is none.
     """
-    return brain if isinstance(brain, BrainExtractor) else BRAINS.resolve(brain, options)
+    return BRAINS.resolve(brain, options) if isinstance(brain, str) else BRAINS.take(brain, options)
 
 
 def extract_brain(extractor: BrainExtractor, volumes: Mapping[str, Volume]) -> BoolArray:
@@ -59,10 +59,10 @@ def extract_brain(extractor: BrainExtractor, volumes: Mapping[str, Volume]) -> B
     """
     name, shape = BRAINS.name(extractor), next(iter(volumes.values())).array.shape
     try:
-        found = np.asarray(extractor.extract(volumes))
-    except CgckitError:
+        found = np.asarray(extractor.extract(dict(volumes)))
+    except (CgckitError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         logger.debug("the brain extractor's own error", exc_info=error)
         raise PluginError(f"brain extractor {name} failed: {describe_error(error)}") from error
     if found.shape != shape or found.dtype != np.bool_:

@@ -101,7 +101,9 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
             continue
         native: BoolArray = resample(brain, grid, volume.grid) >= 0.5
         return native
-    raise BadInputError(f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table)")
+    raise BadInputError(
+        f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table, brain= in Python)"
+    )
 
 
 def _foreground(array: FloatArray) -> BoolArray | None:

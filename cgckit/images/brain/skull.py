@@ -64,7 +64,9 @@ def find_inside_of_skull(volume: Volume) -> BoolArray:
         if share < _SCALP_SHARE:
             break
     if best is None:
-        raise BadInputError(f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table)")
+        raise BadInputError(
+            f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table, brain= in Python)"
+        )
     brain = solid(best[1] & ~scalp)
     closed = erode(dilate(brain, _CLOSING_MM, grid.spacing), _CLOSING_MM, grid.spacing)
     brain |= closed & (smooth < _SOFT[1])

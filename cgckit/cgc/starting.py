@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,11 +16,11 @@ from torch import Tensor
 
 from cgckit.cgc.network import CGCNet
 from cgckit.images.case import Case
+from cgckit.images.cohort import Subject
 from cgckit.images.preparation import resample_case, transfer
-from cgckit.lesion_evidence.blocks import Blocks
-from cgckit.lesion_evidence.evidence import standardise
-from cgckit.lesion_evidence.mirror import Plane
+from cgckit.lesion_evidence.evidence import mid_sagittal, standardise
 from cgckit.nets.loop import own_generators
+from cgckit.priors.base import Prior
 
 SLOTS = ("flair", "t1", "t1ce", "t2")
 """What the network takes, in this order; 0 where a subject has no such image. Four mirror images follow them."""
@@ -33,7 +36,6 @@ PROJECTION = 64
 
 WEIGHTS = Path(__file__).parent / "weights" / "starting.safetensors"
 
-_PLANE_MM = 4.0
 _OUTSIDE = -20.0
 _MAD_TO_STD = 1.4826
 _CLIP = (-5.0, 10.0)
@@ -77,6 +79,33 @@ class StartingNetwork:
         return torch.where(case.brain, transfer(torch.as_tensor(logits)[0, 0], coarse, case), _OUTSIDE)
 
 
+@dataclass
+class PretrainedPrior(Prior):
+    """What the starting network says: it was trained on simulated lesions alone, and has seen no scan.
+
+    The probability is `sigmoid(log-odds)` on a 2 mm grid, interpolated. It takes any of FLAIR, T1, T1ce and T2; cores
+    are part of what it calls lesion. Its borders are blunt, and it calls some bright normal tissue lesion: where
+    lesions stand out, `gmm` is better. Beside a weak prior it is a second opinion, as in `aucseg+pretrained`. It is not
+    made for CT, nor for many small lesions.
+    """
+
+    summary: ClassVar[str] = "a network that was trained on simulated lesions alone"
+
+    def predict(self, case: Case) -> Tensor:
+        """Return the network's probability of lesion, [H, W, L] float32 in [0, 1]."""
+        return _shipped().log_odds(case).sigmoid() * case.brain
+
+    def fingerprint(self, subject: Subject) -> str:
+        """Hash of the weights."""
+        return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+
+
+@cache
+def _shipped() -> StartingNetwork:
+    """The network that comes with the package, read once."""
+    return StartingNetwork.load()
+
+
 def new_network() -> CGCNet:
     """The network before its training."""
     with own_generators():
@@ -103,8 +132,7 @@ def slots(case: Case) -> Tensor:
     """
     brain = case.brain.numpy()
     images = [standardise(channel, brain) for channel in case.image.numpy()]
-    sketch = Blocks.cut(brain, case.spacing, _PLANE_MM)
-    plane = Plane.find([sketch.mean(image) for image in images], sketch.brain, sketch.spacing)
+    plane = mid_sagittal(images, brain, case.spacing)
     result = np.zeros((2 * len(SLOTS), *brain.shape), dtype=np.float32)
     for name, slot, image, standard in zip(
         case.modalities, slots_of(case.modalities), case.image.numpy(), images, strict=True

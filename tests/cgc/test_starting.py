@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import torch
 
-from cgckit.cgc.starting import SLOTS, StartingNetwork, slots, slots_of
+from cgckit.cgc.starting import SLOTS, PretrainedPrior, StartingNetwork, slots, slots_of
 from cgckit.images.case import Case
 from cgckit.phantom import simulate_subject
+from cgckit.priors.resolve import resolve_prior
+from cgckit.testing import check_prior
 
 
 def head(modalities: tuple[str, ...] = ("flair",)) -> Case:
@@ -78,3 +80,16 @@ def test_an_image_that_it_does_not_know_is_not_shown():
     shown = slots(more)
     assert torch.equal(shown[0], case.channel("flair"))
     assert not shown[1:4].any()
+
+
+def test_as_a_prior_it_keeps_the_contract_and_has_its_name():
+    check_prior(PretrainedPrior)
+    assert isinstance(resolve_prior("pretrained"), PretrainedPrior)
+
+
+def test_as_a_prior_it_says_what_the_network_says():
+    case = head()
+    starting = StartingNetwork.load()
+    found = PretrainedPrior().predict(case)
+    assert torch.equal(found, starting.log_odds(case).sigmoid() * case.brain)
+    assert found.max() > 0.5

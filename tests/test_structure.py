@@ -17,7 +17,11 @@ FOUNDATION = {"version", "errors", "arrays", "atomic"}
 ROOMS = ["options", "plugins", "images", "nets", "lesion_evidence", "priors", "cgc", "derivatives", "evaluation"]
 ROOMS += ["report", "pipeline", "experiments", "cli"]
 # Beside the flow: what nothing but the command line uses.
-BESIDE = {"phantom": {"images", "derivatives"}, "testing": {"options", "plugins", "images", "priors", "evaluation"}}
+BESIDE = {
+    "phantom": {"images", "derivatives"},
+    "pretraining": {"phantom", "nets", "lesion_evidence", "cgc"},
+    "testing": {"options", "plugins", "images", "priors", "evaluation"},
+}
 MOST_MODULES = 12
 
 

@@ -16,7 +16,7 @@ from cgckit.cli.commands import (
     phantom,
     plugins,
     predict,
-    presets,
+    pretrain,
     prior,
     refine,
     report,
@@ -48,7 +48,8 @@ for command in (
     crossval.crossval,
     ablate.ablate,
     phantom.phantom,
-    presets.presets,
+    pretrain.pretrain,
+    info.presets,
     info.info,
 ):
     app.command()(command)

@@ -12,7 +12,7 @@ import pytest
 import cgckit as package
 from cgckit.cgc.settings import PRESETS, Settings
 
-COMMANDS = ["refine", "prior", "predict", "report", "evaluate", "crossval", "ablate", "phantom"]
+COMMANDS = ["refine", "prior", "predict", "report", "evaluate", "crossval", "ablate", "phantom", "pretrain"]
 COMMANDS += ["presets", "info", "plugins", "priors"]
 HEAVY = ["torch", "numpy", "monai", "nibabel", "scipy", "sklearn", "nilearn", "matplotlib"]
 

@@ -1,0 +1,144 @@
+"""The starting network: trained on simulated lesions alone, it knows what a lesion is before the first scan."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cgckit.cgc.network import CGCNet
+from cgckit.images.case import Case
+from cgckit.images.cohort import Subject
+from cgckit.images.preparation import resample_case, transfer
+from cgckit.lesion_evidence.evidence import mid_sagittal, standardise
+from cgckit.nets.loop import own_generators
+from cgckit.priors.base import Prior
+
+SLOTS = ("flair", "t1", "t1ce", "t2")
+"""What the network takes, in this order; 0 where a subject has no such image. Four mirror images follow them."""
+
+SPACING = 2.0
+"""Edge of the grid that the network works on [mm]."""
+
+CROP = (48, 48, 48)
+"""Windows that it was trained on [voxels]."""
+
+WIDTHS = (8, 16, 32, 64)
+PROJECTION = 64
+
+WEIGHTS = Path(__file__).parent / "weights" / "starting.safetensors"
+
+_OUTSIDE = -20.0
+_MAD_TO_STD = 1.4826
+_CLIP = (-5.0, 10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class StartingNetwork:
+    """A network that was trained on simulated subjects of random contrast.
+
+    It was trained on none of the scans that it is asked about, nor on what a prior says of them: an independent
+    witness of where a lesion may be, and weights to start from.
+
+    Attributes:
+        network: in evaluation mode, on the CPU.
+
+    Example:
+        >>> StartingNetwork.load().log_odds(case)  # doctest: +SKIP
+    """
+
+    network: CGCNet
+
+    @classmethod
+    def load(cls, path: Path = WEIGHTS) -> StartingNetwork:
+        """Read weights; by default those that come with the package."""
+        network = new_network()
+        network.load_state_dict(load_file(path))
+        return cls(network.eval())
+
+    @torch.inference_mode()
+    def log_odds(self, case: Case) -> Tensor:
+        """Log-odds of lesion, [H, W, L] float32 on the case's grid, -20 outside the brain."""
+        coarse = resample_case(case, SPACING)
+        logits = sliding_window_inference(
+            slots(coarse)[None],
+            roi_size=CROP,
+            sw_batch_size=1,
+            predictor=self.network.segment,
+            overlap=0.25,
+            mode="gaussian",
+        )
+        return torch.where(case.brain, transfer(torch.as_tensor(logits)[0, 0], coarse, case), _OUTSIDE)
+
+
+@dataclass
+class PretrainedPrior(Prior):
+    """What the starting network says: it was trained on simulated lesions alone, and has seen no scan.
+
+    The probability is `sigmoid(log-odds)` on a 2 mm grid, interpolated. It takes any of FLAIR, T1, T1ce and T2; cores
+    are part of what it calls lesion. Its borders are blunt, and it calls some bright normal tissue lesion: where
+    lesions stand out, `gmm` is better. Beside a weak prior it is a second opinion, as in `aucseg+pretrained`. It is not
+    made for CT, nor for many small lesions.
+    """
+
+    summary: ClassVar[str] = "a network that was trained on simulated lesions alone"
+
+    def predict(self, case: Case) -> Tensor:
+        """Return the network's probability of lesion, [H, W, L] float32 in [0, 1]."""
+        return _shipped().log_odds(case).sigmoid() * case.brain
+
+    def fingerprint(self, subject: Subject) -> str:
+        """Hash of the weights."""
+        return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+
+
+@cache
+def _shipped() -> StartingNetwork:
+    """The network that comes with the package, read once."""
+    return StartingNetwork.load()
+
+
+def new_network() -> CGCNet:
+    """The network before its training."""
+    with own_generators():
+        return CGCNet(2 * len(SLOTS), WIDTHS, PROJECTION)
+
+
+def slots_of(modalities: tuple[str, ...]) -> list[int | None]:
+    """The slot of each modality, None for one that has none.
+
+    Where there is no FLAIR, the first image without a slot takes its place, as CT does: its lesions are bright as well.
+    """
+    found = [SLOTS.index(name) if name in SLOTS else None for name in modalities]
+    if 0 not in found and None in found:
+        found[found.index(None)] = 0
+    return found
+
+
+def slots(case: Case) -> Tensor:
+    """What the network sees of a subject, [8, H, W, L]: its images in their slots, then the same mirrored.
+
+    Args:
+        case: the subject on a grid of `SPACING` mm. CT is brought to robust standard deviations from the brain's
+            median, as other images are already. The mirror is the mid-sagittal plane that is found in all images.
+    """
+    brain = case.brain.numpy()
+    images = [standardise(channel, brain) for channel in case.image.numpy()]
+    plane = mid_sagittal(images, brain, case.spacing)
+    result = np.zeros((2 * len(SLOTS), *brain.shape), dtype=np.float32)
+    for name, slot, image, standard in zip(
+        case.modalities, slots_of(case.modalities), case.image.numpy(), images, strict=True
+    ):
+        if slot is None:
+            continue
+        result[slot] = np.clip(standard / _MAD_TO_STD, *_CLIP) if name == "ct" else image
+        result[len(SLOTS) + slot] = plane.reflect(result[slot], case.spacing) * brain
+    return torch.from_numpy(result)

@@ -10,11 +10,12 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from monai.inferers.utils import sliding_window_inference
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cgckit.cgc.inference import infer
 from cgckit.cgc.network import CGCNet
+from cgckit.cgc.settings import Settings
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.preparation import resample_case, transfer
@@ -36,6 +37,7 @@ PROJECTION = 64
 
 WEIGHTS = Path(__file__).parent / "weights" / "starting.safetensors"
 
+_WINDOWS = Settings(steps=1, spacing=SPACING, crop=CROP, batch=1, mirror=False)
 _OUTSIDE = -20.0
 _MAD_TO_STD = 1.4826
 _CLIP = (-5.0, 10.0)
@@ -46,7 +48,7 @@ class StartingNetwork:
     """A network that was trained on simulated subjects of random contrast.
 
     It was trained on none of the scans that it is asked about, nor on what a prior says of them: an independent
-    witness of where a lesion may be, and weights to start from.
+    witness of where a lesion may be.
 
     Attributes:
         network: in evaluation mode, on the CPU.
@@ -64,19 +66,11 @@ class StartingNetwork:
         network.load_state_dict(load_file(path))
         return cls(network.eval())
 
-    @torch.inference_mode()
     def log_odds(self, case: Case) -> Tensor:
         """Log-odds of lesion, [H, W, L] float32 on the case's grid, -20 outside the brain."""
         coarse = resample_case(case, SPACING)
-        logits = sliding_window_inference(
-            slots(coarse)[None],
-            roi_size=CROP,
-            sw_batch_size=1,
-            predictor=self.network.segment,
-            overlap=0.25,
-            mode="gaussian",
-        )
-        return torch.where(case.brain, transfer(torch.as_tensor(logits)[0, 0], coarse, case), _OUTSIDE)
+        logits = infer(self.network, _WINDOWS, slots(coarse))
+        return torch.where(case.brain, transfer(logits, coarse, case), _OUTSIDE)
 
 
 @dataclass
@@ -97,7 +91,13 @@ class PretrainedPrior(Prior):
 
     def fingerprint(self, subject: Subject) -> str:
         """Hash of the weights."""
-        return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+        return _shipped_hash()
+
+
+@cache
+def _shipped_hash() -> str:
+    """Hash of the weights that come with the package: every subject's map depends on it."""
+    return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
 
 
 @cache

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from cgckit.cgc.inference import without_network
 from cgckit.cgc.model import Model
-from cgckit.cgc.settings import Settings, choose_preset
+from cgckit.cgc.settings import Settings, choose_settings
 from cgckit.derivatives import Derivatives
 from cgckit.errors import UsageError
 from cgckit.evaluation.scoring import choose_metrics, score
@@ -136,12 +136,12 @@ class Experiment:
         source = resolve_prior(prior, prior_options)
         where = choose_device(device)
         cohort = find_cohort(inputs, modalities, allow_missing=False)
-        _, chosen = choose_preset(preset, cohort_size=len(cohort))
+        _, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
         experiment = cls(
             cohort,
             References.find(cohort, references, labels),
             source,
-            chosen.override(settings or {}),
+            chosen,
             Path(out),
             brain=resolve_brain(brain),
             folds=folds,

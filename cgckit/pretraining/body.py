@@ -8,13 +8,11 @@ from functools import lru_cache
 import numpy as np
 
 from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Shape
+from cgckit.cgc.starting import SPACING
 from cgckit.lesion_evidence.mirror import Plane
 from cgckit.phantom.anatomy import MARGIN, load_template
 from cgckit.phantom.fields import random_field
 from cgckit.pretraining.sampling import sample
-
-SPACING = 2.0
-"""Edge of the grid that everything here is simulated on [mm]."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,12 @@ grimp = pytest.importorskip("grimp", reason="grimp is not in this environment")
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"version", "errors", "arrays", "atomic"}
 # Data flows one way: a room imports none to its right. `contrast`, the loss, stands alone.
-ROOMS = ["options", "plugins", "images", "nets", "lesion_evidence", "priors", "cgc", "derivatives", "evaluation"]
-ROOMS += ["report", "pipeline", "experiments", "cli"]
+ROOMS = ["options", "plugins", "images", "nets", "lesion_evidence", "starting", "priors", "cgc", "derivatives"]
+ROOMS += ["evaluation", "report", "pipeline", "experiments", "cli"]
 # Beside the flow: what nothing but the command line uses.
 BESIDE = {
     "phantom": {"images", "derivatives"},
-    "pretraining": {"phantom", "nets", "lesion_evidence", "cgc"},
+    "pretraining": {"phantom", "nets", "lesion_evidence", "starting"},
     "testing": {"options", "plugins", "images", "priors", "evaluation"},
 }
 MOST_MODULES = 12

@@ -37,9 +37,9 @@ def check(device: torch.device, findings: Findings) -> None:
 
 def _train(implementation: str, device: torch.device) -> tuple[list[float], float]:
     """Loss of every step, and seconds of all but the first."""
-    from cgckit.cgc.network import CGCNet, CGCOutput
     from cgckit.cgc.objective import Objective
     from cgckit.cgc.settings import PRESETS
+    from cgckit.nets.cgc_net import CGCNet, CGCOutput
 
     settings = PRESETS["paper"] if device.type == "cuda" else PRESETS["light"]
     crop = settings.crop if device.type == "cuda" else (16, 16, 16)

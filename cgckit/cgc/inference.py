@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import torch
-from monai.inferers.utils import sliding_window_inference
 from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
 from cgckit.cgc.appearance import appearance_log_odds
 from cgckit.cgc.crops import intensity_augmentation
 from cgckit.cgc.margin import prior_log_odds
-from cgckit.cgc.network import CGCNet
-from cgckit.cgc.parts import without_false_parts
+from cgckit.cgc.parts import Judged, without_false_parts
 from cgckit.cgc.settings import InferenceSettings, Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 from cgckit.lesion_evidence.cores import with_cores
+from cgckit.lesion_evidence.evidence import main_channel
+from cgckit.nets.cgc_net import CGCNet
+from cgckit.nets.windows import infer
+from cgckit.starting import shipped
 
 
 def segment(
     network: CGCNet, settings: Settings, case: Case, prior: Tensor | None = None, *, doubtful: bool = False
-) -> Tensor:
+) -> Judged:
     """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
 
     The network works on its own grid; its log-odds are interpolated to the case's, times the setting `network_weight`,
@@ -33,16 +35,18 @@ def segment(
       `appearance_weight`. It is learnt from the prior's mask, or the network's own where there is no prior.
 
     The network has seen the whole cohort, on a coarser grid; the prior and the appearance model this image, in full
-    resolution. So these may move a lesion's edge, but a connected part of the mask stays only where the network alone
-    calls the share `min_consent` of it lesion (`cgckit.cgc.parts.without_false_parts`), or where most of the prior is.
+    resolution. So these may move a lesion's edge, but a connected part of the mask of which the network alone calls
+    less than the share `min_consent` lesion is doubted. It goes if the starting network, which has seen neither scans
+    nor prior, calls less than half of it lesion, but stays where most of the prior is
+    (`cgckit.cgc.parts.without_false_parts`).
 
     A prior that is `doubtful`, as one that nothing was trained on, is weighed against the network in full, and keeps
     nothing. Without a prior the network stands for itself.
     """
     coarse = resample_case(case, settings.spacing)
-    logits = _on_grid(infer(network, settings, coarse.image), coarse, case)
+    logits = _on_grid(network_log_odds(network, settings, coarse.image), coarse, case)
     support = _support(settings, logits, case, prior)
-    return _probability(settings, logits, support, case, None if doubtful else prior)
+    return _judged(settings, logits, support, case, None if doubtful else prior, _witness(settings, case))
 
 
 def without_network(settings: InferenceSettings, case: Case, prior: Tensor) -> Tensor:
@@ -53,7 +57,7 @@ def without_network(settings: InferenceSettings, case: Case, prior: Tensor) -> T
     nothing = torch.zeros(case.brain.shape)
     support = _support(settings, nothing, case, prior)
     logits = torch.where(support == 0, prior.logit(eps=1e-6), nothing)
-    return _probability(settings, logits, support, case, None)
+    return _judged(settings, logits, support, case, None, None).probability
 
 
 def uncertainty(
@@ -66,25 +70,33 @@ def uncertainty(
     result hangs on what should not matter, not how wrong the network may be.
     """
     coarse = resample_case(case, settings.spacing)
-    logits = _on_grid(infer(network, settings, coarse.image), coarse, case)
+    logits = _on_grid(network_log_odds(network, settings, coarse.image), coarse, case)
     support = _support(settings, logits, case, prior)
     vary = intensity_augmentation(len(coarse.image))
+    trusted, witness = None if doubtful else prior, _witness(settings, case)
     maps = []
     for view in range(settings.uncertainty_views):
         varied = vary.set_random_state(seed=view)({"image": coarse.image.clone()})["image"]
         image = convert_to_tensor(varied, track_meta=False) * coarse.brain
-        logits = _mirrored(network, settings, image) if view % 2 else _direct(network, settings, image)
-        maps.append(_probability(settings, _on_grid(logits, coarse, case), support, case, None if doubtful else prior))
+        # Every other view is mirrored; the mean over both, as usual, would hide what differs between them.
+        turned = image.flip(1) if view % 2 else image
+        logits = network_log_odds(network, settings, turned, mirror=False)
+        logits = logits.flip(0) if view % 2 else logits
+        found = _judged(settings, _on_grid(logits, coarse, case), support, case, trusted, witness)
+        maps.append(found.probability)
     return torch.stack(maps).std(0, correction=0)
 
 
-def infer(network: CGCNet, settings: Settings, image: Tensor) -> Tensor:
-    """Log-odds of lesion by sliding windows, [H, W, L] float32 on the CPU, of an image [C, H, W, L].
-
-    With the setting `mirror`, the mean over the image and its left-right mirror image.
-    """
-    logits = _direct(network, settings, image)
-    return (logits + _mirrored(network, settings, image)) / 2 if settings.mirror else logits
+def network_log_odds(network: CGCNet, settings: Settings, image: Tensor, *, mirror: bool | None = None) -> Tensor:
+    """Log-odds of lesion by the network, [H, W, L], of an image [C, H, W, L] on its working grid."""
+    return infer(
+        network,
+        image,
+        window=settings.crop,
+        batch=settings.batch,
+        overlap=settings.overlap,
+        mirror=settings.mirror if mirror is None else mirror,
+    )
 
 
 def _on_grid(logits: Tensor, coarse: Case, case: Case) -> Tensor:
@@ -103,36 +115,34 @@ def _support(settings: InferenceSettings, logits: Tensor, case: Case, prior: Ten
     return support
 
 
-def _probability(
-    settings: InferenceSettings, logits: Tensor, support: Tensor, case: Case, prior: Tensor | None
-) -> Tensor:
-    """Probability of lesion in the brain, without specks and what the network refuses, with enclosed cores.
+def _witness(settings: InferenceSettings, case: Case) -> Tensor | None:
+    """What the starting network calls lesion, [H, W, L] bool; None where it is not needed, or not made for the scan."""
+    if settings.min_consent == 0 or case.modalities[main_channel(case)] == "ct":
+        return None
+    return shipped().log_odds(case) >= 0
+
+
+def _judged(
+    settings: InferenceSettings,
+    logits: Tensor,
+    support: Tensor,
+    case: Case,
+    prior: Tensor | None,
+    witness: Tensor | None,
+) -> Judged:
+    """Probability of lesion in the brain, without specks and what is refused, with enclosed cores.
 
     Cores come last: the network need not call them lesion, so they must not count against the part around them.
     """
     weight = settings.network_weight if prior is not None and settings.prior_weight > 0 else 1.0
     probability = (weight * logits + support).sigmoid() * case.brain
-    probability = without_false_parts(
-        probability, logits, case.spacing, min_volume=settings.min_lesion, least=settings.min_consent, prior=prior
+    found = without_false_parts(
+        probability,
+        logits,
+        case.spacing,
+        min_volume=settings.min_lesion,
+        least=settings.min_consent,
+        prior=prior,
+        witness=witness,
     )
-    return with_cores(probability, case) if settings.fill_cores else probability
-
-
-def _mirrored(network: CGCNet, settings: Settings, image: Tensor) -> Tensor:
-    """`_direct` of the left-right mirror image, mirrored back."""
-    return _direct(network, settings, image.flip(1)).flip(0)
-
-
-@torch.inference_mode()
-def _direct(network: CGCNet, settings: Settings, image: Tensor) -> Tensor:
-    """Log-odds [H, W, L] of an image [C, H, W, L], window after window."""
-    device = next(network.parameters()).device
-    logits = sliding_window_inference(
-        image[None].to(device),
-        roi_size=settings.crop,
-        sw_batch_size=settings.batch,
-        predictor=network.segment,
-        overlap=settings.overlap,
-        mode="gaussian",
-    )
-    return torch.as_tensor(logits)[0, 0].float().cpu()
+    return found._replace(probability=with_cores(found.probability, case)) if settings.fill_cores else found

@@ -20,10 +20,10 @@ from typing_extensions import Self
 from cgckit.arrays import FloatArray
 from cgckit.atomic import atomic_write
 from cgckit.cgc import inference
-from cgckit.cgc.network import CGCNet
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case, require_case
+from cgckit.nets.cgc_net import CGCNet
 from cgckit.nets.loop import own_generators
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -122,9 +122,15 @@ class Model:
         Raises:
             BadInputError: the case lacks a modality, or is none.
         """
+        return self.judge(case, prior, doubtful=doubtful)[0]
+
+    def judge(
+        self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False
+    ) -> tuple[FloatArray, list[float]]:
+        """What `segment` gives, and the volumes [ml] of the parts of its mask that the network doubts."""
         case = self._fitting(case)
         found = inference.segment(self.network, self.settings, case, prior, doubtful=doubtful)
-        return np.asarray(case.to_native(found.numpy()), np.float32)
+        return np.asarray(case.to_native(found.probability.numpy()), np.float32), found.doubted_ml
 
     def uncertainty(self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False) -> FloatArray:
         """Standard deviation of that probability over `uncertainty_views` augmented views, on the same grid."""

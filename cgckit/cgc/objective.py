@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cgckit.arrays import Shape
-from cgckit.cgc.network import DOWN_SAMPLING, CGCOutput
 from cgckit.contrast import count_positives, patch_contrastive_loss
+from cgckit.nets.cgc_net import DOWN_SAMPLING, CGCOutput
 
 
 @dataclass(frozen=True)

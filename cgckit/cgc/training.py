@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from cgckit.cgc.crops import CropSampler
 from cgckit.cgc.model import build_network
-from cgckit.cgc.network import CGCNet, CGCOutput
 from cgckit.cgc.objective import Objective
 from cgckit.cgc.settings import TrainingSettings
 from cgckit.contrast import resolve_implementation
 from cgckit.nets.batches import Batches
+from cgckit.nets.cgc_net import CGCNet, CGCOutput
 from cgckit.nets.loop import Checkpoint, History, own_generators, step_seed, train
 
 logger = logging.getLogger(__name__)

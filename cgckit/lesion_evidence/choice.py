@@ -4,14 +4,16 @@ Taking "the brightest of K classes" makes the result a lottery of K: with one cl
 its class with grey matter, with one too many it is cut in two. Here everything brighter than a level is a candidate,
 for many levels, and lesion is the candidate R whose border is steepest:
 
-    score(R) = log edge(R) + .12 log volume(R) - .6 log^2(level(R) / 2.5)
+    score(R) = log edge(R) + .12 log volume(R) - .6 log^2(level(R) / 2.5) + .3 log max(agreement(R), .05)
 
 `edge` is the mean slope of the evidence along the border of the parts of R that look like lesions
 (`cgckit.lesion_evidence.regions`). A set that takes in grey matter, or leaves half of a lesion out, has its border
 where the evidence changes slowly. The volume settles ties between nested candidates for the larger, and `level`, the
 evidence at the border, says that lesions are outliers, some 2.5 MADs above the brain's median, within a factor of two
-or three. Where the border rises by less than .3 MAD/mm there is no lesion, but the cortex of a healthy brain; a lesion
-is no more than 25 % of the brain.
+or three. `agreement` is the Dice coefficient of R with what an independent witness calls lesion, where there is one
+(`cgckit.starting`): it settles near-ties between a lesion and structures that it touches, about which border and volume
+say little. Where the border rises by less than .3 MAD/mm there is no lesion, but the cortex of a healthy brain; a
+lesion is no more than 25 % of the brain.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from cgckit.lesion_evidence.regions import Landscape, Selection
 
 _VOLUME_WEIGHT = 0.12
 _LEVEL, _LEVEL_WEIGHT = 2.5, 0.6
+_WITNESS_WEIGHT, _LEAST_AGREEMENT = 0.3, 0.05
 LOWEST_LEVEL = 0.1
 """The median itself and what is below it count as this [MAD]."""
 _FAINTEST_EDGE = 0.3
@@ -99,4 +102,7 @@ def _qualifies(found: Selection, landscape: Landscape) -> bool:
 
 def _score(found: Selection, level: float) -> float:
     outlier = _LEVEL_WEIGHT * np.log(max(level, LOWEST_LEVEL) / _LEVEL) ** 2
-    return float(np.log(found.edge) + _VOLUME_WEIGHT * np.log(found.volume_ml) - outlier)
+    witness = 0.0
+    if found.agreement is not None:
+        witness = _WITNESS_WEIGHT * np.log(max(found.agreement, _LEAST_AGREEMENT))
+    return float(np.log(found.edge) + _VOLUME_WEIGHT * np.log(found.volume_ml) - outlier + witness)

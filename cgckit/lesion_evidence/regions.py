@@ -14,6 +14,7 @@ from cgckit.lesion_evidence.blocks import Blocks
 MIN_VOLUME_MM3 = 50.0
 _EDGE_MM = 3.0
 _MARGIN = 0.01
+_LEAST_WITNESSED = 0.1
 ENCLOSED = 0.9
 """Probability of what a lesion encloses: it does not look like lesion, so no image can tell how sure that is."""
 
@@ -36,6 +37,7 @@ class Landscape:
         spacing: voxel edge lengths in mm.
         slope: [H, W, L], norm of the gradient of the evidence, per mm.
         depth: [H, W, L], distance to the brain's surface in mm; holes in the brain are no surface.
+        witness: [H, W, L] bool, what an independent judge calls lesion, if there is one.
     """
 
     evidence: FloatArray
@@ -43,16 +45,20 @@ class Landscape:
     spacing: Spacing
     slope: FloatArray
     depth: FloatArray
+    witness: BoolArray | None = None
 
     @classmethod
-    def of(cls, evidence: FloatArray, brain: BoolArray, spacing: Spacing) -> Landscape:
+    def of(
+        cls, evidence: FloatArray, brain: BoolArray, spacing: Spacing, witness: BoolArray | None = None
+    ) -> Landscape:
         """Measure the slopes of the evidence; a voxel at the brain's edge has none, as that border is no lesion's."""
         squared = np.zeros_like(evidence)
         for axis, edge in enumerate(spacing):
             if evidence.shape[axis] > 1:
                 squared += np.gradient(evidence, edge, axis=axis) ** 2
         inner = ndimage.binary_erosion(brain)
-        return cls(evidence, brain, spacing, np.where(inner, np.sqrt(squared), np.float32(0)), _depth(brain, spacing))
+        slope = np.where(inner, np.sqrt(squared), np.float32(0))
+        return cls(evidence, brain, spacing, slope, _depth(brain, spacing), witness)
 
     def select(
         self, region: BoolArray, level: float, min_component: float, min_edge: float, min_depth: float = 0.0
@@ -63,7 +69,8 @@ class Landscape:
         slope over its outermost voxels, its depth the mass-weighted mean depth. Kept are parts of at least 50 mm^3
         and `min_depth`, `min_component` of the largest mass and `min_edge` of the mass-weighted mean edge. Cortex and
         artefacts are larger than many a lesion, but fade out where a lesion ends; fat, eyes and bone that were not
-        stripped are bright at the surface alone.
+        stripped are bright at the surface alone. Of the rest, one that the witness calls lesion in less than a tenth is
+        dropped, unless it has the largest mass.
 
         Args:
             region: [H, W, L] bool.
@@ -90,14 +97,23 @@ class Landscape:
         kept &= total(excess * self.depth, filled) >= min_depth * mass
         if not kept.any():
             return None
-        kept &= mass >= min_component * mass[kept].max()
+        largest = mass[kept].max()
+        kept &= mass >= min_component * largest
+        if self.witness is not None:
+            kept &= (total(None, filled & self.witness) >= _LEAST_WITNESSED * size) | (mass == largest)
         edge = slope / np.maximum(length, 1)
         kept &= edge >= min_edge * np.average(edge[kept], weights=mass[kept])
+        region = parts.where(kept)
         return Selection(
-            parts.where(kept),
+            region,
             float(size[kept].sum()) * voxel / 1000,
             float(slope[kept].sum() / length[kept].sum()),
+            None if self.witness is None else _overlap(region, self.witness),
         )
+
+
+def _overlap(one: BoolArray, other: BoolArray) -> float:
+    return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
 
 
 def _depth(brain: BoolArray, spacing: Spacing) -> FloatArray:
@@ -114,11 +130,13 @@ class Selection:
         region: [H, W, L] bool.
         volume_ml: their volume.
         edge: mean slope of the evidence at their border, in MADs per mm.
+        agreement: their Dice coefficient with what the witness calls lesion; None without one.
     """
 
     region: BoolArray
     volume_ml: float
     edge: float
+    agreement: float | None
 
 
 def lesion_map(membership: FloatArray, blocks: Blocks, spacing: Spacing, chosen: BoolArray) -> FloatArray:

@@ -31,6 +31,7 @@ from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
 
 T = TypeVar("T")
 _WORTH_A_REMARK_ML = 0.1
+_MUCH_CHANGED = 0.7
 Target = Callable[[Subject, Case], Tensor | None]
 """What the network is to say of a subject, [H, W, L] on the case's grid; None leaves the subject out."""
 
@@ -152,7 +153,7 @@ class Engine:
         With the setting `uncertainty_views` its uncertainty is written too; without, what an earlier call left is
         removed.
         """
-        probability = self.segment(model, case, prior)
+        probability, doubted = model.judge(case, prior.guide if prior else None, doubtful=_is_doubtful(prior))
         mask = probability >= 0.5
         out.write_probability(subject.label, probability, subject.frame)
         out.write_mask(subject.label, mask, subject.frame)
@@ -161,7 +162,7 @@ class Engine:
             out.write_uncertainty(subject.label, deviation, subject.frame)
         else:
             out.remove(out.refined_uncertainty(subject.label))
-        return Refined(mask, float(np.prod(case.native.spacing)) / 1000)
+        return Refined(mask, float(np.prod(case.native.spacing)) / 1000, doubted)
 
     def refined_files(self, out: Derivatives, model: Model, subject: Subject) -> list[Path]:
         """The images that `write_refined` writes."""
@@ -178,10 +179,17 @@ class Engine:
 
 @dataclass(frozen=True)
 class Refined:
-    """A refined mask on the input's own grid, bool [H, W, L], and the volume of a voxel in ml."""
+    """A refined mask on the input's own grid.
+
+    Attributes:
+        mask: bool [H, W, L].
+        voxel_ml: volume of a voxel.
+        doubted_ml: volumes of the parts that the network doubts.
+    """
 
     mask: BoolArray
     voxel_ml: float
+    doubted_ml: Sequence[float]
 
     @property
     def volume_ml(self) -> float:
@@ -195,17 +203,31 @@ class Refined:
             "prior_ml": round(int(prior.sum()) * self.voxel_ml, 3),
             "refined_ml": self.volume_ml,
             "changed_ml": round(int((prior != self.mask).sum()) * self.voxel_ml, 3),
-            "dice_prior_refined": round(2 * overlap / both, 4) if both else 1.0,
-            "remarks": self._dropped(prior),
+            "dice_prior_refined": (dice := round(2 * overlap / both, 4) if both else 1.0),
+            "remarks": [*self._dropped(prior), *self._changed(dice), *self.doubts()],
         }
+
+    def doubts(self) -> list[str]:
+        """A remark on the parts of the mask that the network doubts."""
+        worth = [volume for volume in self.doubted_ml if volume >= _WORTH_A_REMARK_ML]
+        if not worth:
+            return []
+        return [f"{len(worth)} {_parts(len(worth))} of {sum(worth):.1f} ml kept that the network doubts"]
+
+    def _changed(self, dice: float) -> list[str]:
+        """A remark on a mask that has little in common with its prior: one of them is wrong."""
+        return [f"refinement changed much: Dice with the prior {dice:.2f}"] if dice < _MUCH_CHANGED else []
 
     def _dropped(self, prior: BoolArray) -> list[str]:
         """A remark on the parts of the prior's mask that refinement dropped as a whole; specks are not worth one."""
         gone = [voxels for voxels in parts_gone(prior, self.mask) if voxels * self.voxel_ml >= _WORTH_A_REMARK_ML]
         if not gone:
             return []
-        noun = "part" if len(gone) == 1 else "parts"
-        return [f"{len(gone)} {noun} of the prior dropped, {sum(gone) * self.voxel_ml:.1f} ml"]
+        return [f"{len(gone)} {_parts(len(gone))} of the prior dropped, {sum(gone) * self.voxel_ml:.1f} ml"]
+
+
+def _parts(count: int) -> str:
+    return "part" if count == 1 else "parts"
 
 
 def over_subjects(subjects: Sequence[Subject], do: Callable[[Subject], T], bars: Progress, title: str) -> dict[str, T]:

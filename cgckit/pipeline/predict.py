@@ -66,7 +66,7 @@ def predict(
 
     def segment_subject(subject: Subject) -> dict[str, Any]:
         refined = engine.write_refined(workspace.out, trained, subject, engine.case(subject))
-        return {"refined_ml": refined.volume_ml}
+        return {"refined_ml": refined.volume_ml, "remarks": refined.doubts()}
 
     workspace.claim(overwrite)
     with workspace.session(cohort, {**depends, "machine": machine(where)}), progress_bars(progress) as bars:
@@ -88,7 +88,8 @@ def predict(
                 subject.source,
                 workspace.out.refined_probability(subject.label),
                 workspace.out.refined_mask(subject.label),
-                **found[subject.label],
+                refined_ml=found[subject.label]["refined_ml"],
+                remarks=tuple(found[subject.label]["remarks"]),
             )
             for subject in cohort
         )

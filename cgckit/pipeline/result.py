@@ -62,7 +62,9 @@ class SubjectResult:
         row |= {name: value for name in volumes if (value := getattr(self, name)) is not None}
         if self.health is not None:
             shown = ("fraction", "contrast", "modality", "components", "largest_ml", "edge_share")
-            row |= {"degenerate": self.degenerate, "remarks": "; ".join(self.remarks)}
+            row["degenerate"] = self.degenerate
+        row["remarks"] = "; ".join(self.remarks)
+        if self.health is not None:
             row |= {name: getattr(self.health, name) for name in shown}
             row["choice"] = self.note
         return row

@@ -8,11 +8,11 @@ from functools import lru_cache
 import numpy as np
 
 from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Shape
-from cgckit.cgc.starting import SPACING
 from cgckit.lesion_evidence.mirror import Plane
 from cgckit.phantom.anatomy import MARGIN, load_template
 from cgckit.phantom.fields import random_field
 from cgckit.pretraining.sampling import sample
+from cgckit.starting import SPACING
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from cgckit.arrays import FloatArray
-from cgckit.cgc.starting import SPACING
 from cgckit.phantom.fields import random_field
 from cgckit.pretraining.body import Body, Push
+from cgckit.starting import SPACING
 
 _VOXEL_ML = SPACING**3 / 1000
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cgckit.arrays import AnyArray, FloatArray
 from cgckit.atomic import atomic_write
-from cgckit.cgc.starting import CROP, SLOTS
 from cgckit.nets.loop import step_seed
 from cgckit.pretraining.subject import SimulatedScan, simulate
+from cgckit.starting import CROP, SLOTS
 
 _IMAGES = 2 * len(SLOTS)
 _FIRST, _TAKEN_IN = 40, 0.75

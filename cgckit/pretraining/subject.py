@@ -8,13 +8,13 @@ import numpy as np
 from scipy import ndimage
 
 from cgckit.arrays import BoolArray, FloatArray
-from cgckit.cgc.starting import SPACING
 from cgckit.lesion_evidence.mirror import Plane
 from cgckit.phantom.fields import random_field
 from cgckit.pretraining.body import Body, depth_and_gap, draw_body, draw_pose
 from cgckit.pretraining.disease import Disease, draw_growths, grow, pushes_of
 from cgckit.pretraining.sampling import sample
 from cgckit.pretraining.signal import CHANNELS, Signals, draw_signals
+from cgckit.starting import SPACING
 
 _CLIP = (-5.0, 10.0)
 _MAD_TO_STD = 1.4826

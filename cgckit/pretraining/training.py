@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cgckit.atomic import atomic_write
-from cgckit.cgc.network import CGCNet, CGCOutput
-from cgckit.cgc.starting import WEIGHTS, new_network
+from cgckit.nets.cgc_net import CGCNet, CGCOutput
 from cgckit.nets.loop import Checkpoint, own_generators, step_seed, train
 from cgckit.pretraining.examples import Crops, CropSampler, Examples
+from cgckit.starting import WEIGHTS, new_network
 
 _COARSE_WEIGHT = 0.3
 _OVERLAP_WEIGHT = 0.5

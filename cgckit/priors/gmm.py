@@ -14,7 +14,7 @@ from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import Candidate
-from cgckit.lesion_evidence.regions import Landscape, lesion_map
+from cgckit.lesion_evidence.regions import lesion_map
 from cgckit.options import at_least
 from cgckit.priors.base import Prediction
 from cgckit.priors.lesion_rule import LesionRule
@@ -69,8 +69,7 @@ class GaussianMixturePrior(LesionRule):
         mixtures = self._fit(evidence[brain])
         blocks = Blocks.cut(brain, case.spacing, _CHOICE_MM)
         coarse = blocks.mean(evidence)
-        landscape = Landscape.of(coarse, blocks.brain, blocks.spacing)
-        found = self.choose(case, landscape, _candidates(mixtures, coarse))
+        found = self.choose(case, coarse, blocks, _candidates(mixtures, coarse))
         if found is None:
             return self.nothing(case)
         lesion, selection = found

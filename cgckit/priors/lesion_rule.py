@@ -11,12 +11,15 @@ import torch
 
 from cgckit.arrays import FloatArray
 from cgckit.images.case import Case
+from cgckit.images.cohort import Subject
+from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import Candidate, choose_lesion
 from cgckit.lesion_evidence.cores import with_cores
 from cgckit.lesion_evidence.evidence import lesion_evidence, main_channel
 from cgckit.lesion_evidence.regions import Landscape, Selection
 from cgckit.options import SHARE, Range, at_least
 from cgckit.priors.base import Prediction, Prior
+from cgckit.starting import shipped, shipped_hash
 
 _RIND_MM = 5.0
 
@@ -30,31 +33,51 @@ class LesionRule(Prior, ABC):
         floor: lesion begins at least this many MADs above the brain's median.
         min_component: connected parts with less than this share of the largest part's mass are dropped.
         min_edge: connected parts whose border has less than this share of the mean slope are dropped.
+        witness: ask the starting network, too, what is lesion; it is not asked about CT, which it was not trained for.
     """
 
     asymmetry: Annotated[float, at_least(0)] = 0.5
     floor: Annotated[float, Range()] = 1.5
     min_component: Annotated[float, SHARE] = 0.1
     min_edge: Annotated[float, SHARE] = 0.6
+    witness: bool = True
 
     def evidence(self, case: Case, smoothing: float = 0.0) -> FloatArray:
         """The lesion evidence of a case, [H, W, L] in MADs, its main channel smoothed by so many mm."""
         return lesion_evidence(case, smoothing=smoothing, asymmetry_weight=self.asymmetry)
 
+    def fingerprint(self, subject: Subject) -> str:
+        """Hash of the starting network's weights, if it is asked."""
+        return shipped_hash() if self.witness else ""
+
     def choose(
-        self, case: Case, landscape: Landscape, candidates: Iterable[Candidate], *, steady: bool = False
+        self, case: Case, evidence: FloatArray, blocks: Blocks, candidates: Iterable[Candidate], *, steady: bool = False
     ) -> tuple[Candidate, Selection] | None:
         """The best of the candidates, see `choose_lesion`; None if nothing looks like a lesion.
 
         What is bright within 5 mm of the surface alone is fat, an eye or bone that was not stripped; on CT it is blood.
+
+        Args:
+            case: the subject.
+            evidence: [h, w, l], one value a block.
+            blocks: the brain, cut into blocks.
+            candidates: regions of blocks.
+            steady: see `choose_lesion`.
         """
+        tried = list(candidates)
+        if not tried:
+            return None
+        is_ct = case.modalities[main_channel(case)] == "ct"
+        witness = None
+        if self.witness and not is_ct:
+            witness = (blocks.mean(shipped().log_odds(case).numpy()) >= 0) & blocks.brain
         return choose_lesion(
-            landscape,
-            candidates,
+            Landscape.of(evidence, blocks.brain, blocks.spacing, witness),
+            tried,
             floor=self.floor,
             min_component=self.min_component,
             min_edge=self.min_edge,
-            min_depth=0.0 if case.modalities[main_channel(case)] == "ct" else _RIND_MM,
+            min_depth=0.0 if is_ct else _RIND_MM,
             steady=steady,
         )
 

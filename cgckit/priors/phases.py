@@ -17,7 +17,7 @@ from cgckit.images.case import Case
 from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import LOWEST_LEVEL, Candidate
 from cgckit.lesion_evidence.evidence import smooth
-from cgckit.lesion_evidence.regions import Landscape, Selection
+from cgckit.lesion_evidence.regions import Selection
 from cgckit.options import POSITIVE, at_least
 from cgckit.priors.lesion_rule import LesionRule
 
@@ -76,8 +76,7 @@ class MumfordShahRule(LesionRule, ABC):
     ) -> tuple[Candidate, Selection, str] | None:
         """The lesion side by its border on the coarse `evidence` [H, W, L], and the choice in words."""
         smoothed = smooth(evidence, blocks.brain, blocks.spacing, _SLOPE_SMOOTHING_MM)
-        landscape = Landscape.of(smoothed, blocks.brain, blocks.spacing)
-        found = self.choose(case, landscape, candidates(phases, self.floor), steady=True)
+        found = self.choose(case, smoothed, blocks, candidates(phases, self.floor), steady=True)
         if found is None:
             return None
         lesion, selection = found

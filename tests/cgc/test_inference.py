@@ -30,6 +30,21 @@ SETTINGS = Settings(
 )
 
 
+class StartingNetwork:
+    """Stands for the starting network: it calls everything, or nothing, lesion."""
+
+    def __init__(self, log_odds: float) -> None:
+        self.value = log_odds
+
+    def log_odds(self, case: Case) -> torch.Tensor:
+        return torch.full(case.brain.shape, self.value)
+
+
+@pytest.fixture(autouse=True)
+def witness_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "shipped", lambda: StartingNetwork(-1.0))
+
+
 class FirstChannel(nn.Module):
     """Stands for a network that reads each voxel alone: any window gives what the whole image would."""
 
@@ -55,7 +70,7 @@ def model(network: nn.Module, **changes: object) -> Model:
 
 
 def segment(model: Model, case: Case, prior: torch.Tensor | None = None) -> torch.Tensor:
-    return inference.segment(model.network, model.settings, case, prior)
+    return inference.segment(model.network, model.settings, case, prior).probability
 
 
 def uncertainty(model: Model, case: Case) -> torch.Tensor:
@@ -63,7 +78,7 @@ def uncertainty(model: Model, case: Case) -> torch.Tensor:
 
 
 def infer(model: Model, image: torch.Tensor) -> torch.Tensor:
-    return inference.infer(model.network, model.settings, image)
+    return inference.network_log_odds(model.network, model.settings, image)
 
 
 def make_case(image: np.ndarray, spacing: float = 1.0) -> Case:
@@ -218,6 +233,24 @@ def test_parts_of_the_prior_that_the_network_refuses_are_dropped_on_request() ->
         assert found[2:8, 4:12, 4:12].all()
     nothing = without_network(dataclasses.replace(SETTINGS, min_consent=0.5), case, prior)
     assert int((nothing >= 0.5).sum()) == 768, "no network, no veto"
+
+
+def test_a_part_that_the_starting_network_confirms_is_kept_and_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.full((24, 16, 16), -1.0)
+    image[2:8, 4:12, 4:12] = 1.0
+    case = make_case(image)
+    prior = torch.zeros(case.brain.shape)
+    prior[2:8, 4:12, 4:12] = prior[14:20, 4:12, 4:12] = 1.0
+    trained = model(FirstChannel(), spacing=1.0, min_consent=0.5)
+
+    monkeypatch.setattr(inference, "shipped", lambda: StartingNetwork(0.1))
+    judged = inference.segment(trained.network, trained.settings, case, prior)
+    assert int((judged.probability >= 0.5).sum()) == 768
+    assert judged.doubted_ml == [pytest.approx(0.384)]
+    heads = dataclasses.replace(case, modalities=("ct",))
+    judged = inference.segment(trained.network, trained.settings, heads, prior)
+    assert int((judged.probability >= 0.5).sum()) == 384, "it is no witness of CT"
+    assert judged.doubted_ml == []
 
 
 def test_a_network_weighs_less_beside_a_prior_that_it_was_trained_on() -> None:

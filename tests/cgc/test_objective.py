@@ -7,9 +7,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-from cgckit.cgc.network import CGCOutput
 from cgckit.cgc.objective import Objective
 from cgckit.contrast import patch_contrastive_loss
+from cgckit.nets.cgc_net import CGCOutput
 
 
 def make_batch() -> tuple[CGCOutput, torch.Tensor, torch.Tensor]:

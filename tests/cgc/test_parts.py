@@ -11,12 +11,13 @@ from cgckit.cgc.parts import parts_gone, without_false_parts
 
 def without_specks(probability: torch.Tensor, spacing: tuple[float, float, float], volume: float) -> torch.Tensor:
     """A judge without opinion refuses nothing."""
-    return without_false_parts(probability, torch.zeros_like(probability), spacing, min_volume=volume, least=0.0)
+    nothing = torch.zeros_like(probability)
+    return without_false_parts(probability, nothing, spacing, min_volume=volume, least=0.0).probability
 
 
 def without_refused(probability: torch.Tensor, log_odds: torch.Tensor, least: float) -> torch.Tensor:
     """No part is a speck."""
-    return without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), min_volume=0.0, least=least)
+    return without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), min_volume=0.0, least=least).probability
 
 
 def test_parts_below_the_volume_leave_the_mask_by_as_little_as_can_be() -> None:
@@ -74,7 +75,7 @@ def test_a_speck_leaves_whatever_the_judge_says_of_it() -> None:
     log_odds = torch.full((16, 8, 8), -2.0)
     log_odds[7], log_odds[9:] = -1.0, 3.0
     for volume, kept in ((0.0, [7, 9, 10]), (5.0, [7]), (16.0, [1, 2, 3, 4]), (145.0, [])):
-        left = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), min_volume=volume, least=0.5)
+        left = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), min_volume=volume, least=0.5).probability
         assert (left >= 0.5).nonzero()[:, 0].unique().tolist() == kept
 
 
@@ -101,10 +102,27 @@ def test_the_part_that_holds_most_of_the_prior_stays_whatever_the_judge_says() -
     prior[7:11, 2:6, 2:6] = 0.9
     prior[13:19, 2:6, 2:6] = 0.5
     options = {"min_volume": 0.0, "least": 0.5}
-    left = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), **options, prior=prior)
+    left = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), **options, prior=prior).probability
     assert [bool((left[start] >= 0.5).any()) for start in (1, 7, 13)] == [True, True, False]
-    unheld = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), **options, prior=torch.zeros_like(prior))
+    none = torch.zeros_like(prior)
+    unheld = without_false_parts(probability, log_odds, (1.0, 1.0, 1.0), **options, prior=none).probability
     assert [bool((unheld[start] >= 0.5).any()) for start in (1, 7, 13)] == [True, False, False]
+
+
+def test_a_part_goes_only_if_the_witness_refuses_it_too_and_is_doubted_otherwise() -> None:
+    probability = torch.zeros(20, 8, 8)
+    log_odds = torch.full((20, 8, 8), -1.0)
+    witness = torch.zeros(20, 8, 8, dtype=torch.bool)
+    for start in (1, 7, 13):
+        probability[start : start + 4, 2:6, 2:6] = 0.9
+    log_odds[1:5] = 1.0
+    witness[7:9] = True  # half of the second part
+    witness[13, 2:6, 2:6] = True  # a quarter of the third
+    judged = without_false_parts(probability, log_odds, (1.0, 1.0, 2.0), min_volume=0.0, least=0.5, witness=witness)
+    assert [bool((judged.probability[start] >= 0.5).any()) for start in (1, 7, 13)] == [True, True, False]
+    assert judged.doubted_ml == [pytest.approx(0.128)]
+    agreed = without_false_parts(probability, -log_odds.abs() * -1, (1.0, 1.0, 1.0), min_volume=0.0, least=0.5)
+    assert agreed.doubted_ml == []
 
 
 def test_parts_of_which_nothing_is_left_are_listed_with_their_size() -> None:

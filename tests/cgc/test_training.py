@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from cgckit.cgc.crops import write_example
-from cgckit.cgc.inference import infer
+from cgckit.cgc.inference import network_log_odds
 from cgckit.cgc.model import Model, build_network
-from cgckit.cgc.network import CGCNet
 from cgckit.cgc.settings import Settings, TrainingSettings
 from cgckit.cgc.training import train_network
+from cgckit.nets.cgc_net import CGCNet
 from cgckit.nets.loop import Checkpoint
 
 SETTINGS = Settings(
@@ -51,7 +51,7 @@ def test_the_network_learns_what_the_prior_points_at(examples: list[Path]) -> No
     network, summary = train_network(examples, SETTINGS, ("flair",), seed=0, device=CPU)
     prior = torch.zeros(32, 32, 32)
     prior[8:24, 8:24, 8:24] = 1.0
-    found = infer(network, SETTINGS, 3 * prior[None] + 0.5 * torch.randn(1, 32, 32, 32)) > 0
+    found = network_log_odds(network, SETTINGS, 3 * prior[None] + 0.5 * torch.randn(1, 32, 32, 32)) > 0
     dice = 2 * (found & (prior > 0)).sum() / (found.sum() + prior.sum())
     assert dice > 0.8
     assert summary["steps"] == 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from safetensors.torch import load_file
 
-from cgckit.cgc.starting import StartingNetwork
+from cgckit.starting import StartingNetwork
 
 
 def test_the_command_writes_weights_that_load(cgckit, tmp_path):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cgckit.cgc.network import CGCOutput
-from cgckit.cgc.starting import CROP
+from cgckit.nets.cgc_net import CGCOutput
 from cgckit.pretraining import examples, training
 from cgckit.pretraining.examples import Crops, CropSampler, Examples
 from cgckit.pretraining.subject import SimulatedScan
 from cgckit.pretraining.training import loss, pretrain
+from cgckit.starting import CROP
 
 
 def blob(seed: int, index: int) -> SimulatedScan:

@@ -6,22 +6,18 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cgckit.cgc.inference import infer
-from cgckit.cgc.network import CGCNet
-from cgckit.cgc.settings import Settings
 from cgckit.images.case import Case
-from cgckit.images.cohort import Subject
 from cgckit.images.preparation import resample_case, transfer
 from cgckit.lesion_evidence.evidence import mid_sagittal, standardise
+from cgckit.nets.cgc_net import CGCNet
 from cgckit.nets.loop import own_generators
-from cgckit.priors.base import Prior
+from cgckit.nets.windows import infer
 
 SLOTS = ("flair", "t1", "t1ce", "t2")
 """What the network takes, in this order; 0 where a subject has no such image. Four mirror images follow them."""
@@ -37,7 +33,6 @@ PROJECTION = 64
 
 WEIGHTS = Path(__file__).parent / "weights" / "starting.safetensors"
 
-_WINDOWS = Settings(steps=1, spacing=SPACING, crop=CROP, batch=1, mirror=False)
 _OUTSIDE = -20.0
 _MAD_TO_STD = 1.4826
 _CLIP = (-5.0, 10.0)
@@ -69,39 +64,18 @@ class StartingNetwork:
     def log_odds(self, case: Case) -> Tensor:
         """Log-odds of lesion, [H, W, L] float32 on the case's grid, -20 outside the brain."""
         coarse = resample_case(case, SPACING)
-        logits = infer(self.network, _WINDOWS, slots(coarse))
+        logits = infer(self.network, slots(coarse), window=CROP)
         return torch.where(case.brain, transfer(logits, coarse, case), _OUTSIDE)
 
 
-@dataclass
-class PretrainedPrior(Prior):
-    """What the starting network says: it was trained on simulated lesions alone, and has seen no scan.
-
-    The probability is `sigmoid(log-odds)` on a 2 mm grid, interpolated. It takes any of FLAIR, T1, T1ce and T2; cores
-    are part of what it calls lesion. Its borders are blunt, and it calls some bright normal tissue lesion: where
-    lesions stand out, `gmm` is better. Beside a weak prior it is a second opinion, as in `aucseg+pretrained`. It is not
-    made for CT, nor for many small lesions.
-    """
-
-    summary: ClassVar[str] = "a network that was trained on simulated lesions alone"
-
-    def predict(self, case: Case) -> Tensor:
-        """Return the network's probability of lesion, [H, W, L] float32 in [0, 1]."""
-        return _shipped().log_odds(case).sigmoid() * case.brain
-
-    def fingerprint(self, subject: Subject) -> str:
-        """Hash of the weights."""
-        return _shipped_hash()
-
-
 @cache
-def _shipped_hash() -> str:
+def shipped_hash() -> str:
     """Hash of the weights that come with the package: every subject's map depends on it."""
     return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
 
 
 @cache
-def _shipped() -> StartingNetwork:
+def shipped() -> StartingNetwork:
     """The network that comes with the package, read once."""
     return StartingNetwork.load()
 

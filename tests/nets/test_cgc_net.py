@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cgckit.cgc.network import CGCNet
+from cgckit.nets.cgc_net import CGCNet
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import torch
 
-from cgckit.cgc.starting import SLOTS, PretrainedPrior, StartingNetwork, slots, slots_of
+from cgckit.cgc.pretrained import PretrainedPrior
 from cgckit.images.case import Case
 from cgckit.phantom import simulate_subject
 from cgckit.priors.resolve import resolve_prior
+from cgckit.starting import SLOTS, StartingNetwork, slots, slots_of
 from cgckit.testing import check_prior
 
 

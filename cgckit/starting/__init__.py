@@ -1,0 +1,27 @@
+"""The starting network: trained on simulated lesions alone, it knows what a lesion is before the first scan."""
+
+from cgckit.starting.network import (
+    CROP,
+    SLOTS,
+    SPACING,
+    WEIGHTS,
+    StartingNetwork,
+    new_network,
+    shipped,
+    shipped_hash,
+    slots,
+    slots_of,
+)
+
+__all__ = [
+    "CROP",
+    "SLOTS",
+    "SPACING",
+    "WEIGHTS",
+    "StartingNetwork",
+    "new_network",
+    "shipped",
+    "shipped_hash",
+    "slots",
+    "slots_of",
+]

@@ -19,7 +19,7 @@ from cgckit.arrays import BoolArray, FloatArray, Spacing
 from cgckit.images.case import Case
 from cgckit.images.components import Components
 from cgckit.lesion_evidence.blocks import Blocks
-from cgckit.lesion_evidence.evidence import main_channel, mid_sagittal, smooth, standardise
+from cgckit.lesion_evidence.evidence import main_channel, mid_sagittal, smooth, standardised
 from cgckit.lesion_evidence.mirror import Plane
 from cgckit.lesion_evidence.regions import ENCLOSED, MIN_VOLUME_MM3, ball
 
@@ -75,7 +75,7 @@ def cores(case: Case, lesion: BoolArray) -> BoolArray:
     if case.modalities[main] == "ct" or not lesion.any():
         return holes
     blocks = Blocks.cut(brain, case.spacing, _GRID_MM)
-    images = [standardise(channel, brain) for channel in case.image.numpy()]
+    images = standardised(case)
     fluid = _fluid([blocks.mean(image) for image in images], case.modalities, main, blocks)
     holes = _dry(holes, blocks.enlarge(fluid.astype(np.float32)) >= 0.5)
     inside = (blocks.mean(lesion.astype(np.float32)) >= 0.5) & blocks.brain
@@ -91,7 +91,7 @@ def cores(case: Case, lesion: BoolArray) -> BoolArray:
     parts = Components.of(parts.where(wet >= MIN_VOLUME_MM3), 6)
     if parts.count == 0:
         return holes
-    found = _without_twins(parts, fluid, mid_sagittal(images, brain, case.spacing), blocks.spacing)
+    found = _without_twins(parts, fluid, mid_sagittal(case, images), blocks.spacing)
     return holes | _fit(found, lesion, blocks, case.spacing) if found.any() else holes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy import ndimage
@@ -70,10 +71,32 @@ def asymmetry(image: FloatArray, brain: BoolArray, spacing: Spacing, plane: Plan
     return np.clip(difference, *_MIRROR_RANGE).astype(np.float32)
 
 
-def mid_sagittal(images: Sequence[FloatArray], brain: BoolArray, spacing: Spacing) -> Plane:
-    """The mid-sagittal plane of standardised images, each [H, W, L], found on a 4 mm grid."""
-    sketch = Blocks.cut(brain, spacing, _PLANE_MM)
-    return Plane.find([sketch.mean(image) for image in images], sketch.brain, sketch.spacing)
+def standardised(case: Case) -> list[FloatArray]:
+    """The channels of a case, each [H, W, L], in MADs from the brain's median; CT on its own scale (`density`)."""
+    brain = case.brain.numpy()
+    return [
+        density(channel, brain, case.spacing) if name == "ct" else standardise(channel, brain)
+        for name, channel in zip(case.modalities, case.image.numpy(), strict=True)
+    ]
+
+
+_PLANES: WeakKeyDictionary[Case, Plane] = WeakKeyDictionary()
+"""Of the cases that are in memory: the search takes as long as all the rest of the evidence, and several ask for it."""
+
+
+def mid_sagittal(case: Case, images: Sequence[FloatArray] | None = None) -> Plane:
+    """The mid-sagittal plane of a case, found on a 4 mm grid.
+
+    Args:
+        case: the subject.
+        images: what `standardised` gives for it, if it is at hand.
+    """
+    plane = _PLANES.get(case)
+    if plane is None:
+        sketch = Blocks.cut(case.brain.numpy(), case.spacing, _PLANE_MM)
+        means = [sketch.mean(image) for image in (standardised(case) if images is None else images)]
+        plane = _PLANES[case] = Plane.find(means, sketch.brain, sketch.spacing)
+    return plane
 
 
 def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) -> FloatArray:
@@ -90,16 +113,13 @@ def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) ->
         asymmetry_weight: `w`; 0 switches the mirror comparison off.
     """
     brain = case.brain.numpy()
-    images = [
-        density(channel, brain, case.spacing) if name == "ct" else standardise(channel, brain)
-        for name, channel in zip(case.modalities, case.image.numpy(), strict=True)
-    ]
+    images = standardised(case)
     main = main_channel(case)
     evidence = images[main]
     if smoothing > 0:
         evidence = smooth(evidence, brain, case.spacing, smoothing)
     if asymmetry_weight > 0:
-        plane = mid_sagittal(images, brain, case.spacing)
+        plane = mid_sagittal(case, images)
         coarse = Blocks.cut(brain, case.spacing, _MIRROR_MM)
         mirrored = np.zeros(coarse.brain.shape, np.float32)
         for channel in sorted({main} | {i for i, name in enumerate(case.modalities) if name in _MIRRORED}):

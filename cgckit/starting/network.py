@@ -33,6 +33,8 @@ PROJECTION = 64
 
 WEIGHTS = Path(__file__).parent / "weights" / "starting.safetensors"
 
+_OVERLAP = 0.125
+"""Of neighbouring windows: a head of 2 mm voxels then takes two along each axis."""
 _OUTSIDE = -20.0
 _MAD_TO_STD = 1.4826
 _CLIP = (-5.0, 10.0)
@@ -64,7 +66,7 @@ class StartingNetwork:
     def log_odds(self, case: Case) -> Tensor:
         """Log-odds of lesion, [H, W, L] float32 on the case's grid, -20 outside the brain."""
         coarse = resample_case(case, SPACING)
-        logits = infer(self.network, slots(coarse), window=CROP)
+        logits = infer(self.network, slots(coarse), window=CROP, overlap=_OVERLAP)
         return torch.where(case.brain, transfer(logits, coarse, case), _OUTSIDE)
 
 
@@ -106,7 +108,7 @@ def slots(case: Case) -> Tensor:
     """
     brain = case.brain.numpy()
     images = [standardise(channel, brain) for channel in case.image.numpy()]
-    plane = mid_sagittal(images, brain, case.spacing)
+    plane = mid_sagittal(case)
     result = np.zeros((2 * len(SLOTS), *brain.shape), dtype=np.float32)
     for name, slot, image, standard in zip(
         case.modalities, slots_of(case.modalities), case.image.numpy(), images, strict=True

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.given import describe
 from benchmarks.lines import Line, read_lines, table
 from benchmarks.robustness.perturbations import PERTURBATIONS, UNPERTURBED
 
@@ -44,14 +45,13 @@ def _explain(line: Line) -> str:
 
 
 def _heading(description: dict[str, Any], lines: list[Line]) -> str:
-    options, commits = description["options"], sorted({line["commit"] for line in lines})
+    commits = sorted({line["commit"] for line in lines})
     trained = (
         "a network trained on each perturbed cohort"
-        if description["retrain"]
+        if description["options"]["retrain"]
         else "the unperturbed cohort's network applied to the others, without the prior"
     )
     return (
-        f"Dice of {len(description['inputs'])} subjects, {', '.join(options['modalities'])}; prior "
-        f"{options['prior']['name']}, {options['settings']['steps']} steps, seed {options['seed']}; {trained}. "
-        f"Changes are to the unperturbed scans. Brain masks come along with the scans. Commit {', '.join(commits)}."
+        f"Dice of {describe(description)}; {trained}. Changes are to the unperturbed scans. Brain masks come "
+        f"along with the scans. Commit {', '.join(commits)}."
     )

@@ -123,6 +123,8 @@ def test_what_cannot_be_done_or_fails_has_a_line_that_says_so(
         (["--prior", "gmn"], "gmn"),
         (["--set", "colour=red"], "colour"),
         (["--references", "nowhere"], "nowhere"),
+        (["--subjects", "0"], "at least one"),
+        (["--seed", "-1"], "seed"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_done(
@@ -168,9 +170,9 @@ def test_changes_and_the_worst_subject_are_counted_from_the_unperturbed_scans(tm
             "prior": {"name": "gmm"},
             "settings": {"steps": 5},
             "seed": 0,
+            "retrain": True,
         },
         "inputs": {"a": "", "b": ""},
-        "retrain": True,
     }
     scores = {"none": {"a": (0.5, 0.8), "b": (0.7, 0.9)}, "noise": {"a": (0.4, 0.7), "b": (0.6, 0.95)}}
     measured = [

@@ -92,7 +92,7 @@ def _keep_baseline(lines: Lines, measuring: Measuring) -> None:
     """Write what is reached with all constants as they are; UsageError if that was another thing before."""
     known = lines.found.get(BASELINE, {})
     if any(known.get(map_, dice) != dice for map_, dice in measuring.baseline.items()):
-        raise UsageError(f"{lines.path}: measured with other code; give another --name, or --overwrite")
+        raise UsageError(f"{lines.path}: measured with other code or threads; give another --name, or --overwrite")
     lines.add({**known, "name": BASELINE, "commit": commit(), **measuring.baseline})
 
 

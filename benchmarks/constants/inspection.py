@@ -32,10 +32,10 @@ REFINEMENT = tuple(f"cgckit.cgc.{name}" for name in ("appearance", "margin", "pa
 LEFT_OUT: Mapping[str, str] = {
     **dict.fromkeys(
         (f"cgckit.lesion_evidence.cores.{name}" for name in ("_OPEN", "_LESION", "_SURFACE", "_TISSUE", "_FLUID")),
-        "names of what a voxel is",
+        "name what a voxel is",
     ),
-    "cgckit.lesion_evidence.evidence._FAR": "stands for infinity",
-    "cgckit.cgc.margin._NOWHERE": "stands for infinity",
+    "cgckit.lesion_evidence.evidence._FAR": "infinity",
+    "cgckit.cgc.margin._NOWHERE": "infinity",
     "cgckit.cgc.parts._BELOW_HALF": "says that a voxel is no lesion",
     "cgckit.images.working_grid._MAD_TO_STD": "a unit",
     "cgckit.images.working_grid.IMAGE_SPACING": "half of it is eight times the voxels",
@@ -213,4 +213,4 @@ def calls_noted() -> Iterator[set[str]]:
     try:
         yield called
     finally:
-        sys.setprofile(before)
+        sys.setprofile(before if callable(before) else None)

@@ -168,6 +168,7 @@ class Measuring:
             brain=given.brain,
             device=choose_device("auto"),
         )
+        experiment.metrics = self.metrics
         experiment.claim(overwrite=True)
         # The name is of the value too: an arm that has been run is not run again.
         arm = Arm(f"{constant.name}={value}", changes={constant.name: value})

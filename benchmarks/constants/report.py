@@ -92,5 +92,8 @@ def _notes(unreached: list[str]) -> str:
     text = ""
     if unreached:
         text += f"Not reached with these scans and this prior: {', '.join(map(_short, sorted(unreached)))}.\n\n"
-    left = "; ".join(f"{_short(name)} ({why})" for name, why in LEFT_OUT.items())
+    reasons: dict[str, list[str]] = {}
+    for name, why in LEFT_OUT.items():
+        reasons.setdefault(why, []).append(_short(name))
+    left = "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
     return f"{text}Left out: {left}.\n"

@@ -293,7 +293,7 @@ def test_lines_are_kept_taken_up_again_and_measured_again_where_the_constant_is_
     assert lines(tmp_path)["baseline"][REFINED] == {"case1": 0.75}
 
     monkeypatch.setattr(Pretended, "prior", 0.6)
-    with pytest.raises(SystemExit, match="measured with other code"):
+    with pytest.raises(SystemExit, match="measured with other code or threads"):
         constants.run(parse(tmp_path, "--subjects", "1", "--only", "_RIND_MM"))
     assert "cgckit.priors.lesion_rule._RIND_MM" not in lines(tmp_path)
     constants.run(parse(tmp_path, "--subjects", "1", "--only", "_RIND_MM", "--overwrite"))

@@ -12,6 +12,7 @@ table of it, what matters most first. What has a line is not measured again, unl
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 
@@ -53,6 +54,7 @@ def measure(arguments: argparse.Namespace) -> None:
     lines = Lines(arguments.results / f"constants-{arguments.name}.jsonl", given.description(), arguments.overwrite)
     if arguments.overwrite:
         lines.found.clear()
+        shutil.rmtree(given.work, ignore_errors=True)  # network and priors may be of older code
     wanted = choose(given, arguments.only, training=arguments.train)
     missing = [constant for constant in wanted if not _is_known(lines.found.get(constant.title), constant)]
     if not missing:

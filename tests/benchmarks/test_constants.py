@@ -296,7 +296,9 @@ def test_lines_are_kept_taken_up_again_and_measured_again_where_the_constant_is_
     with pytest.raises(SystemExit, match="measured with other code or threads"):
         constants.run(parse(tmp_path, "--subjects", "1", "--only", "_RIND_MM"))
     assert "cgckit.priors.lesion_rule._RIND_MM" not in lines(tmp_path)
+    (tmp_path / "work" / "constants-tiny" / "refined").mkdir(parents=True)
     constants.run(parse(tmp_path, "--subjects", "1", "--only", "_RIND_MM", "--overwrite"))
+    assert not any((tmp_path / "work").iterdir()), "a network of older code is not taken up"
     assert list(lines(tmp_path)) == ["baseline", "cgckit.priors.lesion_rule._RIND_MM"]
 
 

@@ -12,6 +12,8 @@ BENCHMARKS = {
     "loss": "the contrastive loss against its yardsticks",
     "profile": "where the fused loss spends its time on a CPU",
     "pipeline": "cgckit against the prior and a copy of it",
+    "robustness": "prior and refinement on scans that are turned, noisy, coarse, incomplete, ...",
+    "constants": "how much each constant and default matters",
     "gpu_check": "what only a GPU can show about the CUDA kernels",
 }
 

@@ -1,27 +1,31 @@
 """`python -m benchmarks.pipeline`: cgckit against what a user would pick instead: the prior itself, or a copy of it.
 
 `pipeline-NAME.jsonl` holds what was measured (`cgckit.experiments.results`: one line for each arm, fold and seed), and
-`pipeline-NAME.md` two tables of it: the arms, and Dice and ASSD of every subject.
+`pipeline-NAME.md` two tables of it: the arms, and Dice and ASSD of every subject. `--halves` puts a third between them,
+Dice of every other subject: what was chosen while looking at one half is told by the other.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from cgckit.experiments.arms import published
 from cgckit.experiments.commands import ablate
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.results import read_results
-from cgckit.experiments.table import by_subject, tabulate
+from cgckit.experiments.table import ArmRow, by_subject, tabulate
 from cgckit.options import read_words
 from cgckit.phantom import write_cohort
 
 RESULTS = Path(__file__).parent / "results"
 ARMS = "paths,bounds"
 SUBJECTS = "Every subject, mean over the seeds; ASSD in mm:"
+HALVES = "Mean Dice of every other subject by name, from the first (odd) and from the second (even), and of all:"
 COLUMNS = {
     "arm": "arm",
     "labels": "labels",
@@ -56,13 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)")
     parser.add_argument("--show", action="store_true", help="measure nothing, write the tables again")
+    parser.add_argument("--halves", action="store_true", help="tell odd and even subjects apart too; tables keep it")
     parser.add_argument("--work", type=Path, default=Path("benchmarks-work"), help="folder for what is not kept")
 
 
 def run(arguments: argparse.Namespace) -> None:
     if not arguments.show:
         measure(arguments)
-    write(arguments.results)
+    write(arguments.results, halves=arguments.halves)
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -88,8 +93,8 @@ def measure(arguments: argparse.Namespace) -> None:
     shutil.copyfile(experiment.results.path, arguments.results / f"pipeline-{arguments.name}.jsonl")
 
 
-def write(results: Path) -> None:
-    """Write the table of every file of results."""
+def write(results: Path, *, halves: bool = False) -> None:
+    """Write the table of every file of results, with that of the halves if it is wanted or was there before."""
     for path in sorted(results.glob("pipeline-*.jsonl")):
         description, outcomes = read_results(path)
         arms = tabulate(outcomes, published(description["prior"]["name"], description["modalities"]))
@@ -98,7 +103,21 @@ def write(results: Path) -> None:
         table = _table(columns, [[_cell(row[COLUMNS[name]]) for name in columns] for row in rows])
         subjects = by_subject(arms)
         listed = _table(list(subjects[0]), [list(line.values()) for line in subjects])
-        path.with_suffix(".md").write_text(f"{_heading(description, rows)}\n\n{table}\n{SUBJECTS}\n\n{listed}")
+        page = path.with_suffix(".md")
+        known = page.exists() and HALVES in page.read_text()
+        split = f"{HALVES}\n\n{_halves(arms)}\n" if halves or known else ""
+        page.write_text(f"{_heading(description, rows)}\n\n{table}\n{split}{SUBJECTS}\n\n{listed}")
+
+
+def _halves(arms: Sequence[ArmRow]) -> str:
+    """The table of mean Dice of odd and even subjects, sorted by name, and of all."""
+    parts = {"odd": slice(0, None, 2), "even": slice(1, None, 2), "all": slice(None)}
+    lines = []
+    for row in arms:
+        dice = [row.subjects[subject]["dice"] for subject in sorted(row.subjects)]
+        lines.append([row.arm, *(_cell(fmean(dice[part])) if dice[part] else "" for part in parts.values())])
+    count = len(arms[0].subjects)
+    return _table(["arm", *(f"{name} ({len(range(count)[part])})" for name, part in parts.items())], lines)
 
 
 def _heading(description: dict[str, Any], rows: list[dict[str, Any]]) -> str:

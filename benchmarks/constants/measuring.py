@@ -87,7 +87,7 @@ class Measuring:
         self._model = cgckit.load_model(out, choose_device("auto"))
         for known in self._known.values():
             coarse = resample_case(known.case, self._model.settings.spacing)
-            known.logits = inference.infer(self._model.network, self._model.settings, coarse.image)
+            known.logits = inference.network_log_odds(self._model.network, self._model.settings, coarse.image)
         with calls_noted() as called:
             self.baseline[REFINED] = self._refined(self._model)
         self.called |= called

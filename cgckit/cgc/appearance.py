@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import torch
 from scipy import ndimage
-from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from cgckit.arrays import FloatArray
 from cgckit.images.case import Case
+from cgckit.lesion_evidence.cores import cores_within
 
 _SMOOTHING_MM = 0.7
 """Against noise; as wide as a voxel's own blur, so that edges stay where they are."""
@@ -18,7 +22,12 @@ _SURROUNDINGS_MM = 25.0
 """Normal tissue is described by the voxels up to this far from the mask: a lesion must differ from its own place."""
 _REACH_MM = 10.0
 """Up to this far from the mask, voxels are judged; farther away a look-alike is more often a twin than a lesion."""
-_SHRINKAGE = 0.1
+_TISSUES = 3
+"""Around a lesion lie white matter, grey matter and fluid."""
+_LEAST_VARIANCE = 0.05
+"""Added to each variance, in squared robust standard deviations: no modality may be surer than noise allows, and one
+that the subject lacks, 0 everywhere, must not make a covariance singular."""
+_SAMPLES = 20_000
 _FEWEST = 30
 """Voxels of either class below which nothing is learnt."""
 _CERTAINTY = math.log(0.98 / 0.02)
@@ -26,15 +35,16 @@ _CERTAINTY = math.log(0.98 / 0.02)
 
 
 def appearance_log_odds(case: Case, lesion: Tensor) -> Tensor:
-    """Log-odds that a voxel looks like the lesion rather than like the tissue around it, [H, W, L] float32.
+    """Log-odds that a voxel looks like the lesion rather than like the tissues around it, [H, W, L] float32.
 
-        log N(I(x); mu_1, S_1) - log N(I(x); mu_0, S_0)     cut to +-3.9
+        log N(I(x); mu, S) - log sum_k w_k N(I(x); mu_k, S_k)     k = 1, 2, 3; cut to +-3.9
 
-    by quadratic discriminant analysis of all modalities at the voxel, `mu_1, S_1` being those of the mask and
-    `mu_0, S_0` those of the brain up to 25 mm around it. The mask may miss a part of the lesion or take in normal
-    tissue: as long as most of it is right, both classes are described by what is right, and the voxels that were
-    mistaken look like the other class. Unlike a network, this uses the subject's full resolution and nothing of other
-    subjects. 0 farther than 10 mm from the mask, outside the brain, and where there is too little to learn from.
+    of all modalities at the voxel: one Gaussian for the mask, a mixture of three for the brain up to 25 mm around it.
+    The mask may miss a part of the lesion or take in normal tissue: as long as most of it is right, both sides are
+    described by what is right, and the voxels that were mistaken look like the other side. Unlike a network, this uses
+    the subject's full resolution and nothing of other subjects. 0 farther than 10 mm from the mask, outside the brain,
+    where there is too little to learn from, and in the cores that the mask takes in
+    (`cgckit.lesion_evidence.cores.cores_within`): what they look like says nothing.
 
     Args:
         case: the subject.
@@ -45,18 +55,26 @@ def appearance_log_odds(case: Case, lesion: Tensor) -> Tensor:
     mask = lesion.numpy() & brain
     if not mask.any():
         return log_odds
+    silent = cores_within(case, mask)
     distance = ndimage.distance_transform_edt(~mask, sampling=case.spacing)
-    normal = brain & ~mask & (distance <= _SURROUNDINGS_MM)
-    if min(mask.sum(), normal.sum()) < _FEWEST:
+    like, normal = mask & ~silent, brain & ~mask & (distance <= _SURROUNDINGS_MM)
+    if min(like.sum(), normal.sum()) < _FEWEST:
         return log_odds
     sigma = [_SMOOTHING_MM / edge for edge in case.spacing]
     smooth = np.stack([ndimage.gaussian_filter(channel, sigma) for channel in case.image.numpy()], axis=-1)
-    judged = brain & (distance <= _REACH_MM)
-    samples = np.concatenate([smooth[mask], smooth[normal]]).astype(np.float64)
-    classes = np.repeat([True, False], [mask.sum(), normal.sum()])
-    # The shrinkage also keeps a modality that the subject lacks, 0 everywhere, from making the covariances singular.
-    model = QuadraticDiscriminantAnalysis(priors=[0.5, 0.5], reg_param=_SHRINKAGE)
-    model.fit(samples, classes)
-    found = model.decision_function(smooth[judged].astype(np.float64))
+    judged = brain & ~silent & (distance <= _REACH_MM)
+    voxels = smooth[judged].astype(np.float64)
+    found = _density(smooth[like], 1).score_samples(voxels) - _density(smooth[normal], _TISSUES).score_samples(voxels)
     log_odds[torch.from_numpy(judged)] = torch.from_numpy(np.clip(found, -_CERTAINTY, _CERTAINTY)).float()
     return log_odds
+
+
+def _density(voxels: FloatArray, components: int) -> GaussianMixture:
+    """A mixture of so many Gaussians, fitted to a sample of voxels [N, C]."""
+    sample = np.random.default_rng(0).permutation(voxels)[:_SAMPLES].astype(np.float64)
+    mixture = GaussianMixture(components, reg_covar=_LEAST_VARIANCE, random_state=0)
+    with warnings.catch_warnings():
+        # What EM has reached after 100 steps describes the tissues well enough; fewer distinct voxels than components
+        # are no fault either.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(sample)

@@ -17,7 +17,10 @@ from cgckit.lesion_evidence.cores import with_cores
 from cgckit.lesion_evidence.evidence import main_channel
 from cgckit.nets.cgc_net import CGCNet
 from cgckit.nets.windows import infer
-from cgckit.starting import shipped
+from cgckit.starting import starting_log_odds
+
+_MOST = 6.0
+"""Log-odds at which the starting network's are cut: so sure is no network of what it has not seen."""
 
 
 def segment(
@@ -26,36 +29,38 @@ def segment(
     """Probability of lesion for one subject, [H, W, L] float32 on `case`'s grid, 0 outside the brain.
 
     The network works on its own grid; its log-odds are interpolated to the case's, times the setting `network_weight`,
-    and two others are added to them:
+    and three others are added to them:
 
     - With a `prior` [H, W, L] the prior's (`cgckit.cgc.margin.prior_log_odds`), times the setting `prior_weight`. Near
       the prior's edge the network decides where it is sure; to add a lesion far from it, or to empty its interior, it
       must be very sure.
     - Those of the subject's own appearance model (`cgckit.cgc.appearance.appearance_log_odds`), times the setting
       `appearance_weight`. It is learnt from the prior's mask, or the network's own where there is no prior.
+    - Those of the starting network (`cgckit.starting`), which knows lesions in general and has seen neither scans nor
+      prior, times the setting `starting_weight`; not of CT, which it was not made for.
 
     The network has seen the whole cohort, on a coarser grid; the prior and the appearance model this image, in full
     resolution. So these may move a lesion's edge, but a connected part of the mask of which the network alone calls
-    less than the share `min_consent` lesion is doubted. It goes if the starting network, which has seen neither scans
-    nor prior, calls less than half of it lesion, but stays where most of the prior is
-    (`cgckit.cgc.parts.without_false_parts`).
+    less than the share `min_consent` lesion is doubted. It goes if the starting network calls less than half of it
+    lesion too, but stays where most of the prior is (`cgckit.cgc.parts.without_false_parts`).
 
     A prior that is `doubtful`, as one that nothing was trained on, is weighed against the network in full, and keeps
     nothing. Without a prior the network stands for itself.
     """
     coarse = resample_case(case, settings.spacing)
     logits = _on_grid(network_log_odds(network, settings, coarse.image), coarse, case)
-    support = _support(settings, logits, case, prior)
-    return _judged(settings, logits, support, case, None if doubtful else prior, _witness(settings, case))
+    witness = _witness(settings, case)
+    support = _support(settings, logits, case, prior, witness)
+    return _judged(settings, logits, support, case, None if doubtful else prior, witness)
 
 
 def without_network(settings: InferenceSettings, case: Case, prior: Tensor) -> Tensor:
-    """What `segment` would give if the network had no opinion: the prior and the appearance model alone.
+    """What `segment` would give if the network had no opinion: prior, appearance model and starting network alone.
 
     Where these have none either, as everywhere if the settings give them no weight, it is the prior as it stands.
     """
     nothing = torch.zeros(case.brain.shape)
-    support = _support(settings, nothing, case, prior)
+    support = _support(settings, nothing, case, prior, _witness(settings, case))
     logits = torch.where(support == 0, prior.logit(eps=1e-6), nothing)
     return _judged(settings, logits, support, case, None, None).probability
 
@@ -71,9 +76,9 @@ def uncertainty(
     """
     coarse = resample_case(case, settings.spacing)
     logits = _on_grid(network_log_odds(network, settings, coarse.image), coarse, case)
-    support = _support(settings, logits, case, prior)
-    vary = intensity_augmentation(len(coarse.image))
     trusted, witness = None if doubtful else prior, _witness(settings, case)
+    support = _support(settings, logits, case, prior, witness)
+    vary = intensity_augmentation(len(coarse.image))
     maps = []
     for view in range(settings.uncertainty_views):
         varied = vary.set_random_state(seed=view)({"image": coarse.image.clone()})["image"]
@@ -104,22 +109,26 @@ def _on_grid(logits: Tensor, coarse: Case, case: Case) -> Tensor:
     return logits if coarse is case else transfer(logits, coarse, case)
 
 
-def _support(settings: InferenceSettings, logits: Tensor, case: Case, prior: Tensor | None) -> Tensor:
-    """What is added to the network's log-odds `logits` [H, W, L]: the weighted ones of prior and appearance."""
+def _support(
+    settings: InferenceSettings, logits: Tensor, case: Case, prior: Tensor | None, witness: Tensor | None
+) -> Tensor:
+    """What is added to the network's log-odds `logits` [H, W, L]: the weighted ones of the others."""
     support = torch.zeros_like(logits)
     if prior is not None and settings.prior_weight > 0:
         support += settings.prior_weight * prior_log_odds(prior, case.spacing, reach=settings.prior_reach)
     if settings.appearance_weight > 0:
         lesion = logits >= 0 if prior is None else prior >= 0.5
         support += settings.appearance_weight * appearance_log_odds(case, lesion)
+    if witness is not None:
+        support += settings.starting_weight * witness.clamp(-_MOST, _MOST)
     return support
 
 
 def _witness(settings: InferenceSettings, case: Case) -> Tensor | None:
-    """What the starting network calls lesion, [H, W, L] bool; None where it is not needed, or not made for the scan."""
-    if settings.min_consent == 0 or case.modalities[main_channel(case)] == "ct":
+    """Log-odds by the starting network, [H, W, L]; None where they are not needed, or it was not made for the scan."""
+    if settings.min_consent == settings.starting_weight == 0 or case.modalities[main_channel(case)] == "ct":
         return None
-    return shipped().log_odds(case) >= 0
+    return starting_log_odds(case)
 
 
 def _judged(
@@ -143,6 +152,6 @@ def _judged(
         min_volume=settings.min_lesion,
         least=settings.min_consent,
         prior=prior,
-        witness=witness,
+        witness=None if witness is None else witness >= 0,
     )
     return found._replace(probability=with_cores(found.probability, case)) if settings.fill_cores else found

@@ -10,7 +10,7 @@ from torch import Tensor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.priors.base import Prior
-from cgckit.starting import shipped, shipped_hash
+from cgckit.starting import shipped_hash, starting_log_odds
 
 
 @dataclass
@@ -27,7 +27,7 @@ class PretrainedPrior(Prior):
 
     def predict(self, case: Case) -> Tensor:
         """Return the network's probability of lesion, [H, W, L] float32 in [0, 1]."""
-        return shipped().log_odds(case).sigmoid() * case.brain
+        return starting_log_odds(case).sigmoid() * case.brain
 
     def fingerprint(self, subject: Subject) -> str:
         """Hash of the weights."""

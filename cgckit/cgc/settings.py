@@ -123,6 +123,7 @@ class InferenceSettings(_Settings):
     Attributes:
         overlap: overlap of neighbouring windows at inference
         network_weight: weight of the network's log-odds beside a prior that it was trained on
+        starting_weight: weight of the starting network's log-odds beside such a prior; it is not asked about CT
         prior_weight: weight of the prior's log-odds
         prior_reach: distance from its edge up to which the prior's log-odds grow [mm]
         appearance_weight: weight of the subject's own appearance model; 0 switches it off
@@ -135,6 +136,7 @@ class InferenceSettings(_Settings):
 
     overlap: Annotated[float, Range(0, 1, open_high=True)] = 0.25
     network_weight: Annotated[float, POSITIVE] = 0.25
+    starting_weight: Annotated[float, at_least(0)] = 0.25
     prior_weight: Annotated[float, at_least(0)] = 0.5
     prior_reach: Annotated[float, POSITIVE] = 20.0
     appearance_weight: Annotated[float, at_least(0)] = 1.0
@@ -204,6 +206,7 @@ PRESETS: dict[str, Settings] = {
         untrusted_outer=0.0,
         untrusted_doubt=0.0,
         network_weight=1.0,
+        starting_weight=0.0,
         prior_weight=0.0,
         appearance_weight=0.0,
         min_lesion=0.0,

@@ -95,6 +95,19 @@ def cores(case: Case, lesion: BoolArray) -> BoolArray:
     return holes | _fit(found, lesion, blocks, case.spacing) if found.any() else holes
 
 
+def cores_within(case: Case, mask: BoolArray) -> BoolArray:
+    """The cores that a mask takes in already: those of what is left of it without fluid, [H, W, L] bool.
+
+    Args:
+        case: the subject.
+        mask: [H, W, L] bool, of lesions with their cores.
+    """
+    blocks = Blocks.cut(case.brain.numpy(), case.spacing, _GRID_MM)
+    fluid = _fluid([blocks.mean(image) for image in standardised(case)], case.modalities, main_channel(case), blocks)
+    solid = mask & (blocks.enlarge(fluid.astype(np.float32)) < 0.5)
+    return cores(case, solid) & mask if (solid != mask).any() else np.zeros_like(mask)
+
+
 def views(lesion: BoolArray, fluid: BoolArray, brain: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Shares of the 26 rays from each voxel that end at lesion, and on the surface after fluid alone; each [H, W, L].
 

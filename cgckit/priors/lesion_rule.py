@@ -19,7 +19,7 @@ from cgckit.lesion_evidence.evidence import lesion_evidence, main_channel
 from cgckit.lesion_evidence.regions import Landscape, Selection
 from cgckit.options import SHARE, Range, at_least
 from cgckit.priors.base import Prediction, Prior
-from cgckit.starting import shipped, shipped_hash
+from cgckit.starting import shipped_hash, starting_log_odds
 
 _RIND_MM = 5.0
 
@@ -70,7 +70,7 @@ class LesionRule(Prior, ABC):
         is_ct = case.modalities[main_channel(case)] == "ct"
         witness = None
         if self.witness and not is_ct:
-            witness = (blocks.mean(shipped().log_odds(case).numpy()) >= 0) & blocks.brain
+            witness = (blocks.mean(starting_log_odds(case).numpy()) >= 0) & blocks.brain
         return choose_lesion(
             Landscape.of(evidence, blocks.brain, blocks.spacing, witness),
             tried,

@@ -7,10 +7,10 @@ from cgckit.starting.network import (
     WEIGHTS,
     StartingNetwork,
     new_network,
-    shipped,
     shipped_hash,
     slots,
     slots_of,
+    starting_log_odds,
 )
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "WEIGHTS",
     "StartingNetwork",
     "new_network",
-    "shipped",
     "shipped_hash",
     "slots",
     "slots_of",
+    "starting_log_odds",
 ]

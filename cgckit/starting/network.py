@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -76,8 +77,22 @@ def shipped_hash() -> str:
     return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
 
 
+def starting_log_odds(case: Case) -> Tensor:
+    """What the network that comes with the package says of a case, see `StartingNetwork.log_odds`.
+
+    Prior and refinement both ask: as long as a case is in memory, so is the answer.
+    """
+    known = _KNOWN.get(case)
+    if known is None:
+        known = _KNOWN[case] = _shipped().log_odds(case)
+    return known
+
+
+_KNOWN: WeakKeyDictionary[Case, Tensor] = WeakKeyDictionary()
+
+
 @cache
-def shipped() -> StartingNetwork:
+def _shipped() -> StartingNetwork:
     """The network that comes with the package, read once."""
     return StartingNetwork.load()
 

@@ -195,8 +195,8 @@ def test_kept_log_odds_are_those_that_the_network_would_give(
 ) -> None:
     measuring, _ = measured
     asked: list[None] = []
-    infer = cgckit.cgc.inference.infer
-    monkeypatch.setattr(cgckit.cgc.inference, "infer", lambda *a: asked.append(None) or infer(*a))
+    infer = cgckit.cgc.inference.network_log_odds
+    monkeypatch.setattr(cgckit.cgc.inference, "network_log_odds", lambda *a: asked.append(None) or infer(*a))
     kept = measuring.vary(found()["settings.prior_weight"], 0.25)
     assert not asked
     model = cgckit.load_model(measuring.given.work / "refined").with_settings({"prior_weight": 0.25})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ SETTINGS = Settings(
     patch_size=(1, 1, 1),
     mirror=False,
     network_weight=1.0,
+    starting_weight=0.0,
     appearance_weight=0.0,
     min_lesion=0.0,
     min_consent=0.0,
@@ -30,19 +32,14 @@ SETTINGS = Settings(
 )
 
 
-class StartingNetwork:
-    """Stands for the starting network: it calls everything, or nothing, lesion."""
-
-    def __init__(self, log_odds: float) -> None:
-        self.value = log_odds
-
-    def log_odds(self, case: Case) -> torch.Tensor:
-        return torch.full(case.brain.shape, self.value)
+def starting_network(value: float) -> Callable[[Case], torch.Tensor]:
+    """Stands for the starting network: log-odds of that value everywhere."""
+    return lambda case: torch.full(case.brain.shape, value)
 
 
 @pytest.fixture(autouse=True)
 def witness_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "shipped", lambda: StartingNetwork(-1.0))
+    monkeypatch.setattr(inference, "starting_log_odds", starting_network(-1.0))
 
 
 class FirstChannel(nn.Module):
@@ -243,7 +240,7 @@ def test_a_part_that_the_starting_network_confirms_is_kept_and_doubted(monkeypat
     prior[2:8, 4:12, 4:12] = prior[14:20, 4:12, 4:12] = 1.0
     trained = model(FirstChannel(), spacing=1.0, min_consent=0.5)
 
-    monkeypatch.setattr(inference, "shipped", lambda: StartingNetwork(0.1))
+    monkeypatch.setattr(inference, "starting_log_odds", starting_network(0.1))
     judged = inference.segment(trained.network, trained.settings, case, prior)
     assert int((judged.probability >= 0.5).sum()) == 768
     assert judged.doubted_ml == [pytest.approx(0.384)]
@@ -251,6 +248,17 @@ def test_a_part_that_the_starting_network_confirms_is_kept_and_doubted(monkeypat
     judged = inference.segment(trained.network, trained.settings, heads, prior)
     assert int((judged.probability >= 0.5).sum()) == 384, "it is no witness of CT"
     assert judged.doubted_ml == []
+
+
+def test_the_starting_network_has_a_weight_of_its_own_and_none_on_ct(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(np.zeros((16, 16, 16)))
+    monkeypatch.setattr(inference, "starting_log_odds", starting_network(2.0))
+    for weight, modality, expected in ((0.25, "flair", 0.5), (1.0, "flair", 2.0), (1.0, "ct", 0.0)):
+        found = segment(
+            model(FirstChannel(), spacing=1.0, starting_weight=weight),
+            dataclasses.replace(case, modalities=(modality,)),
+        )
+        torch.testing.assert_close(found.logit(), torch.full(case.brain.shape, expected))
 
 
 def test_a_network_weighs_less_beside_a_prior_that_it_was_trained_on() -> None:

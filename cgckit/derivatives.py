@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cgckit.arrays import AnyArray
 from cgckit.atomic import TEMPORARY_PREFIX, atomic_write
-from cgckit.errors import BadInputError
+from cgckit.errors import BadInputError, CgckitError
 from cgckit.images.cohort import Cohort
 from cgckit.images.grid import Grid
 from cgckit.images.volume import grid_of, open_nifti
@@ -216,6 +216,8 @@ class Derivatives:
         return self.root / f"sub-{label}" / "anat" / f"sub-{label}_space-orig_{ending}"
 
     def _write(self, path: Path, array: AnyArray, frame: Frame, sidecar: Mapping[str, object]) -> Path:
+        if not np.isfinite(array).all():
+            raise CgckitError(f"{path.name}: holds values that are not finite numbers, and is not written")
         header, source = _header(frame)
         write_like(path, array, header, source or path)
         content = {**sidecar, "SpatialReference": "orig"}

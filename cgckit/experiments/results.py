@@ -106,6 +106,13 @@ class Results:
                     "choose another --out, or pass --overwrite"
                 )
 
+    def reload(self) -> None:
+        """Take up what was added to the file since it was read, if it still is this experiment's."""
+        if self.path.exists():
+            there, outcomes = read_results(self.path)
+            if there.get("key") == self.description["key"]:
+                self.description, self.outcomes = dict(there), outcomes
+
     def find(self, unit: str, arm: str) -> Outcome | None:
         """The outcome with that digest, this arm's rather than one with equal settings; None if there is none."""
         equal = [outcome for outcome in self.outcomes if outcome.unit == unit]

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cgckit.derivatives import Derivatives
-from cgckit.errors import CgckitError, PluginError
+from cgckit.errors import BadInputError, CgckitError, PluginError
 from cgckit.images.brain import BRAINS, BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
@@ -97,13 +97,23 @@ class PriorMaps:
         cohort: whose subjects are asked for; a prior that learns is fitted on all of them.
         folder: the cache.
         brain: how the brains of a prior's training subjects are found.
+        files: what `prior_files` gave when the run began.
 
     Raises:
+        BadInputError: what the prior reads of a subject changed since then.
         PluginError: the prior raised an error that is not cgckit's own, or broke its contract.
     """
 
-    def __init__(self, prior: Prior, cohort: Cohort, folder: Path, brain: BrainExtractor) -> None:
+    def __init__(
+        self,
+        prior: Prior,
+        cohort: Cohort,
+        folder: Path,
+        brain: BrainExtractor,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         self.prior = prior
+        self._files = dict(files or {})
         self.cohort = cohort
         self.folder = folder
         self.brain = brain
@@ -123,6 +133,7 @@ class PriorMaps:
         if cached is None:
             self._fit()
             cached = self._predict(case)
+            self._print(subject)  # of what was read, and not of what came before or after
             write_tensors(path, {"probability": cached.probability}, {"note": cached.note})
         return PriorMap(cached.probability, assess(case, cached.probability), cached.note)
 
@@ -147,10 +158,20 @@ class PriorMaps:
             "modalities": self.cohort.modalities,
             # A prior that learns may be asked for a subject that it was not fitted on.
             "inputs": [subject.fingerprint(), *(self._cohort_print() if self.prior.requires_fit else [])],
-            "files": _fingerprint(self.prior, subject),
+            "files": self._print(subject),
             "subject": subject.label,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+
+    def _print(self, subject: Subject) -> str:
+        """Hash of what the prior reads of a subject besides its images: the same for as long as the run goes on."""
+        found = _fingerprint(self.prior, subject)
+        if self._files.setdefault(subject.label, found) != found:
+            raise BadInputError(
+                f"{subject.source}: what the prior {prior_name(self.prior)} reads of it was replaced while the run was "
+                "working; give the command again when it is at rest"
+            )
+        return found
 
     def _cohort_print(self) -> list[str]:
         return [subject.fingerprint() for subject in self.cohort]

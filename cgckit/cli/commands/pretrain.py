@@ -13,7 +13,11 @@ from cgckit.cli import options
 def pretrain(
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="Folder for the weights; simulated subjects and checkpoint are kept there."),
+        typer.Argument(
+            metavar="OUT",
+            parser=options.read_path,
+            help="Folder for the weights; simulated subjects and checkpoint are kept there.",
+        ),
     ],
     subjects: Annotated[int, typer.Option(min=1, help="How many subjects are simulated, 5 MB each.")] = 800,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 3200,

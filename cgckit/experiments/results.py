@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class Results:
 
     def reload(self) -> None:
         """Take up what was added to the file since it was read, if it still is this experiment's."""
-        if self.path.exists():
+        with suppress(BadInputError):  # not there yet, or to be replaced
             there, outcomes = read_results(self.path)
             if there.get("key") == self.description["key"]:
                 self.description, self.outcomes = dict(there), outcomes

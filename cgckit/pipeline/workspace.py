@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cgckit.cgc.model import CARD, WEIGHTS
 from cgckit.derivatives import REPORT, Derivatives, sidecar
 from cgckit.errors import BadInputError, UsageError
@@ -111,7 +113,7 @@ class Workspace:
 
         `run.json` holds `facts`, which the block may add to, and a status: "running", "complete", or "failed" with
         the error. That of a complete run stays as it is: doing nothing took no time, and the run did. What earlier
-        calls of the run found out ("training", "seconds") is in `facts` when the block begins.
+        calls of the run found out ("training", "seconds", "threads") is in `facts` when the block begins.
 
         Args:
             cohort: the subjects.
@@ -141,6 +143,7 @@ class Workspace:
             if name in facts:
                 facts[name] = {**earlier.get(name, {}), **facts[name]}
         self._facts = facts
+        facts["threads"] = self._threads(earlier)
         self._complete = earlier.get("status") == "complete" and earlier.get("maps_key") == self.maps_key
         try:
             if not self._complete:
@@ -153,6 +156,19 @@ class Workspace:
             raise
         if not self._complete:
             self.write(record, {"status": "complete", **facts})
+
+    def _threads(self, earlier: Mapping[str, Any]) -> list[int]:
+        """The numbers of threads that the run was worked on with, in order; another one rounds otherwise."""
+        now, before = torch.get_num_threads(), list(earlier.get("threads", []))
+        if before and now != before[-1] and earlier.get("status") != "complete":
+            logger.warning(
+                "the run was begun with %d threads and goes on with %d: its masks may differ in the last digits from "
+                "those of a run with one number; OMP_NUM_THREADS=%d sets it back",
+                before[-1],
+                now,
+                before[-1],
+            )
+        return [*before, *([now] if [now] != before[-1:] else [])]
 
     def _begin(self) -> None:
         """Say that maps are about to be others, or to be made again."""

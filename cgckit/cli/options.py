@@ -51,7 +51,9 @@ BrainOptions = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False, metavar="DIR", parser=read_path)]
 Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start over: remove what runs left in --out, cached priors too.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[
     bool,

@@ -43,7 +43,7 @@ def predict(
         brain: how the brain is found where no mask is given, see `refine`.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         device: "auto", "cpu", "cuda" or "cuda:N"; a model that is given itself stays where it is.
-        overwrite: replace what another run left in `out`.
+        overwrite: start over: remove what runs left in `out`, cached priors too.
         progress: show a progress bar on stderr.
 
     Raises:

@@ -48,9 +48,9 @@ def refine(
 ) -> Run:
     """Train the CGC network on a prior's pseudo-labels and write refined masks for every scan. No label is used.
 
-    An interrupted call continues when it is made again with the same arguments, to the same masks: priors are
-    cached, training is checkpointed, finished subjects are kept. A call with other inference settings takes the
-    trained model and makes the maps anew.
+    An interrupted call continues when it is made again with the same arguments, to the same masks if the number of
+    threads is the same: priors are cached, training is checkpointed, finished subjects are kept. A call with other
+    inference settings takes the trained model and makes the maps anew.
 
     Args:
         inputs: a cohort, or what `Cohort.find` takes: files, a folder of subjects, a table.
@@ -66,7 +66,7 @@ def refine(
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         seed: of initialisation and sampling; equal seeds give equal masks on a CPU with as many threads.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        overwrite: replace what another run left in `out`.
+        overwrite: start over: remove what runs left in `out`, cached priors too.
         progress: show progress bars on stderr.
 
     Raises:

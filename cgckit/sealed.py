@@ -40,10 +40,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         BadInputError: the file cannot be written.
     """
-    plain = json.loads(json.dumps(content))
-    text = json.dumps({**plain, _DIGEST: _of_json(plain)}, indent=2)
     with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(seal(content), indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -59,9 +57,32 @@ def read_json(path: Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError) as error:
         raise DamagedError(f"cannot be read ({error})") from error
-    if not isinstance(content, dict) or content.pop(_DIGEST, None) != _of_json(content):
+    if not isinstance(content, dict):
+        raise DamagedError("it holds no object")
+    return unseal(content)
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of plain JSON values with its digest."""
+    plain = json.loads(json.dumps(content))
+    return {**plain, _DIGEST: _of_json(plain)}
+
+
+def unseal(sealed: Mapping[str, Any]) -> dict[str, Any]:
+    """The object that `seal` took.
+
+    Raises:
+        DamagedError: it is another one, or has no digest.
+    """
+    content = {name: value for name, value in sealed.items() if name != _DIGEST}
+    if sealed.get(_DIGEST) != _of_json(content):
         raise DamagedError("its content does not fit its digest")
     return content
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Whether an object has a digest, be it right or wrong."""
+    return _DIGEST in content
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

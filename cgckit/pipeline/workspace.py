@@ -86,7 +86,7 @@ class Workspace:
 
     def _owner(self) -> str | None:
         """Key of the run that the folder holds."""
-        owner: str | None = _read_json(self.out.root / RECORD).get("key", self.ledger.run)
+        owner: str | None = _read_json(self.out.root / RECORD, quiet=True).get("key", self.ledger.run)
         return owner
 
     def _own(self) -> list[Path]:
@@ -217,7 +217,7 @@ class Workspace:
 
     def _gave_up(self) -> bool:
         """Whether the run in the folder ended by an error before there was anything worth keeping."""
-        failed = _read_json(self.out.root / RECORD).get("status") == "failed"
+        failed = _read_json(self.out.root / RECORD, quiet=True).get("status") == "failed"
         return failed and not self.checkpoint.exists() and not self.model.exists()
 
     def _clear(self, caches: bool) -> None:
@@ -239,12 +239,13 @@ def _remove_work(folder: Path) -> None:
             Path(parent).rmdir()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one if there is none that is whole."""
+def _read_json(path: Path, quiet: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; an empty one if there is none that is whole, which is said unless `quiet`."""
     try:
         return read_json(path)
     except FileNotFoundError:
         return {}
     except DamagedError as error:
-        logger.warning("%s is damaged (%s) and is not used", path, error)
+        if not quiet:
+            logger.warning("%s is damaged (%s) and is written again", path, error)
         return {}

@@ -341,6 +341,20 @@ def test_a_run_and_an_experiment_do_not_share_a_folder(write_cohort: WriteCohort
         start(scans, out, overwrite=True)
 
 
+def test_a_result_that_was_damaged_is_refused_in_one_line(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans, out = write_cohort(1), tmp_path / "out"
+    start(scans, out).run([THE_PRIOR])
+    path = out / "results.jsonl"
+    intact = path.read_text()
+    dice = intact.index('"dice": 0.') + len('"dice": 0.')
+    path.write_text(f"{intact[:dice]}{9 - int(intact[dice])}{intact[dice + 1 :]}")
+    with pytest.raises(BadInputError, match=r"not a file of results .its content does not fit its digest") as caught:
+        start(scans, out)
+    assert "\n" not in str(caught.value)
+    start(scans, out, overwrite=True).run([THE_PRIOR])
+    assert len(read_results(path)[1]) == 1
+
+
 def test_two_experiments_in_a_folder_lose_no_result(write_cohort: WriteCohort, tmp_path: Path) -> None:
     scans, out = write_cohort(1), tmp_path / "out"
     first, second = start(scans, out), start(scans, out)

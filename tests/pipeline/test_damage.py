@@ -20,6 +20,7 @@ from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, CgckitError
 from cgckit.images.case import Case
 from cgckit.priors.base import Prior
+from cgckit.sealed import read_json
 
 QUICK = {
     "spacing": 4.0,
@@ -229,3 +230,18 @@ def test_a_bit_of_the_ledger_costs_no_more_than_a_map(whole: tuple[Path, Path], 
         ledger.write_bytes(intact[:at] + bytes([intact[at] ^ 1]) + intact[at + 1 :])
         run(scans, out)
         assert contents(out) == contents(whole[1]), at
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_record_costs_nothing_but_a_warning(
+    copied: tuple[Path, Path], damage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scans, out = copied
+    monkeypatch.setattr("cgckit.pipeline.engine.prepare", None)
+    DAMAGE[damage](out / "run.json")
+    run(scans, out)
+    record = read_json(out / "run.json")
+    assert record["status"] == "complete"
+    assert record["training"]["steps"] == QUICK["steps"]
+    said = [line for line in caplog.messages if "run.json is damaged" in line]
+    assert len(said) == (damage != "removed")

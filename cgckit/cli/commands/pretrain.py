@@ -36,12 +36,13 @@ def pretrain(
 
         cgckit pretrain trial/ --subjects 100 --steps 500
     """
+    from cgckit.lock import locked
     from cgckit.pipeline.console import progress_bars
     from cgckit.pipeline.inputs import choose_device
     from cgckit.pretraining import write_starting_network
 
     where = choose_device(device)
-    with progress_bars(not quiet) as bars:
+    with locked(out), progress_bars(not quiet) as bars:
         task = bars.add_task("pre-training", total=steps, note="")
         path = write_starting_network(
             out,

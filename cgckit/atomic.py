@@ -28,6 +28,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(TEMPORARY_PREFIX + path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # were it a link, its target would be written to
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)

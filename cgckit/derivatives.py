@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,21 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from cgckit.arrays import AnyArray
-from cgckit.atomic import TEMPORARY_PREFIX, atomic_write
-from cgckit.errors import BadInputError
+from cgckit.atomic import atomic_write
+from cgckit.errors import BadInputError, CgckitError
 from cgckit.images.cohort import Cohort
 from cgckit.images.grid import Grid
 from cgckit.images.volume import grid_of, open_nifti
 from cgckit.version import __version__
 
-logger = logging.getLogger(__name__)
-
 REPORT = "report.html"
 """The page about a run, where `cgckit report` puts it."""
 _BIDS_VERSION = "1.10.0"
-_TABLES = ("dataset_description.json", "participants.tsv", "run.json", "summary.tsv")
 
-__all__ = ["Derivatives", "atomic_write", "image_of", "write_like"]
+__all__ = ["Derivatives", "atomic_write", "image_of", "sidecar", "write_like"]
 
 Frame = Path | Grid
 """What an image is written on: the grid and header of a NIfTI file, or a grid alone."""
@@ -61,8 +57,6 @@ class Derivatives:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=root):
                 pass
-            for partial in root.glob(f"sub-*/anat/{TEMPORARY_PREFIX}*"):
-                partial.unlink()  # what a killed run was writing
         except OSError as error:
             raise BadInputError(
                 f"{root}: cannot be written to ({error.strerror}); choose another output folder"
@@ -93,6 +87,12 @@ class Derivatives:
     def brain_mask(self, label: str) -> Path:
         """Path of the brain mask of a subject."""
         return self._anat(label, "desc-brain_mask.nii.gz")
+
+    def files(self, label: str) -> list[Path]:
+        """Every image that may be there of a subject, each followed by its sidecar."""
+        images = [self.refined_mask(label), self.refined_probability(label), self.refined_uncertainty(label)]
+        images += [self.brain_mask(label), *self.prior_probabilities(label)]
+        return [file for image in images for file in (image, sidecar(image))]
 
     def write_mask(self, label: str, mask: npt.ArrayLike, frame: Frame) -> Path:
         """Write the refined mask, bool [H, W, L] on the frame's grid, with its sidecar."""
@@ -194,34 +194,21 @@ class Derivatives:
 
     def remove(self, path: Path) -> None:
         """Remove an image and its sidecar, if they are there."""
-        for file in (path, path.with_name(path.name.removesuffix(".nii.gz") + ".json")):
+        for file in (path, sidecar(path)):
             file.unlink(missing_ok=True)
-
-    def remove_report(self) -> None:
-        """Remove the page about the run, which shows maps as they were when it was written."""
-        page = self.root / REPORT
-        if page.exists():
-            logger.info("%s shows earlier maps and is removed; `cgckit report` writes it anew", page)
-            page.unlink()
-
-    def clear(self) -> None:
-        """Remove the images, sidecars and tables of a run, and nothing else that is in the folder."""
-        for path in [*self.root.glob("sub-*/anat/*_space-orig_*"), *(self.root / name for name in _TABLES)]:
-            path.unlink(missing_ok=True)
-        for folder in [*self.root.glob("sub-*/anat"), *self.root.glob("sub-*")]:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
 
     def _anat(self, label: str, ending: str) -> Path:
         return self.root / f"sub-{label}" / "anat" / f"sub-{label}_space-orig_{ending}"
 
-    def _write(self, path: Path, array: AnyArray, frame: Frame, sidecar: Mapping[str, object]) -> Path:
+    def _write(self, path: Path, array: AnyArray, frame: Frame, about: Mapping[str, object]) -> Path:
+        if not np.isfinite(array).all():
+            raise CgckitError(f"{path.name}: holds values that are not finite numbers, and is not written")
         header, source = _header(frame)
         write_like(path, array, header, source or path)
-        content = {**sidecar, "SpatialReference": "orig"}
+        content = {**about, "SpatialReference": "orig"}
         if source is not None:
             content["Sources"] = [str(source.absolute())]
-        self.write_json(str(path.relative_to(self.root)).removesuffix(".nii.gz") + ".json", content)
+        self.write_json(str(sidecar(path).relative_to(self.root)), content)
         return path
 
     def _write_text(self, name: str, text: str) -> Path:
@@ -240,15 +227,19 @@ def _header(frame: Frame) -> tuple[nib.Nifti1Header, Path | None]:
     return header, None
 
 
+def sidecar(image: Path) -> Path:
+    """The JSON file beside an image that says what it is."""
+    return image.with_name(re.sub(r"\.nii(\.gz)?$", "", image.name) + ".json")
+
+
 def image_of(written: Path) -> Path:
     """The scan on whose grid a run wrote a map, as the map's sidecar says.
 
     Raises:
         BadInputError: the map has no such sidecar, or its images were in memory.
     """
-    sidecar = written.with_name(re.sub(r"\.nii(\.gz)?$", "", written.name) + ".json")
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
+        content = json.loads(sidecar(written).read_text(encoding="utf-8"))
         in_memory = "SpatialReference" in content and "Sources" not in content
         scan = written if in_memory else Path(content["Sources"][0])
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -16,7 +16,6 @@ from scipy.spatial.transform import Rotation
 
 import cgckit
 from cgckit import Case, Prior, __version__
-from cgckit.atomic import TEMPORARY_PREFIX
 from cgckit.derivatives import Derivatives, image_of
 from cgckit.errors import BadInputError
 from cgckit.images.brain import CoarseSearch
@@ -332,31 +331,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         out.write_mask("p1", np.ones((40, 44, 36)), tmp_path / "a.nii.gz")
     assert out.refined_mask("p1").read_bytes() == before
     assert sorted((tmp_path / "out").rglob("*")) == files
-
-
-def test_create_sweeps_what_a_killed_run_was_writing(tmp_path):
-    nib.save(make(plain((1, 1, 1))), tmp_path / "a.nii.gz")
-    out = Derivatives.create(tmp_path / "out")
-    mask = out.write_mask("p1", np.zeros((40, 44, 36)), tmp_path / "a.nii.gz")
-    (mask.parent / f"{TEMPORARY_PREFIX}{out.brain_mask('p1').name}").write_bytes(b"half of it")
-    Derivatives.create(tmp_path / "out")
-    assert sorted(mask.parent.iterdir()) == sorted([mask, Path(str(mask).replace(".nii.gz", ".json"))])
-
-
-def test_clear_removes_a_run_and_nothing_else(tmp_path):
-    nib.save(make(plain((1, 1, 1))), tmp_path / "a.nii.gz")
-    out = Derivatives.create(tmp_path / "out")
-    foreign = [tmp_path / "out" / "notes.tsv", tmp_path / "out" / "sub-p2" / "anat" / "sub-p2_T1w.nii.gz"]
-    for path in foreign:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("mine")
-    out.write_mask("p1", np.zeros((40, 44, 36)), tmp_path / "a.nii.gz")
-    out.write_brain("p2", np.zeros((40, 44, 36)), tmp_path / "a.nii.gz")
-    out.write_description()
-    out.write_table("summary.tsv", [{"a": 1}])
-    out.write_json("run.json", {})
-    out.clear()
-    assert sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(foreign)
 
 
 def test_what_has_no_file_is_written_on_its_grid(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 grimp = pytest.importorskip("grimp", reason="grimp is not in this environment")
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = {"version", "errors", "arrays", "atomic"}
+FOUNDATION = {"version", "errors", "arrays", "atomic", "sealed", "ledger", "lock"}
 # Data flows one way: a room imports none to its right. `contrast`, the loss, stands alone.
 ROOMS = ["options", "plugins", "images", "nets", "lesion_evidence", "starting", "priors", "cgc", "derivatives"]
 ROOMS += ["evaluation", "report", "pipeline", "experiments", "cli"]

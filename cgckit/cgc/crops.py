@@ -15,17 +15,17 @@ from monai.transforms.intensity.dictionary import RandGaussianNoised, RandScaleI
 from monai.transforms.spatial.dictionary import RandFlipd
 from monai.transforms.utils import generate_pos_neg_label_crop_centers
 from monai.utils.type_conversion import convert_to_tensor
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cgckit.arrays import Shape
-from cgckit.atomic import atomic_write
 from cgckit.cgc.margin import trusted
 from cgckit.cgc.settings import TrainingSettings
+from cgckit.errors import BadInputError
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 from cgckit.nets.loop import step_seed
+from cgckit.sealed import write_tensors
 
 _KEYS = ("image", "prior", "brain", "trusted")
 _CENTRES = 20_000
@@ -89,8 +89,7 @@ def write_example(path: Path, image: Tensor, prior: Tensor, brain: Tensor, trust
         if len(voxels) > _CENTRES:
             voxels = np.sort(generator.choice(voxels, _CENTRES, replace=False))
         tensors[name] = torch.from_numpy(voxels.astype(np.int64))
-    with atomic_write(path) as temporary:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
+    write_tensors(path, {name: value.contiguous() for name, value in tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,13 @@ class CropSampler:
     seed: int
 
     def __call__(self, index: int) -> Crops:
-        """Return batch `index`."""
+        """Return batch `index`.
+
+        Raises:
+            BadInputError: an example cannot be read.
+        """
         state = np.random.RandomState(step_seed(self.seed, index) % 2**32)
-        drawn = [self._crop(self._subject(index * self.batch + b), state) for b in range(self.batch)]
+        drawn = [self._drawn(self._subject(index * self.batch + b), state) for b in range(self.batch)]
         image, prior, kept = (torch.stack(parts) for parts in zip(*drawn, strict=True))
         return Crops(image, prior, kept)
 
@@ -119,6 +122,12 @@ class CropSampler:
         round_, position = divmod(turn, len(self.paths))
         order = np.random.default_rng([self.seed, round_]).permutation(len(self.paths))
         return self.paths[int(order[position])]
+
+    def _drawn(self, path: Path, state: np.random.RandomState) -> tuple[Tensor, Tensor, Tensor]:
+        try:
+            return self._crop(path, state)
+        except (OSError, SafetensorError) as error:
+            raise BadInputError(f"{path}: cannot be read ({error}); the same command makes it anew") from error
 
     def _crop(self, path: Path, state: np.random.RandomState) -> tuple[Tensor, Tensor, Tensor]:
         with safe_open(path, framework="pt") as file:

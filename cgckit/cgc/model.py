@@ -12,19 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typing_extensions import Self
 
 from cgckit.arrays import FloatArray
-from cgckit.atomic import atomic_write
 from cgckit.cgc import inference
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings
-from cgckit.errors import BadInputError, UsageError
+from cgckit.errors import BadInputError, CgckitError, UsageError
 from cgckit.images.case import Case, require_case
 from cgckit.nets.cgc_net import CGCNet
-from cgckit.nets.loop import own_generators
+from cgckit.nets.loop import is_finite, own_generators
+from cgckit.sealed import DamagedError, file_digest, read_json, read_tensors, write_json, write_tensors
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
@@ -56,36 +54,42 @@ class Model:
             device: where the network is put, in the memory format that it is trained in.
 
         Raises:
-            BadInputError: nothing there, or not a model of cgckit.
+            BadInputError: nothing there, not a model of cgckit, or one that was damaged.
         """
         folder = Path(folder)
         if not (folder / CARD).exists() and (folder / "model" / CARD).exists():
             folder = folder / "model"
         try:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            card = read_json(folder / CARD)
+            state, _ = read_tensors(folder / WEIGHTS)
+            if card.get("weights") != file_digest(folder / WEIGHTS):
+                raise DamagedError("weights and card do not belong together")
             settings = Settings.from_json(card["settings"])
             modalities = tuple(card["modalities"])
             with own_generators():  # it begins with weights that are drawn
                 network = build_network(settings, modalities)
-            network.load_state_dict(load_file(folder / WEIGHTS))
+            network.load_state_dict(state)
         except FileNotFoundError:
             raise BadInputError(
                 f"{folder}: holds no model; give the folder that `cgckit refine --out` wrote, or its model folder"
             ) from None
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, UsageError) as error:
+        except DamagedError as error:
+            raise BadInputError(f"{folder}: the model is damaged ({error}); copy it again, or train it anew") from error
+        except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
             reason = str(error).splitlines()[0]
             raise BadInputError(f"{folder}: not a model that this version of cgckit reads ({reason})") from None
+        if not is_finite(network):
+            raise BadInputError(f"{folder}: the model holds weights that are not finite; train it anew")
         network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return cls(network.eval(), settings, modalities)
 
     def save(self, folder: Path, provenance: Mapping[str, object]) -> None:
         """Write the weights, then the card that makes them complete, with `provenance` in it."""
         state = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
-        with atomic_write(folder / WEIGHTS) as temporary:
-            save_file(state, temporary)
+        write_tensors(folder / WEIGHTS, state)
         card = {**provenance, "modalities": list(self.modalities), "settings": self.settings.to_json()}
-        with atomic_write(folder / CARD) as temporary:
-            temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        card["weights"] = file_digest(folder / WEIGHTS)
+        write_json(folder / CARD, card)
 
     def fingerprint(self) -> str:
         """SHA-256 of weights, training settings and modalities."""
@@ -121,6 +125,7 @@ class Model:
 
         Raises:
             BadInputError: the case lacks a modality, or is none.
+            CgckitError: the network gives values that are not finite.
         """
         return self.judge(case, prior, doubtful=doubtful)[0]
 
@@ -130,13 +135,20 @@ class Model:
         """What `segment` gives, and the volumes [ml] of the parts of its mask that the network doubts."""
         case = self._fitting(case)
         found = inference.segment(self.network, self.settings, case, prior, doubtful=doubtful)
-        return np.asarray(case.to_native(found.probability.numpy()), np.float32), found.doubted_ml
+        return self._native(case, found.probability), found.doubted_ml
 
     def uncertainty(self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False) -> FloatArray:
         """Standard deviation of that probability over `uncertainty_views` augmented views, on the same grid."""
         case = self._fitting(case)
         found = inference.uncertainty(self.network, self.settings, case, prior, doubtful=doubtful)
-        return np.asarray(case.to_native(found.numpy()), np.float32)
+        return self._native(case, found)
+
+    def _native(self, case: Case, found: Tensor) -> FloatArray:
+        """A map on the grid that the case's images came on."""
+        native = np.asarray(case.to_native(found.numpy()), np.float32)
+        if not np.isfinite(native).all():
+            raise CgckitError(f"{case.source or case.subject}: the model gives values that are not finite numbers")
+        return native
 
     def _fitting(self, case: Case) -> Case:
         """The case with the model's channels."""

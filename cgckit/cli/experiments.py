@@ -31,6 +31,7 @@ Label = Annotated[
     list[int] | None,
     typer.Option(help="A value of the references that is lesion; may be repeated. By default all above 0."),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another experiment's results in --out.")]
 Seeds = Annotated[str, typer.Option(metavar="A,B,...", help="Train every arm with each of these seeds.")]
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -22,7 +28,7 @@ from cgckit.cli.commands import (
     report,
 )
 from cgckit.cli.log import show_log
-from cgckit.errors import CgckitError
+from cgckit.errors import BadInputError, CgckitError
 from cgckit.version import __version__
 
 # Typer turns Ctrl-C into this exit code, as shells do: 128 + SIGINT.
@@ -75,14 +81,57 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit with the code that belongs to the outcome."""
-    try:
-        app()
-    except CgckitError as error:
-        if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG):
+    with _noted_signals() as caught:
+        try:
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
+        except SystemExit as ending:
+            # Typer's answer to Ctrl-C; where an import took it for a failure of its own, something else comes here.
+            if ending.code == _INTERRUPTED or (caught and ending.code):
+                _end_interrupted(caught)
             raise
-        print(f"cgckit: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except SystemExit as ending:
-        if ending.code == _INTERRUPTED:
-            print("cgckit: interrupted; the same command goes on from here", file=sys.stderr)
-        raise
+        except Exception as error:
+            if caught:
+                _end_interrupted(caught)
+            if not isinstance(error, CgckitError | OSError) or logging.getLogger("cgckit").isEnabledFor(logging.DEBUG):
+                raise
+            _leave_stdout(error)
+            print(f"cgckit: {error}", file=sys.stderr)
+            sys.exit(error.exit_code if isinstance(error, CgckitError) else BadInputError.exit_code)
+
+
+@contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt while the block runs; gives those that came."""
+    caught: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    if current_thread() is not main_thread():
+        numbers = []
+    earlier = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield caught
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _end_interrupted(caught: list[int]) -> NoReturn:
+    """Say that the command was ended from outside, and exit as shells expect it: 128 + the signal's number."""
+    number = caught[-1] if caught else signal.SIGINT
+    what = "terminated" if number == signal.SIGTERM else "interrupted"
+    print(f"cgckit: {what}; the same command goes on from here", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _leave_stdout(error: Exception) -> None:
+    """If nothing can be written to stdout, as on a full disk, do not try again at the end of the process."""
+    if isinstance(error, OSError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,14 @@ import typer
 
 from cgckit.cli.log import hide_log
 
+
+def read_path(text: str) -> Path:
+    """Read a path; an empty one would mean the working directory."""
+    if not str(text).strip():
+        raise typer.BadParameter("the name is empty; give one, as refined/")
+    return Path(text)
+
+
 Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -40,10 +48,12 @@ BrainOptions = Annotated[
     list[str] | None,
     typer.Option("--brain-option", metavar="KEY=VALUE", help="An option of the brain extractor; may be repeated."),
 ]
-Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False, metavar="DIR", parser=read_path)]
 Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in --out.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start over: remove what runs left in --out, cached priors too.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[
     bool,

@@ -24,10 +24,11 @@ from cgckit.experiments.references import References, best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.lock import locked
 from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import log_file, progress_bars
 from cgckit.pipeline.engine import Engine
-from cgckit.pipeline.inputs import choose_device, find_cohort
+from cgckit.pipeline.inputs import choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key
 from cgckit.pipeline.workspace import RECORD, RESULTS
@@ -130,19 +131,20 @@ class Experiment:
         The arguments are those of `cgckit.refine` and `cgckit.evaluate`.
 
         Raises:
-            UsageError: unknown prior, option, preset or setting, or `out` holds another experiment.
+            UsageError: unknown prior, option, preset or setting, or `out` holds another experiment or an input.
             BadInputError: a file that cannot be used, a subject without reference, or an `out` that cannot be written.
         """
         source = resolve_prior(prior, prior_options)
         where = choose_device(device)
         cohort = find_cohort(inputs, modalities, allow_missing=False)
+        folder = output_folder(out, inputs, cohort, source)
         _, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
         experiment = cls(
             cohort,
             References.find(cohort, references, labels),
             source,
             chosen,
-            Path(out),
+            folder,
             brain=resolve_brain(brain),
             folds=folds,
             hold_out=hold_out,
@@ -158,11 +160,12 @@ class Experiment:
             All outcomes in the results, those of other calls included.
 
         Raises:
-            UsageError: a seed below 0, or too few subjects for folds.
+            UsageError: a seed below 0, too few subjects for folds, or another experiment is at work in the folder.
             DegeneratePriorError: no training subject has a usable prior.
         """
         check_seeds(seeds)
-        with log_file(self.out / "cgckit.log"), progress_bars(progress) as bars:
+        with locked(self.out), log_file(self.out / "cgckit.log"), progress_bars(progress) as bars:
+            self.results.reload()  # another process may have been at work here since `claim`
             units = [
                 (arm, fold, seed)
                 for seed in seeds
@@ -207,7 +210,8 @@ class Experiment:
 
     def _compute(self, arm: Arm, fold: Fold, seed: int, unit: str, bars: Progress) -> Outcome:
         fitted = Cohort(fold.train, self.cohort.modalities)
-        maps = PriorMaps(self.prior, fitted, self.work / "priors", self.engine.brain)
+        files = self.material.get("prior_files", {})
+        maps = PriorMaps(self.prior, fitted, self.work / "priors", self.engine.brain, files=files)
         engine = dataclasses.replace(self.engine, maps=maps)
         settings = self.settings.override(arm.changes)
         started = time.monotonic()

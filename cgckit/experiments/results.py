@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from cgckit.atomic import atomic_write
 from cgckit.errors import BadInputError, UsageError
 from cgckit.evaluation.scoring import Scores
+from cgckit.sealed import is_sealed, seal, unseal
 
 OUTPUT, NETWORK_ALONE = "output", "network alone"
 
@@ -106,6 +108,13 @@ class Results:
                     "choose another --out, or pass --overwrite"
                 )
 
+    def reload(self) -> None:
+        """Take up what was added to the file since it was read, if it still is this experiment's."""
+        with suppress(BadInputError):  # not there yet, or to be replaced
+            there, outcomes = read_results(self.path)
+            if there.get("key") == self.description["key"]:
+                self.description, self.outcomes = dict(there), outcomes
+
     def find(self, unit: str, arm: str) -> Outcome | None:
         """The outcome with that digest, this arm's rather than one with equal settings; None if there is none."""
         equal = [outcome for outcome in self.outcomes if outcome.unit == unit]
@@ -116,25 +125,30 @@ class Results:
         self.outcomes.append(outcome)
         lines = [self.description, *(outcome.to_json() for outcome in self.outcomes)]
         with atomic_write(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            temporary.write_text("".join(json.dumps(seal(line)) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
     """Read what `Results` wrote: the description and the outcomes.
 
     Raises:
-        BadInputError: no such file, or not one of results.
+        BadInputError: no such file, not one of results, or one that was damaged.
     """
     try:
         first, *others = path.read_text(encoding="utf-8").splitlines()
         description = json.loads(first)
         if not isinstance(description, dict):
             raise ValueError("its first line describes no experiment")
-        return description, [Outcome.from_json(json.loads(line)) for line in others]
+        return _whole(description), [Outcome.from_json(_whole(json.loads(line))) for line in others]
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, TypeError, KeyError) as error:
         raise BadInputError(f"{path}: not a file of results ({error})") from error
+
+
+def _whole(line: dict[str, Any]) -> dict[str, Any]:
+    """A line without its digest, which those of early versions do not have."""
+    return unseal(line) if is_sealed(line) else line
 
 
 def _scores_to_json(scores: Scores) -> dict[str, float | None]:

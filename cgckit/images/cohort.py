@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 
@@ -19,6 +21,30 @@ from cgckit.images.case import Case, require_case, subject_label
 from cgckit.images.grid import Grid
 from cgckit.images.modalities import canonical_modality, in_canonical_order, is_nifti
 from cgckit.images.readers import Found, is_dicom, read_files, read_folder, read_table
+
+
+@dataclass(frozen=True)
+class _Content:
+    """SHA-256 of a file, and what tells cheaply whether it may be another by now."""
+
+    digest: str
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> _Content:
+        try:
+            with path.open("rb") as file:
+                stamp = _stamp(os.fstat(file.fileno()))  # before the bytes: a change in between shows later
+                digest = hashlib.sha256()
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
+        return cls(digest.hexdigest(), stamp)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,28 +75,57 @@ class Subject:
         """What its outputs are written on: the grid and header of its first file, or a grid alone."""
         return next(iter(self.files.values())) if self.case is None else self.case.native
 
+    @property
+    def all_files(self) -> dict[str, Path]:
+        """Every file that is read, the brain mask as "brain_mask" included; none for a subject in memory."""
+        return {**self.files, **({"brain_mask": self.brain_mask} if self.brain_mask else {})}
+
     def fingerprint(self) -> str:
         """Return a SHA-256 of the bytes of all images and of their roles; read once, then remembered."""
-        return self._fingerprint
+        if self.case is not None:
+            return self._case_fingerprint
+        lines = [f"{role}:{content.digest}\n" for role, content in sorted(self._contents.items())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Check after the block, whether it raises or not, that the files are those that the fingerprint is of.
+
+        Raises:
+            BadInputError: a file was replaced, changed or removed since.
+        """
+        try:
+            yield
+        except Exception:
+            self._check_unchanged()
+            raise
+        self._check_unchanged()
 
     @cached_property
-    def _fingerprint(self) -> str:
-        if self.case is not None:
-            return _case_fingerprint(self.case)
-        digest = hashlib.sha256()
-        roles = {**self.files, "brain_mask": self.brain_mask}
-        for role, path in sorted(roles.items()):
-            if path is None:
-                continue
+    def _case_fingerprint(self) -> str:
+        return _case_fingerprint(cast(Case, self.case))
+
+    @cached_property
+    def _contents(self) -> dict[str, _Content]:
+        """What is in each file, by its role."""
+        return {role: _Content.of(path) for role, path in self.all_files.items()}
+
+    def _check_unchanged(self) -> None:
+        if "_contents" not in vars(self):  # nobody asked for the fingerprint yet
+            return
+        for role, path in self.all_files.items():
+            known = self._contents[role]
             try:
-                with path.open("rb") as file:
-                    content = hashlib.sha256()
-                    while block := file.read(1 << 20):
-                        content.update(block)
-            except OSError as error:
-                raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
-            digest.update(f"{role}:{content.hexdigest()}\n".encode())
-        return digest.hexdigest()
+                doubtful = _stamp(path.stat()) != known.stamp
+                now = _Content.of(path) if doubtful else known
+            except (OSError, BadInputError):
+                now = None
+            if now is None or now.digest != known.digest:
+                raise BadInputError(
+                    f"{path}: was {'removed' if now is None else 'replaced'} while the run was working on it; give the "
+                    "command again when the scans are at rest"
+                )
+            self._contents[role] = now
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,15 +34,17 @@ def prepare(subject: Subject, modalities: Sequence[str], brain: BrainExtractor) 
 
     Raises:
         BadInputError: for a file that cannot be used (see `Volume.load`), images on different grids, a brain
-            mask that is empty or on another grid, an image that is constant inside the brain.
+            mask that is empty or on another grid, an image that is constant inside the brain, a file that was replaced
+            since its fingerprint was taken.
     """
     if subject.case is not None:
         return subject.case.with_channels(modalities)
-    volumes = {name: Volume.load(subject.files[name]) for name in modalities if name in subject.files}
-    if not volumes:
-        raise BadInputError(f"subject {subject.source} has none of: {', '.join(modalities)}")
-    native = common_grid(volumes, subject.source)
-    mask = read_brain_mask(subject.brain_mask, native) if subject.brain_mask else extract_brain(brain, volumes)
+    with subject.unchanged():
+        volumes = {name: Volume.load(subject.files[name]) for name in modalities if name in subject.files}
+        if not volumes:
+            raise BadInputError(f"subject {subject.source} has none of: {', '.join(modalities)}")
+        native = common_grid(volumes, subject.source)
+        mask = read_brain_mask(subject.brain_mask, native) if subject.brain_mask else extract_brain(brain, volumes)
     found = to_working_grid(volumes, mask, modalities, subject.source)
     return Case(
         subject=subject.label,

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cgckit.atomic import atomic_write
 from cgckit.errors import CgckitError, UsageError
+from cgckit.sealed import DamagedError, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +67,8 @@ def train(
         One dictionary of scalars a step, those of the steps before a resumption included.
 
     Raises:
-        CgckitError: the loss is not finite. The checkpoint is removed: to go on from it would end there again.
+        CgckitError: the loss or a weight is not finite. The checkpoint is removed: to go on from it
+            would end there again.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     history: History = []
@@ -94,8 +93,7 @@ def train(
                 continue
             for scalars in _fetch(pending):
                 if not math.isfinite(scalars["loss"]):
-                    if checkpoint is not None:
-                        checkpoint.path.unlink(missing_ok=True)
+                    _forget(checkpoint)
                     raise CgckitError(
                         f"training diverged: the loss became {scalars['loss']} at step {len(history) + 1} of {steps}; "
                         f"lower the learning rate, which is {learning_rate:g}"
@@ -106,8 +104,24 @@ def train(
             pending.clear()
             if saved and checkpoint is not None:
                 _save(checkpoint, model, optimizer, history)
+    if not is_finite(model):
+        _forget(checkpoint)
+        raise CgckitError(
+            f"training diverged: a weight is not finite after step {steps}; lower the learning rate, which is "
+            f"{learning_rate:g}"
+        )
     model.eval()
     return history
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether all parameters and buffers of a model are finite numbers."""
+    return all(bool(value.isfinite().all()) for value in model.state_dict().values())
+
+
+def _forget(checkpoint: Checkpoint | None) -> None:
+    if checkpoint is not None:
+        checkpoint.path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -150,21 +164,17 @@ def _save(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Adam,
         moments = optimizer.state.get(parameter, {})
         tensors |= {f"adam.{moment}.{name}": value.contiguous() for moment, value in moments.items()}
     metadata = {"key": checkpoint.key, "history": json.dumps(history)}
-    with atomic_write(checkpoint.path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    write_tensors(checkpoint.path, tensors, metadata)
 
 
 def _restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Adam) -> History:
     """Take up the checkpoint if it is whole and belongs to this run; an empty history says that it is not."""
     try:
-        with safe_open(checkpoint.path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("key") != checkpoint.key:
-                return []
-            # A copy keeps the tensors alive after the file, which the next save replaces, is closed.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        logger.warning("%s cannot be read (%s): training starts over", checkpoint.path, error)
+        tensors, metadata = read_tensors(checkpoint.path)
+    except DamagedError as error:
+        logger.warning("%s is damaged (%s): training starts over", checkpoint.path, error)
+        return []
+    if metadata.get("key") != checkpoint.key:
         return []
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     for name, parameter in model.named_parameters():

@@ -13,7 +13,7 @@ from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, over_subjects
 from cgckit.pipeline.health import Health
-from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort
+from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, run_key
 from cgckit.pipeline.result import Run, SubjectResult
@@ -42,9 +42,10 @@ def compute_priors(
     source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     cohort = find_cohort(inputs, modalities, allow_missing)
+    folder = output_folder(out, inputs, cohort, source)
     depends = dependencies(cohort, finder, source)
-    workspace = Workspace(Path(out), run_key(depends))
-    maps = PriorMaps(source, cohort, workspace.priors, finder)
+    workspace = Workspace(folder, run_key(depends))
+    maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
     engine = Engine(cohort.modalities, finder, choose_device("cpu"), maps)
 
     def compute(subject: Subject) -> dict[str, Any]:
@@ -54,12 +55,11 @@ def compute_priors(
         voxels = int((case.to_native(found.probability) >= 0.5).sum())
         return {**found.report(), "prior_ml": round(voxels * float(np.prod(case.native.spacing)) / 1000, 3)}
 
-    workspace.claim(overwrite)
-    with workspace.session(cohort, dict(depends)), progress_bars(progress) as bars:
+    with workspace.session(cohort, dict(depends), overwrite=overwrite), progress_bars(progress) as bars:
         found = over_subjects(
             cohort,
             lambda subject: workspace.once(
-                "priors", subject.label, lambda: compute(subject), writes=maps.files(workspace.out, subject)
+                "priors", subject, lambda: compute(subject), writes=maps.files(workspace.out, subject)
             ),
             bars,
             "priors",
@@ -80,5 +80,5 @@ def compute_priors(
                     remarks=health.remarks,
                 )
             )
-        workspace.out.write_table("summary.tsv", [subject.row() for subject in subjects])
+        workspace.write_summary([subject.row() for subject in subjects])
     return Run(workspace.out.root, tuple(subjects))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +19,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from cgckit.errors import BadInputError
 
 
 class _Rate(TextColumn):
@@ -45,11 +49,32 @@ def progress_bars(enabled: bool) -> Progress:
     )
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that is no link, and whose last lines may get lost on a full disk: the run does not end by it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        return open(descriptor, "a", encoding=self.encoding)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is that of `logging`
+        """Say nothing: what cannot be written here is on the screen."""
+
+
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Append everything that cgckit logs to `path` while the block runs, and the error that ends it."""
+    """Append everything that cgckit logs to `path` while the block runs, and the error that ends it.
+
+    Raises:
+        BadInputError: the file cannot be opened.
+    """
     logger = logging.getLogger("cgckit")
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = _LogFile(path)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = logger.level
     logger.addHandler(handler)
@@ -63,4 +88,5 @@ def log_file(path: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # the disk is full, and some of it was not written yet
+            handler.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,16 @@ from cgckit.cgc.parts import parts_gone
 from cgckit.cgc.settings import Settings, TrainingSettings
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
-from cgckit.errors import DegeneratePriorError
+from cgckit.errors import BadInputError, DegeneratePriorError
 from cgckit.images.brain import BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.preparation import prepare
 from cgckit.nets.loop import Checkpoint
 from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
+from cgckit.sealed import DamagedError, is_whole, read_json
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _WORTH_A_REMARK_ML = 0.1
@@ -83,6 +86,8 @@ class Engine:
     ) -> tuple[Model, dict[str, Any], bool]:
         """The model in `folder`, if it was trained under `key`; else a new one, trained on who has a target.
 
+        What was damaged on disk, the model or an example, is made anew, with a warning.
+
         Args:
             subjects: whom to train on.
             settings: of the training, and those that the model is applied with.
@@ -102,8 +107,8 @@ class Engine:
             CgckitError: training diverged.
         """
         card = _read_card(folder)
-        if card.get("key") == key:
-            known = Model.load(folder, self.device)
+        known = self._known(folder) if card.get("key") == key else None
+        if known is not None:
             model = known.with_settings(settings.inference)
             if model.settings != known.settings:
                 model.save(folder, card)  # whoever takes the model up applies it as this run does
@@ -112,7 +117,9 @@ class Engine:
         examples = []
         for subject in subjects:
             path = scratch / "examples" / f"{subject.label}.safetensors"
-            if not path.exists():
+            if not is_whole(path):
+                if path.exists():
+                    logger.warning("%s is damaged and is made again", path)
                 case = self.case(subject)
                 wanted = self._prior_target(subject, case, reasons) if target is None else target(subject, case)
                 if wanted is None:
@@ -140,6 +147,14 @@ class Engine:
         shutil.rmtree(scratch / "examples", ignore_errors=True)
         # From the disk, as a run that is taken up here gets it: equal weights in another memory layout round otherwise.
         return Model.load(folder, self.device), training, True
+
+    def _known(self, folder: Path) -> Model | None:
+        """The model in a folder, unless it is damaged."""
+        try:
+            return Model.load(folder, self.device)
+        except BadInputError as error:
+            logger.warning("%s: it is trained again", error)
+            return None
 
     def segment(self, model: Model, case: Case, prior: PriorMap | None) -> FloatArray:
         """Probability of lesion on the grid of the subject's files, [H, W, L]; a prior is weighed if it may be."""
@@ -247,9 +262,11 @@ def _is_doubtful(prior: PriorMap | None) -> bool:
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
-    """What is beside the model in a folder; nothing if there is none that can be read."""
+    """What is beside the model in a folder; nothing if there is none that is whole."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / CARD)
+    except FileNotFoundError:
         return {}
-    return card if isinstance(card, dict) else {}
+    except DamagedError as error:
+        logger.warning("%s is damaged (%s): the model is trained again", folder / CARD, error)
+        return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeGuard, cast
@@ -12,6 +13,9 @@ from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.volume import grid_of, open_nifti
+from cgckit.priors.base import Prior
+from cgckit.priors.external import ExternalPrior
+from cgckit.priors.fusion import FusionPrior
 
 Inputs = Cohort | Case | Sequence[Case] | str | Path | Sequence[str | Path]
 """A cohort, what `Cohort.find` takes (files, a folder of subjects, a table), or cases in memory."""
@@ -29,6 +33,49 @@ def find_cohort(inputs: Inputs, modalities: Sequence[str] | None, allow_missing:
         if subject.case is None:
             _check_headers(subject)
     return cohort
+
+
+def output_folder(out: str | Path, inputs: Inputs, cohort: Cohort, prior: Prior | None = None) -> Path:
+    """The folder `out`, if nothing that is read lies in it.
+
+    Args:
+        out: as the user gave it.
+        inputs: as the user gave them.
+        cohort: what was found in them.
+        prior: whose mask files must not lie there either.
+
+    Raises:
+        UsageError: an empty name, or a folder that is or holds an input, whichever way links lead there.
+    """
+    if not str(out).strip():
+        raise UsageError("the output folder (--out) has an empty name; give one, as refined/")
+    given = [Path(path) for path in _paths(inputs)]
+    read = [*given, *(path for subject in cohort for path in [*subject.all_files.values(), *_masks(prior, subject)])]
+    places = {_absolute(out), Path(out).resolve()}
+    for path in read:
+        for place in (_absolute(path), path.resolve()):
+            if not places.isdisjoint([place, *place.parents]):
+                raise UsageError(f"{path}: lies in the output folder {out}; choose another --out, with no input in it")
+    return Path(out)
+
+
+def _absolute(path: str | Path) -> Path:
+    """A path without `..`, links left as they are."""
+    return Path(os.path.abspath(path))
+
+
+def _paths(inputs: Inputs) -> Sequence[str | Path]:
+    """The inputs that are paths."""
+    if isinstance(inputs, str | Path):
+        return [inputs]
+    return cast(Sequence[str | Path], inputs) if not isinstance(inputs, Cohort) and _are_paths(inputs) else []
+
+
+def _masks(prior: Prior | None, subject: Subject) -> list[Path]:
+    """The mask files of a prior for a subject."""
+    if isinstance(prior, FusionPrior):
+        return [path for member in prior.members for path in _masks(member, subject)]
+    return [prior.find_file(subject.label, subject.source)] if isinstance(prior, ExternalPrior) else []
 
 
 def _are_paths(inputs: object) -> TypeGuard[str | Path | Sequence[str | Path]]:

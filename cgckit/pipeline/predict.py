@@ -13,7 +13,7 @@ from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, over_subjects
-from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort
+from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.provenance import dependencies, machine, run_key
 from cgckit.pipeline.result import Run, SubjectResult
 from cgckit.pipeline.workspace import Workspace
@@ -43,24 +43,26 @@ def predict(
         brain: how the brain is found where no mask is given, see `refine`.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         device: "auto", "cpu", "cuda" or "cuda:N"; a model that is given itself stays where it is.
-        overwrite: replace what another run left in `out`.
+        overwrite: start over: remove what runs left in `out`, cached priors too.
         progress: show a progress bar on stderr.
 
     Raises:
         BadInputError: a file or model that cannot be used, or an `out` that cannot be written.
-        UsageError: unknown device or setting, or `out` holds another run or the model.
+        UsageError: unknown device or setting, or `out` holds another run, an input, the model, or files that are not
+            cgckit's, or another run is at work there.
         PluginError: a plug-in failed.
     """
     where = choose_device(device)
     finder = resolve_brain(brain)
-    if not isinstance(model, Model) and Path(out).resolve() in (Path(model).resolve(), *Path(model).resolve().parents):
+    if not isinstance(model, Model) and _lies_in(Path(model), Path(out)):
         raise UsageError(f"{model}: the model lies in --out, where predictions would replace it; choose another --out")
     trained = model if isinstance(model, Model) else Model.load(Path(model), where)
     trained = trained.with_settings(settings or {})
     cohort = find_cohort(inputs, trained.modalities, allow_missing)
+    folder = output_folder(out, inputs, cohort)
     depends = dependencies(cohort, finder, model=trained.fingerprint())
     key, inference = run_key(depends), trained.settings.inference.to_json()
-    workspace = Workspace(Path(out), key, run_key({"run": key, "inference": inference}))
+    workspace = Workspace(folder, key, run_key({"run": key, "inference": inference}))
     depends["options"]["inference"] = inference
     engine = Engine(trained.modalities, finder, where)
 
@@ -68,13 +70,13 @@ def predict(
         refined = engine.write_refined(workspace.out, trained, subject, engine.case(subject))
         return {"refined_ml": refined.volume_ml, "remarks": refined.doubts()}
 
-    workspace.claim(overwrite)
-    with workspace.session(cohort, {**depends, "machine": machine(where)}), progress_bars(progress) as bars:
+    facts = {**depends, "machine": machine(where)}
+    with workspace.session(cohort, facts, overwrite=overwrite), progress_bars(progress) as bars:
         found = over_subjects(
             cohort,
             lambda subject: workspace.once(
                 "inference",
-                subject.label,
+                subject,
                 lambda: segment_subject(subject),
                 writes=engine.refined_files(workspace.out, trained, subject),
                 maps_key=workspace.maps_key,
@@ -93,5 +95,11 @@ def predict(
             )
             for subject in cohort
         )
-        workspace.out.write_table("summary.tsv", [subject.row() for subject in subjects])
+        workspace.write_summary([subject.row() for subject in subjects])
     return Run(workspace.out.root, subjects)
+
+
+def _lies_in(model: Path, out: Path) -> bool:
+    """Whether an output folder is that of a model, holds it, or is the model's own folder in the output of `refine`."""
+    model, out = model.resolve(), out.resolve()
+    return out in (model / "model", model, *model.parents)

@@ -6,19 +6,16 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
-from cgckit.errors import CgckitError, PluginError
+from cgckit.errors import BadInputError, CgckitError, PluginError
 from cgckit.images.brain import BRAINS, BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
@@ -28,6 +25,7 @@ from cgckit.pipeline.health import Health, assess
 from cgckit.plugins import describe_error
 from cgckit.priors.base import Prediction, Prior, predict_noted
 from cgckit.priors.resolve import prior_identity, prior_name
+from cgckit.sealed import DamagedError, read_tensors, write_tensors
 from cgckit.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -99,13 +97,23 @@ class PriorMaps:
         cohort: whose subjects are asked for; a prior that learns is fitted on all of them.
         folder: the cache.
         brain: how the brains of a prior's training subjects are found.
+        files: what `prior_files` gave when the run began.
 
     Raises:
+        BadInputError: what the prior reads of a subject changed since then.
         PluginError: the prior raised an error that is not cgckit's own, or broke its contract.
     """
 
-    def __init__(self, prior: Prior, cohort: Cohort, folder: Path, brain: BrainExtractor) -> None:
+    def __init__(
+        self,
+        prior: Prior,
+        cohort: Cohort,
+        folder: Path,
+        brain: BrainExtractor,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         self.prior = prior
+        self._files = dict(files or {})
         self.cohort = cohort
         self.folder = folder
         self.brain = brain
@@ -120,12 +128,13 @@ class PriorMaps:
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
         """Return the map of one subject, whose `case` is given."""
         path = self.folder / f"{subject.label}-{self._key(subject)}.safetensors"
-        cached = _read(path)
+        found = _read(path)
+        cached = None if found is None else Prediction(found[0]["probability"], found[1]["note"])
         if cached is None:
             self._fit()
             cached = self._predict(case)
-            with atomic_write(path) as temporary:
-                save_file({"probability": cached.probability}, temporary, metadata={"note": cached.note})
+            self._print(subject)  # of what was read, and not of what came before or after
+            write_tensors(path, {"probability": cached.probability}, {"note": cached.note})
         return PriorMap(cached.probability, assess(case, cached.probability), cached.note)
 
     def files(self, out: Derivatives, subject: Subject) -> list[Path]:
@@ -149,10 +158,20 @@ class PriorMaps:
             "modalities": self.cohort.modalities,
             # A prior that learns may be asked for a subject that it was not fitted on.
             "inputs": [subject.fingerprint(), *(self._cohort_print() if self.prior.requires_fit else [])],
-            "files": _fingerprint(self.prior, subject),
+            "files": self._print(subject),
             "subject": subject.label,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+
+    def _print(self, subject: Subject) -> str:
+        """Hash of what the prior reads of a subject besides its images: the same for as long as the run goes on."""
+        found = _fingerprint(self.prior, subject)
+        if self._files.setdefault(subject.label, found) != found:
+            raise BadInputError(
+                f"{subject.source}: what the prior {prior_name(self.prior)} reads of it was replaced while the run was "
+                "working; give the command again when it is at rest"
+            )
+        return found
 
     def _cohort_print(self) -> list[str]:
         return [subject.fingerprint() for subject in self.cohort]
@@ -163,17 +182,17 @@ class PriorMaps:
             return
         identity = json.dumps([self._made_of, self.cohort.modalities, self._cohort_print()])
         path = self.folder / f"fit-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
-        if path.exists():
+        learned = _read(path)
+        if learned is not None:
             with _blame(self.prior, "load_state"):
-                self.prior.load_state(load_file(path))
+                self.prior.load_state(learned[0])
         else:
             logger.info("fitting the prior on %d subjects", len(self.cohort))
             with _blame(self.prior, "fit"):
                 self.prior.fit(CohortCases(self.cohort, self.brain))
             with _blame(self.prior, "state"):
                 state = {name: value.contiguous() for name, value in self.prior.state().items()}
-            with atomic_write(path) as temporary:
-                save_file(state, temporary)
+            write_tensors(path, state)
         self._ready = True
 
     def _predict(self, case: Case) -> Prediction:
@@ -221,12 +240,12 @@ class _blame:  # noqa: N801 - used as a statement
             ) from error
 
 
-def _read(path: Path) -> Prediction | None:
-    if not path.exists():
-        return None
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Tensors and notes in a file of the cache; None if it is not there, or not as it was written."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return Prediction(file.get_tensor("probability").clone(), (file.metadata() or {}).get("note", ""))
-    except (SafetensorError, OSError):
-        logger.warning("%s cannot be read and is computed again", path)
+        return read_tensors(path)
+    except FileNotFoundError:
+        return None
+    except DamagedError as error:
+        logger.warning("%s is damaged (%s) and is made again", path, error)
         return None

@@ -18,7 +18,7 @@ from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, over_subjects
 from cgckit.pipeline.health import Health
-from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort
+from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key, versions
 from cgckit.pipeline.result import Run, SubjectResult
@@ -48,9 +48,9 @@ def refine(
 ) -> Run:
     """Train the CGC network on a prior's pseudo-labels and write refined masks for every scan. No label is used.
 
-    An interrupted call continues when it is made again with the same arguments, to the same masks: priors are
-    cached, training is checkpointed, finished subjects are kept. A call with other inference settings takes the
-    trained model and makes the maps anew.
+    An interrupted call continues when it is made again with the same arguments, to the same masks if the number of
+    threads is the same: priors are cached, training is checkpointed, finished subjects are kept. A call with other
+    inference settings takes the trained model and makes the maps anew.
 
     Args:
         inputs: a cohort, or what `Cohort.find` takes: files, a folder of subjects, a table.
@@ -66,11 +66,12 @@ def refine(
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         seed: of initialisation and sampling; equal seeds give equal masks on a CPU with as many threads.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        overwrite: replace what another run left in `out`.
+        overwrite: start over: remove what runs left in `out`, cached priors too.
         progress: show progress bars on stderr.
 
     Raises:
-        UsageError: unknown prior, option, preset or setting, a seed below 0, or `out` holds another run.
+        UsageError: unknown prior, option, preset or setting, a seed below 0; or `out` holds another run, an
+            input, or files that are not cgckit's, or another run is at work there.
         BadInputError: a file that cannot be used, or an `out` that cannot be written.
         DegeneratePriorError: no subject has a usable prior.
         CgckitError: training diverged.
@@ -81,17 +82,17 @@ def refine(
     finder = resolve_brain(brain)
     where = choose_device(device)
     cohort = find_cohort(inputs, modalities, allow_missing)
+    folder = output_folder(out, inputs, cohort, source)
     name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
     depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
     key = run_key(depends)
-    workspace = Workspace(Path(out), key, run_key({"run": key, "inference": chosen.inference.to_json()}))
+    workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
     depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
     facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
-    maps = PriorMaps(source, cohort, workspace.priors, finder)
+    maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
     engine = Engine(cohort.modalities, finder, where, maps)
     run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts)
-    workspace.claim(overwrite)
-    with workspace.session(cohort, facts), progress_bars(progress) as bars:
+    with workspace.session(cohort, facts, overwrite=overwrite), progress_bars(progress) as bars:
         return run.execute(bars)
 
 
@@ -119,7 +120,7 @@ class _Refinement:
         model, training = self._timed("training", self._train, bars)
         self.facts["training"] = training
         subjects = self._timed("inference", self._segment, model, reports, bars)
-        self.workspace.out.write_table("summary.tsv", [subject.row() for subject in subjects])
+        self.workspace.write_summary([subject.row() for subject in subjects])
         return Run(self.workspace.out.root, subjects, training)
 
     def _timed(self, stage: str, do: Callable[..., T], *arguments: Any) -> T:
@@ -136,7 +137,7 @@ class _Refinement:
             self.cohort,
             lambda subject: self.workspace.once(
                 "priors",
-                subject.label,
+                subject,
                 lambda: self._compute_prior(subject),
                 writes=self.maps.files(self.workspace.out, subject),
             ),
@@ -175,7 +176,7 @@ class _Refinement:
             self.cohort,
             lambda subject: self.workspace.once(
                 "inference",
-                subject.label,
+                subject,
                 lambda: self._refine_subject(model, subject),
                 writes=self.engine.refined_files(self.workspace.out, model, subject),
                 maps_key=self.workspace.maps_key,

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cgckit.atomic import atomic_write
-from cgckit.derivatives import Derivatives
-from cgckit.errors import BadInputError, UsageError
-from cgckit.images.cohort import Cohort
-from cgckit.pipeline.console import log_file
+import torch
 
-RECORD, RESULTS = "run.json", "results.jsonl"
-"""What tells the folder of a run, and that of an experiment."""
+from cgckit.cgc.model import CARD, WEIGHTS
+from cgckit.derivatives import REPORT, Derivatives, sidecar
+from cgckit.errors import BadInputError, UsageError
+from cgckit.images.cohort import Cohort, Subject
+from cgckit.ledger import Ledger
+from cgckit.lock import locked
+from cgckit.pipeline.console import log_file
+from cgckit.sealed import DamagedError, read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+LOG, RECORD, RESULTS = "cgckit.log", "run.json", "results.jsonl"
+"""The log; what tells the folder of a run, and that of an experiment."""
 
 
 class Workspace:
-    """An output folder that belongs to the run with a certain key; nothing is touched before `claim`.
+    """An output folder that belongs to the run with a certain key; nothing is touched before `session`.
 
     `work/priors` caches prior maps across runs; `work/run` holds what an interrupted run needs to go on.
 
@@ -31,87 +38,150 @@ class Workspace:
             work and makes its maps anew.
 
     Attributes:
+        ledger: which files in the folder are cgckit's, and whether they are whole.
         worked: the stages in which something was done, rather than found done.
     """
 
     def __init__(self, out: Path, key: str, maps_key: str = "") -> None:
         self.out = Derivatives(Path(out))
+        self.ledger = Ledger(self.out.root)
         self.key, self.maps_key = key, maps_key
         self.scratch = self.out.root / "work" / "run"
         self.priors = self.out.root / "work" / "priors"
         self.model = self.out.root / "model"
         self.checkpoint = self.scratch / "checkpoint.safetensors"
         self.worked: set[str] = set()
+        self._facts: dict[str, Any] = {}
+        self._complete = False
 
-    def claim(self, overwrite: bool) -> None:
+    def _claim(self, overwrite: bool) -> None:
         """Make the folder this run's.
 
         Another run that failed before it had trained anything is replaced, so that a command works once its input is
         mended.
-
-        Args:
-            overwrite: remove what a run with another key left there.
-
-        Raises:
-            BadInputError: the folder cannot be written.
-            UsageError: it holds another run, and `overwrite` is false; or it holds an experiment.
         """
-        Derivatives.create(self.out.root)
+        if overwrite or self._owner() != self.key:
+            self._clear(caches=overwrite)
+            self.ledger.start(self.key, keep=[self.out.root / LOG])
+        elif self.ledger.run != self.key:
+            self.ledger.adopt(self.key)
+        self.ledger.sweep()
+        self.ledger.intend(self._own())
+
+    def _refuse(self, cohort: Cohort, overwrite: bool) -> None:
+        """Refuse a folder that holds somebody else's files, an experiment, or another run that is to be kept."""
+        self.ledger = Ledger(self.out.root)
         if (self.out.root / RESULTS).exists():
             raise UsageError(f"{self.out.root}: holds an experiment, not a run; choose another --out")
-        record = self.out.root / RECORD
-        if record.exists() and self.read(record) is None:
-            if not overwrite and not self._gave_up():
-                raise UsageError(
-                    f"{self.out.root}: holds a run with other inputs, options or versions; "
-                    "choose another --out, or pass --overwrite"
-                )
-            self._clear()
+        self.ledger.refuse_others(self._own())
+        self.ledger.refuse_others(path for subject in cohort for path in self.out.files(subject.label))
+        for folder in (self.scratch, self.priors):
+            if folder.is_symlink() or folder.parent.is_symlink() or (folder.exists() and not self.ledger.exists):
+                self.ledger.refuse_others([folder])
+        if self.ledger.exists and self._owner() != self.key and not overwrite and not self._gave_up():
+            raise UsageError(
+                f"{self.out.root}: holds a run with other inputs, options or versions; "
+                "choose another --out, or pass --overwrite"
+            )
+
+    def _owner(self) -> str | None:
+        """Key of the run that the folder holds."""
+        owner: str | None = _read_json(self.out.root / RECORD, quiet=True).get("key", self.ledger.run)
+        return owner
+
+    def _own(self) -> list[Path]:
+        """What every run writes, besides the files of its subjects."""
+        names = ("dataset_description.json", "participants.tsv", "summary.tsv", RECORD, LOG)
+        return [*(self.out.root / name for name in names), self.model / CARD, self.model / WEIGHTS]
 
     def read(self, path: Path) -> dict[str, Any] | None:
-        """The content of a JSON file that this run wrote, or None: not there, unreadable, or of another run."""
+        """The content of a JSON file that this run wrote, or None: not there, damaged, or of another run."""
         content = _read_json(path)
         return content if content.get("key") == self.key else None
 
     def write(self, path: Path, content: Mapping[str, Any]) -> None:
         """Write a JSON file that `read` recognises as this run's."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps({"key": self.key, **content}, indent=2) + "\n", encoding="utf-8")
+        write_json(path, {"key": self.key, **content})
+
+    def write_summary(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write `summary.tsv`."""
+        self.ledger.record([self.out.write_table("summary.tsv", rows)])
 
     @contextmanager
-    def session(self, cohort: Cohort, facts: dict[str, Any]) -> Iterator[None]:
-        """Describe the folder, log to `cgckit.log` and keep `run.json` up to date while the block runs.
+    def session(self, cohort: Cohort, facts: dict[str, Any], *, overwrite: bool = False) -> Iterator[None]:
+        """Make the folder this run's, log to `cgckit.log` and keep `run.json` up to date while the block runs.
 
         `run.json` holds `facts`, which the block may add to, and a status: "running", "complete", or "failed" with
         the error. That of a complete run stays as it is: doing nothing took no time, and the run did. What earlier
-        calls of the run found out ("training", "seconds") is in `facts` when the block begins.
+        calls of the run found out ("training", "seconds", "threads") is in `facts` when the block begins.
+
+        Args:
+            cohort: the subjects.
+            facts: what the run is made of.
+            overwrite: start over: remove what this run or another left there, cached priors included.
+
+        Raises:
+            BadInputError: the folder cannot be written.
+            UsageError: another run is at work there, or the folder holds one, and `overwrite` is false; or it holds an
+                experiment, or files that cgckit did not write.
         """
+        self._refuse(cohort, overwrite)  # before anything is touched
+        Derivatives.create(self.out.root)
+        with locked(self.out.root):
+            self._refuse(cohort, overwrite)  # another run may have been here since
+            self._claim(overwrite)
+            with log_file(self.out.root / LOG), self._recorded(cohort, facts):
+                yield
+
+    @contextmanager
+    def _recorded(self, cohort: Cohort, facts: dict[str, Any]) -> Iterator[None]:
+        """The tables that every run has, and `run.json`."""
         record = self.out.root / RECORD
         earlier = self.read(record) or {}
         facts["maps_key"] = self.maps_key
         for name in ("training", "seconds"):
             if name in facts:
                 facts[name] = {**earlier.get(name, {}), **facts[name]}
-        with log_file(self.out.root / "cgckit.log"):
-            if earlier.get("status") == "complete" and earlier.get("maps_key") == self.maps_key:
-                yield
-                return
-            self.write(record, {"status": "running", **facts})
-            self.out.remove_report()
-            self.out.write_description()
-            self.out.write_participants(cohort)
-            try:
-                yield
-            except Exception as error:
-                with suppress(BadInputError):  # a disk that is full: the first error is the one to tell
-                    self.write(record, {"status": "failed", "error": str(error), **facts})
-                raise
+        self._facts = facts
+        facts["threads"] = self._threads(earlier)
+        self._complete = earlier.get("status") == "complete" and earlier.get("maps_key") == self.maps_key
+        try:
+            if not self._complete:
+                self._begin()
+            self.ledger.record([self.out.write_description(), self.out.write_participants(cohort)])
+            yield
+        except Exception as error:
+            with suppress(BadInputError):  # a disk that is full: the first error is the one to tell
+                self.write(record, {"status": "failed", "error": str(error), **facts})
+            raise
+        if not self._complete:
             self.write(record, {"status": "complete", **facts})
+
+    def _threads(self, earlier: Mapping[str, Any]) -> list[int]:
+        """The numbers of threads that the run was worked on with, in order; another one rounds otherwise."""
+        now, before = torch.get_num_threads(), list(earlier.get("threads", []))
+        if before and now != before[-1] and earlier.get("status") != "complete":
+            logger.warning(
+                "the run was begun with %d threads and goes on with %d: its masks may differ in the last digits from "
+                "those of a run with one number; OMP_NUM_THREADS=%d sets it back",
+                before[-1],
+                now,
+                before[-1],
+            )
+        return [*before, *([now] if [now] != before[-1:] else [])]
+
+    def _begin(self) -> None:
+        """Say that maps are about to be others, or to be made again."""
+        self._complete = False
+        self.write(self.out.root / RECORD, {"status": "running", **self._facts})
+        page = self.out.root / REPORT
+        if self.ledger.remove(page):
+            logger.info("%s shows earlier maps and is removed; `cgckit report` writes it anew", page)
 
     def once(
         self,
         stage: str,
-        label: str,
+        subject: Subject,
         do: Callable[[], dict[str, Any]],
         *,
         writes: Sequence[Path],
@@ -119,35 +189,63 @@ class Workspace:
     ) -> dict[str, Any]:
         """The outcome of `do` for one subject, from an earlier call of this run if it got that far.
 
-        With a `maps_key`, from an earlier call with the same one. The files that `do` `writes` must still be there.
+        With a `maps_key`, from an earlier call with the same one. The images that `do` `writes` must still be there,
+        with their sidecars, as they were written.
+
+        Raises:
+            BadInputError: a file of the subject was replaced while the run was working on it.
         """
-        marker = self.scratch / stage / f"{label}.json"
+        marker = self.scratch / stage / f"{subject.label}.json"
+        files = [file for image in writes for file in (image, sidecar(image))]
         content = self.read(marker)
-        done = content is not None and content.get("maps_key", "") == maps_key and all(map(Path.exists, writes))
-        if content is None or not done:
-            marker.unlink(missing_ok=True)  # it speaks of files that are about to be others
-            content = {"outcome": do(), "maps_key": maps_key}
-            self.write(marker, content)
-            self.worked.add(stage)
-        outcome: dict[str, Any] = content["outcome"]
+        if content is not None and content.get("maps_key", "") == maps_key:
+            lost = next((file for file in files if not self.ledger.is_whole(file)), None)
+            if lost is None:
+                outcome: dict[str, Any] = content["outcome"]
+                return outcome
+            logger.warning("%s is not as it was written; the maps of %s are made again", lost, subject.label)
+        if self._complete:
+            self._begin()
+        marker.unlink(missing_ok=True)  # it speaks of files that are about to be others
+        self.ledger.intend(files)
+        with subject.unchanged():
+            outcome = do()
+        self.ledger.record(files)
+        self.write(marker, {"outcome": outcome, "maps_key": maps_key})
+        self.worked.add(stage)
         return outcome
 
     def _gave_up(self) -> bool:
         """Whether the run in the folder ended by an error before there was anything worth keeping."""
-        failed = _read_json(self.out.root / RECORD).get("status") == "failed"
+        failed = _read_json(self.out.root / RECORD, quiet=True).get("status") == "failed"
         return failed and not self.checkpoint.exists() and not self.model.exists()
 
-    def _clear(self) -> None:
-        """Remove another run's results; its cached priors stay, they have keys of their own."""
-        self.out.clear()
-        for folder in (self.model, self.scratch):
-            shutil.rmtree(folder, ignore_errors=True)
+    def _clear(self, caches: bool) -> None:
+        """Remove what runs left; cached priors have keys of their own, and stay unless `caches` are to go too."""
+        self.ledger.clear(keep=[self.out.root / LOG])
+        for folder in (self.scratch, self.priors) if caches else (self.scratch,):
+            _remove_work(folder)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one if there is none."""
+def _remove_work(folder: Path) -> None:
+    """Remove what runs wrote below a folder of theirs; no link is followed."""
+    if folder.is_symlink():
+        return
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            if name.endswith((".json", ".safetensors")):
+                Path(parent, name).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else's file is in it
+            Path(parent).rmdir()
+
+
+def _read_json(path: Path, quiet: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; an empty one if there is none that is whole, which is said unless `quiet`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except FileNotFoundError:
         return {}
-    return content if isinstance(content, dict) else {}
+    except DamagedError as error:
+        if not quiet:
+            logger.warning("%s is damaged (%s) and is written again", path, error)
+        return {}

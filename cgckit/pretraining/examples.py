@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor
 
 from cgckit.arrays import AnyArray, FloatArray
-from cgckit.atomic import atomic_write
 from cgckit.nets.loop import step_seed
 from cgckit.pretraining.subject import SimulatedScan, simulate
+from cgckit.sealed import DamagedError, read_tensors, write_tensors
 from cgckit.starting import CROP, SLOTS
+
+logger = logging.getLogger(__name__)
 
 _IMAGES = 2 * len(SLOTS)
 _FIRST, _TAKEN_IN = 40, 0.75
@@ -43,13 +46,16 @@ class Examples:
 
     def __getitem__(self, index: int) -> AnyArray:
         """Subject `index` as [10, H, W, L] uint8: images and mirror images, share of lesion, brain."""
-        path = self.folder / f"{self.seed}-{index:05d}.npy"
-        if not path.exists():
-            packed = _packed(simulate(self.seed, index))
-            with atomic_write(path) as temporary, temporary.open("wb") as file:
-                np.save(file, packed)
-        found: AnyArray = np.load(path, mmap_mode="r")
-        return found
+        path = self.folder / f"{self.seed}-{index:05d}.safetensors"
+        try:
+            return read_tensors(path)[0]["packed"].numpy()
+        except FileNotFoundError:
+            pass
+        except DamagedError as error:
+            logger.warning("%s is damaged (%s) and is simulated again", path, error)
+        packed = _packed(simulate(self.seed, index))
+        write_tensors(path, {"packed": torch.from_numpy(packed)})
+        return packed
 
 
 @dataclass(frozen=True)

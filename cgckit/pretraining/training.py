@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cgckit.atomic import atomic_write
 from cgckit.nets.cgc_net import CGCNet, CGCOutput
 from cgckit.nets.loop import Checkpoint, own_generators, step_seed, train
 from cgckit.pretraining.examples import Crops, CropSampler, Examples
+from cgckit.sealed import write_tensors
 from cgckit.starting import WEIGHTS, new_network
 
 _COARSE_WEIGHT = 0.3
@@ -35,8 +34,7 @@ def write_starting_network(
     network = pretrain(folder, subjects=subjects, steps=steps, seed=seed, device=device, on_step=on_step)
     state = {name: value.cpu().half().contiguous() for name, value in network.state_dict().items()}
     path = folder / WEIGHTS.name
-    with atomic_write(path) as temporary:
-        save_file(state, temporary, metadata={"subjects": str(subjects), "steps": str(steps), "seed": str(seed)})
+    write_tensors(path, state, {"subjects": str(subjects), "steps": str(steps), "seed": str(seed)})
     return path
 
 

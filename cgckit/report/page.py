@@ -18,10 +18,12 @@ from rich.progress import track
 
 from cgckit.arrays import BoolArray
 from cgckit.atomic import atomic_write
-from cgckit.derivatives import Derivatives, image_of
+from cgckit.derivatives import REPORT, Derivatives, image_of
 from cgckit.errors import BadInputError
 from cgckit.images.volume import Volume
+from cgckit.ledger import Ledger
 from cgckit.report.view import COLOURS, AxialView, spread_levels
+from cgckit.sealed import DamagedError, read_json
 
 _SLICES = 6
 _PANEL_INCHES = 2.0
@@ -50,13 +52,23 @@ def write_page(folder: str | Path, path: Path, progress: bool = False) -> None:
         progress: show a progress bar on stderr.
 
     Raises:
-        BadInputError: the folder holds no complete run, or the page cannot be written.
+        BadInputError: the folder holds no complete run, one of its files is damaged, or the page cannot be written.
+        UsageError: the page would replace a file in the folder that cgckit did not write.
     """
     results = Derivatives(Path(folder))
-    record = results.read_json("run.json") or {}
+    ledger = Ledger(results.root)
+    record = _read_record(results.root / "run.json")
     if record.get("status") != "complete":
         raise BadInputError(f"{folder}: holds no complete run of cgckit; let the run finish first")
-    rows = results.read_table("summary.tsv")
+    summary = results.root / "summary.tsv"
+    if summary in ledger and not ledger.is_whole(summary):
+        raise BadInputError(f"{summary}: is not as the run wrote it; the command of the run writes it again")
+    rows = results.read_table(summary.name)
+    if not rows or not {"participant_id", "source"} <= rows[0].keys():
+        raise BadInputError(f"{summary}: the columns participant_id and source are expected")
+    if own := [path] if ledger.exists and path.resolve() == (results.root / REPORT).resolve() else []:
+        path = results.root / REPORT
+        ledger.intend([path])
     shown = track(rows, "Drawing", console=Console(stderr=True), transient=True, disable=not progress)
     page = _template().stream(
         title=f"cgckit: {len(rows)} subject{'s' * (len(rows) != 1)}",
@@ -70,6 +82,17 @@ def write_page(folder: str | Path, path: Path, progress: bool = False) -> None:
     )
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(page)
+    ledger.record(own)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """What a run was made of; nothing if there is no run."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return {}
+    except DamagedError as error:
+        raise BadInputError(f"{path}: is damaged ({error}); the command of the run writes it again") from error
 
 
 def _template() -> Template:

@@ -10,14 +10,16 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cgckit.errors import BadInputError
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 from cgckit.lesion_evidence.evidence import mid_sagittal, standardise
 from cgckit.nets.cgc_net import CGCNet
-from cgckit.nets.loop import own_generators
+from cgckit.nets.loop import is_finite, own_generators
 from cgckit.nets.windows import infer
 
 SLOTS = ("flair", "t1", "t1ce", "t2")
@@ -59,9 +61,21 @@ class StartingNetwork:
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> StartingNetwork:
-        """Read weights; by default those that come with the package."""
+        """Read weights; by default those that come with the package.
+
+        Raises:
+            BadInputError: the file is not there, or damaged.
+        """
         network = new_network()
-        network.load_state_dict(load_file(path))
+        try:
+            network.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInputError(
+                f"{path}: no weights of the starting network ({reason}); install cgckit anew"
+            ) from error
+        if not is_finite(network):
+            raise BadInputError(f"{path}: holds weights that are not finite; install cgckit anew")
         return cls(network.eval())
 
     def log_odds(self, case: Case) -> Tensor:

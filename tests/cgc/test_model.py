@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from cgckit.cgc.model import Model, build_network, load_model
 from cgckit.cgc.settings import Settings
 from cgckit.errors import BadInputError
+from cgckit.sealed import read_json, read_tensors, write_json, write_tensors
 
 SETTINGS = Settings(steps=1, widths=(4, 4, 8, 8), projection=4)
 
@@ -50,20 +50,35 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["weights", "card", "setting", "shape"])
+@pytest.mark.parametrize("damage", ["weights", "card", "setting", "shape", "bit", "edited", "other", "nan"])
 def test_a_damaged_model_is_refused_in_one_line(model: Model, tmp_path: Path, damage: str) -> None:
     model.save(tmp_path, {})
-    card = json.loads((tmp_path / "model.json").read_text())
+    card = read_json(tmp_path / "model.json")
+    weights = tmp_path / "model.safetensors"
     if damage == "weights":
-        (tmp_path / "model.safetensors").write_bytes(b"not tensors")
+        weights.write_bytes(b"not tensors")
+    elif damage == "bit":
+        content = bytearray(weights.read_bytes())
+        content[-2] ^= 1
+        weights.write_bytes(content)
+    elif damage == "edited":
+        text = (tmp_path / "model.json").read_text()
+        (tmp_path / "model.json").write_text(text.replace('"temperature": 0.2', '"temperature": 0.3'))
+    elif damage == "other":
+        state, _ = read_tensors(weights)
+        write_tensors(weights, {name: value + 1 for name, value in state.items()})
+    elif damage == "nan":
+        with torch.no_grad():
+            next(model.network.parameters()).fill_(torch.nan)
+        model.save(tmp_path, {})
     elif damage == "card":
         (tmp_path / "model.json").write_text("{")
     elif damage == "setting":
         card["settings"]["colour"] = "red"
-        (tmp_path / "model.json").write_text(json.dumps(card))
+        write_json(tmp_path / "model.json", card)
     else:
         card["modalities"] = ["flair"]
-        (tmp_path / "model.json").write_text(json.dumps(card))
+        write_json(tmp_path / "model.json", card)
     with pytest.raises(BadInputError, match=str(tmp_path)) as caught:
         load_model(tmp_path)
     assert "\n" not in str(caught.value)

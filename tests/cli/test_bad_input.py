@@ -309,11 +309,12 @@ def test_an_unknown_option_is_named_with_what_there_is(cgckit, write_cohort, tmp
     assert not out.exists()
 
 
-def test_another_run_in_the_folder_is_not_touched(refine, write_cohort, tmp_path):
+def test_a_record_that_cgckit_did_not_write_is_not_touched(refine, write_cohort, tmp_path):
     scans, out = write_cohort(1), tmp_path / "out"
     out.mkdir()
     (out / "run.json").write_text('{"key": "of another run"}')
-    assert_one_line(refine(scans), 2, str(out), "--overwrite")
+    for options in ([], ["--overwrite"]):
+        assert_one_line(refine(scans, *options), 2, str(out / "run.json"), "was not written by cgckit")
     assert [path.name for path in out.iterdir()] == ["run.json"]
 
 

@@ -25,6 +25,7 @@ from cgckit.experiments.references import best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, read_results
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.lock import locked
 from cgckit.pipeline import engine as module
 from cgckit.priors.base import Prior
 
@@ -334,10 +335,35 @@ def test_a_run_and_an_experiment_do_not_share_a_folder(write_cohort: WriteCohort
     crossed.run([THE_PRIOR])
     with pytest.raises(UsageError, match="holds an experiment"):
         cgckit.refine(scans, BrightFlair(), out, settings=QUICK, overwrite=True)
-    (out / "results.jsonl").unlink()
+    shutil.rmtree(out)
     cgckit.refine(scans, BrightFlair(), out, settings=QUICK, device="cpu")
     with pytest.raises(UsageError, match="holds a run"):
         start(scans, out, overwrite=True)
+
+
+def test_a_result_that_was_damaged_is_refused_in_one_line(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans, out = write_cohort(1), tmp_path / "out"
+    start(scans, out).run([THE_PRIOR])
+    path = out / "results.jsonl"
+    intact = path.read_text()
+    dice = intact.index('"dice": 0.') + len('"dice": 0.')
+    path.write_text(f"{intact[:dice]}{9 - int(intact[dice])}{intact[dice + 1 :]}")
+    with pytest.raises(BadInputError, match=r"not a file of results .its content does not fit its digest") as caught:
+        start(scans, out)
+    assert "\n" not in str(caught.value)
+    start(scans, out, overwrite=True).run([THE_PRIOR])
+    assert len(read_results(path)[1]) == 1
+
+
+def test_two_experiments_in_a_folder_lose_no_result(write_cohort: WriteCohort, tmp_path: Path) -> None:
+    scans, out = write_cohort(1), tmp_path / "out"
+    first, second = start(scans, out), start(scans, out)
+    with locked(out), pytest.raises(UsageError, match="another run of cgckit is at work there"):
+        first.run([THE_PRIOR])
+    first.run([THE_PRIOR])
+    assert second.run([THE_PRIOR]) == first.results.outcomes, "it was begun before there was a result"
+    with pytest.raises(UsageError, match="lies in the output folder"):
+        start(scans, tmp_path)
 
 
 def test_the_papers_figures_stand_beside_the_arms_of_its_priors(write_cohort: WriteCohort, tmp_path: Path) -> None:

@@ -125,6 +125,18 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_nothing_to_go_on_fr
     assert not checkpoint.path.exists()
 
 
+def test_a_last_step_that_leaves_a_weight_that_is_not_finite_is_no_training(tmp_path: Path) -> None:
+    def spoil_the_gradient(model: nn.Module, index: int) -> dict[str, Tensor]:
+        loss = step(model, index)["loss"]
+        loss.register_hook(lambda gradient: gradient * (torch.nan if index == 4 else 1.0))
+        return {"loss": loss}
+
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", every=1)
+    with pytest.raises(CgckitError, match="a weight is not finite after step 5"):
+        train(make_model(), spoil_the_gradient, steps=5, checkpoint=checkpoint)
+    assert not checkpoint.path.exists()
+
+
 def test_seeds_of_neighbouring_runs_and_steps_differ() -> None:
     seeds = {step_seed(seed, index) for seed in range(20) for index in range(-1, 20)}
     assert len(seeds) == 20 * 21

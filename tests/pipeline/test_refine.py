@@ -28,6 +28,8 @@ from cgckit.errors import BadInputError, DegeneratePriorError, PluginError, Usag
 from cgckit.images.case import Case
 from cgckit.pipeline.inputs import choose_device
 from cgckit.priors.base import Prediction, Prior
+from cgckit.report.page import write_page
+from cgckit.sealed import read_json, write_json
 
 QUICK = {
     "spacing": 4.0,
@@ -345,9 +347,9 @@ def test_predict_with_another_model_does_not_replace_masks(
     model, scans, out = copied[1] / "model", write_cohort(1), tmp_path / "predicted"
     mask = cgckit.predict(scans, model, out, device="cpu")["case1"].mask_path
     before = mask.stat().st_mtime_ns
-    card = json.loads((model / "model.json").read_text())
+    card = read_json(model / "model.json")
     card["settings"]["temperature"] = 0.5
-    (model / "model.json").write_text(json.dumps(card))
+    write_json(model / "model.json", card)
     with pytest.raises(UsageError, match="--overwrite"):
         cgckit.predict(scans, model, out, device="cpu")
     assert mask.stat().st_mtime_ns == before
@@ -491,11 +493,16 @@ def test_images_that_were_removed_from_a_complete_run_are_made_again(
 
 def test_a_report_of_earlier_maps_does_not_stay(copied: tuple[Path, Path]) -> None:
     scans, out = copied
-    (out / "report.html").write_text("of the maps as they are")
+    write_page(out, out / "report.html")
     run(scans, out)
     assert (out / "report.html").exists()
     run(scans, out, settings={**QUICK, "min_lesion": 10})
     assert not (out / "report.html").exists()
+    (out / "report.html").write_text("the user's own")
+    run(scans, out)
+    assert (out / "report.html").read_text() == "the user's own"
+    with pytest.raises(UsageError, match=r"report\.html: is there and was not written by cgckit"):
+        write_page(out, out / "report.html")
 
 
 def test_predictions_do_not_replace_their_model(copied: tuple[Path, Path]) -> None:

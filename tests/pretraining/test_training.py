@@ -37,8 +37,14 @@ def test_a_subject_is_simulated_once_and_read_as_it_was(tmp_path, monkeypatch):
     assert np.abs(packed[:4] / 17.0 - 5 - scan.image).max() < 0.03
     assert (packed[:8, ~scan.brain] == 85).all()  # exactly 0
     assert np.array_equal(packed[9] > 0, scan.brain)
-    monkeypatch.setattr(examples, "simulate", None)
-    assert np.array_equal(Examples(tmp_path, seed=3)[2], packed)
+    with monkeypatch.context() as patch:
+        patch.setattr(examples, "simulate", None)
+        assert np.array_equal(Examples(tmp_path, seed=3)[2], packed)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert np.array_equal(Examples(tmp_path, seed=3)[2], packed), "one that was damaged is simulated again"
 
 
 def test_a_batch_depends_on_seed_and_index_alone(tmp_path):
@@ -54,10 +60,10 @@ def test_a_batch_depends_on_seed_and_index_alone(tmp_path):
 def test_subjects_are_taken_in_as_the_training_goes_on(tmp_path):
     sampler = CropSampler(Examples(tmp_path, 0), subjects=60, steps=20, batch=1, seed=0)
     sampler(0)
-    assert all(int(path.stem.split("-")[1]) < 40 for path in tmp_path.glob("*.npy"))
+    assert all(int(path.stem.split("-")[1]) < 40 for path in tmp_path.glob("*.safetensors"))
     known = set()
     for index in range(15, 200):
-        known |= {path.name for path in tmp_path.glob("*.npy")}
+        known |= {path.name for path in tmp_path.glob("*.safetensors")}
         sampler(index)
         if len(known) > 50:
             break

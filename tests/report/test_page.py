@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -21,7 +20,9 @@ from cgckit.cli.commands.report import report
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
 from cgckit.images.cohort import Cohort
+from cgckit.ledger import Ledger
 from cgckit.report.page import write_page
+from cgckit.sealed import read_json, write_json
 
 VOID = {"meta", "img"}
 
@@ -82,7 +83,7 @@ def run(write_cohort: Callable[..., Path], tmp_path: Path) -> Derivatives:
     out.write_table("summary.tsv", rows)
     options = {"prior": {"name": "gmm", "options": {"seed": 3}}, "preset": "light", "modalities": ["flair", "t1"]}
     record = {"status": "complete", "options": options, "versions": {"cgckit": "0.1.0"}, "seconds": {"priors": 90}}
-    out.write_json("run.json", {**record, "training": {"steps": 7, "fine_share": 0.95}})
+    write_json(out.root / "run.json", {**record, "training": {"steps": 7, "fine_share": 0.95}})
     return out
 
 
@@ -163,8 +164,8 @@ def test_an_empty_map_is_drawn(run: Derivatives, tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_complete_is_refused(run: Derivatives, tmp_path: Path) -> None:
-    record = json.loads((run.root / "run.json").read_text())
-    run.write_json("run.json", {**record, "status": "running"})
+    record = read_json(run.root / "run.json")
+    write_json(run.root / "run.json", {**record, "status": "running"})
     for folder in (run.root, tmp_path / "nowhere"):
         with pytest.raises(BadInputError, match="no complete run"):
             write_page(folder, tmp_path / "page.html")
@@ -177,3 +178,27 @@ def test_a_map_that_was_removed_is_named(run: Derivatives, tmp_path: Path) -> No
     with pytest.raises(BadInputError, match="no map of sub-case1"):
         write_page(run.root, tmp_path / "page.html")
     assert list(tmp_path.glob("*page.html")) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "complete"}', "\0", "participant_id\tsource\n1\n"])
+@pytest.mark.parametrize("name", ["run.json", "summary.tsv"])
+def test_a_damaged_file_of_the_run_is_named_in_one_line(
+    run: Derivatives, tmp_path: Path, name: str, content: str
+) -> None:
+    ledger = Ledger(run.root)
+    ledger.start("key")
+    ledger.intend([run.root / "report.html"])
+    ledger.record([run.root / "summary.tsv"])
+    write_page(run.root, tmp_path / "whole.html")
+    (run.root / name).write_text(content)
+    with pytest.raises(BadInputError, match=name.replace(".", r"\.")) as caught:
+        write_page(run.root, tmp_path / "page.html")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("content", ["", "participant_id\tsource\n1\n", "a\tb\n1\t2\n", "\n\n"])
+def test_a_summary_of_somebody_else_is_named_in_one_line(run: Derivatives, tmp_path: Path, content: str) -> None:
+    (run.root / "summary.tsv").write_text(content)
+    with pytest.raises(BadInputError, match=r"summary\.tsv"):
+        write_page(run.root, tmp_path / "page.html")

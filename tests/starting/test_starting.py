@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
+from safetensors.torch import save_file
 
 from cgckit.cgc.pretrained import PretrainedPrior
+from cgckit.errors import BadInputError
 from cgckit.images.case import Case
 from cgckit.phantom import simulate_subject
 from cgckit.priors.resolve import resolve_prior
-from cgckit.starting import SLOTS, StartingNetwork, slots, slots_of
+from cgckit.starting import SLOTS, WEIGHTS, StartingNetwork, slots, slots_of
 from cgckit.testing import check_prior
 
 
@@ -94,3 +97,18 @@ def test_as_a_prior_it_says_what_the_network_says():
     found = PretrainedPrior().predict(case)
     assert torch.equal(found, starting.log_odds(case).sigmoid() * case.brain)
     assert found.max() > 0.5
+
+
+@pytest.mark.parametrize("damage", ["gone", "no tensors", "other tensors", "not finite"])
+def test_weights_that_are_damaged_are_refused_in_one_line(tmp_path, damage):
+    path = tmp_path / "starting.safetensors"
+    state = StartingNetwork.load().network.state_dict()
+    if damage == "no tensors":
+        path.write_bytes(WEIGHTS.read_bytes()[:1000])
+    elif damage == "other tensors":
+        save_file({"a": torch.ones(3)}, path)
+    elif damage == "not finite":
+        save_file({name: value.clone() * torch.nan for name, value in state.items()}, path)
+    with pytest.raises(BadInputError, match=r"starting\.safetensors") as caught:
+        StartingNetwork.load(path)
+    assert "\n" not in str(caught.value)

@@ -31,7 +31,7 @@ def ablate(
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
+    overwrite: experiments.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure what each part of the method adds: the paper's ablations on a cohort with references.

@@ -24,7 +24,7 @@ def crossval(
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
+    overwrite: experiments.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Cross-validate at subject level: train without labels on the other folds, score the held-out subjects.

@@ -51,8 +51,14 @@ def evaluate(
         list[str] | None,
         typer.Option("--metric-option", metavar="NAME.KEY=VALUE", help="An option of a metric; may be repeated."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.tsv and evaluation.json.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw a row for each subject to this file (.png).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for evaluation.tsv and evaluation.json.", metavar="DIR", parser=options.read_path),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Draw a row for each subject to this file (.png).", metavar="FILE", parser=options.read_path),
+    ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out subjects without reference.")
     ] = False,

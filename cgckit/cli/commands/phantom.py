@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cgckit.cli import options
+
 
 class Kind(str, Enum):
     """What `--modality` takes."""
@@ -17,7 +19,12 @@ class Kind(str, Enum):
 
 
 def phantom(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to; a phantom begun there is completed.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", parser=options.read_path, help="Folder to write to; a phantom begun there is completed."
+        ),
+    ],
     subjects: Annotated[int, typer.Option(min=1, help="How many subjects.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another cohort.")] = 0,
     modality: Annotated[

@@ -13,7 +13,11 @@ from cgckit.cli import options
 def pretrain(
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="Folder for the weights; simulated subjects and checkpoint are kept there."),
+        typer.Argument(
+            metavar="OUT",
+            parser=options.read_path,
+            help="Folder for the weights; simulated subjects and checkpoint are kept there.",
+        ),
     ],
     subjects: Annotated[int, typer.Option(min=1, help="How many subjects are simulated, 5 MB each.")] = 800,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 3200,
@@ -32,12 +36,13 @@ def pretrain(
 
         cgckit pretrain trial/ --subjects 100 --steps 500
     """
+    from cgckit.lock import locked
     from cgckit.pipeline.console import progress_bars
     from cgckit.pipeline.inputs import choose_device
     from cgckit.pretraining import write_starting_network
 
     where = choose_device(device)
-    with progress_bars(not quiet) as bars:
+    with locked(out), progress_bars(not quiet) as bars:
         task = bars.add_task("pre-training", total=steps, note="")
         path = write_starting_network(
             out,

@@ -20,7 +20,9 @@ def refine(
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     allow_missing: options.AllowMissing = False,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal masks on a CPU.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Equal seeds give equal masks on a CPU, with the same number of threads.")
+    ] = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,

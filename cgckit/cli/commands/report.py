@@ -15,7 +15,13 @@ def report(
         Path, typer.Argument(metavar="FOLDER", help="Output folder of refine, predict or prior.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The HTML file; by default report.html in the folder.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="The HTML file; by default report.html in the folder.",
+            show_default=False,
+            metavar="FILE",
+            parser=options.read_path,
+        ),
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:

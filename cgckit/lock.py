@@ -1,0 +1,53 @@
+"""One run at a time in an output folder."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cgckit.errors import BadInputError, UsageError
+
+logger = logging.getLogger(__name__)
+
+LOCK = Path("work", "lock")
+"""The file in an output folder that is locked; it stays, and says who held it last."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold an output folder for as long as the block runs. The system gives it back if the process is killed.
+
+    Raises:
+        UsageError: another run is at work there.
+        BadInputError: the folder cannot be written.
+    """
+    path = folder / LOCK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+            raise UsageError(
+                f"{folder}: another run of cgckit is at work there ({holder or 'it has just begun'}); wait for it to "
+                "end, or choose another --out"
+            ) from None
+        except OSError as error:  # a file system without locks
+            logger.warning("%s: cannot be locked (%s); start no second run there", folder, error.strerror)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+        except OSError as error:
+            raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
+        yield
+    finally:
+        os.close(descriptor)

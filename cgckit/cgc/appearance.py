@@ -20,6 +20,8 @@ _SMOOTHING_MM = 0.7
 """Against noise; as wide as a voxel's own blur, so that edges stay where they are."""
 _SURROUNDINGS_MM = 25.0
 """Normal tissue is described by the voxels up to this far from the mask: a lesion must differ from its own place."""
+_DOUBTFUL_MM = 5.0
+"""So near to the mask, tissue may be lesion that it misses, which a mixture would learn as normal tissue of its own."""
 _REACH_MM = 10.0
 """Up to this far from the mask, voxels are judged; farther away a look-alike is more often a twin than a lesion."""
 _TISSUES = 3
@@ -39,7 +41,7 @@ def appearance_log_odds(case: Case, lesion: Tensor) -> Tensor:
 
         log N(I(x); mu, S) - log sum_k w_k N(I(x); mu_k, S_k)     k = 1, 2, 3; cut to +-3.9
 
-    of all modalities at the voxel: one Gaussian for the mask, a mixture of three for the brain up to 25 mm around it.
+    of all modalities at the voxel: one Gaussian for the mask, a mixture of three for the brain 5 to 25 mm around it.
     The mask may miss a part of the lesion or take in normal tissue: as long as most of it is right, both sides are
     described by what is right, and the voxels that were mistaken look like the other side. Unlike a network, this uses
     the subject's full resolution and nothing of other subjects. 0 farther than 10 mm from the mask, outside the brain,
@@ -57,7 +59,7 @@ def appearance_log_odds(case: Case, lesion: Tensor) -> Tensor:
         return log_odds
     silent = cores_within(case, mask)
     distance = ndimage.distance_transform_edt(~mask, sampling=case.spacing)
-    like, normal = mask & ~silent, brain & ~mask & (distance <= _SURROUNDINGS_MM)
+    like, normal = mask & ~silent, brain & (distance > _DOUBTFUL_MM) & (distance <= _SURROUNDINGS_MM)
     if min(like.sum(), normal.sum()) < _FEWEST:
         return log_odds
     sigma = [_SMOOTHING_MM / edge for edge in case.spacing]

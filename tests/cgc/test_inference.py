@@ -309,7 +309,9 @@ def test_without_a_network_what_nothing_speaks_of_stays_as_the_prior_has_it(weig
     prior[4:12, 8:16, 8:16] = 0.9
     settings = dataclasses.replace(SETTINGS, **({"prior_weight": 0.5, "appearance_weight": 1.0} | weights))
     found = without_network(settings, case, prior) >= 0.5
-    assert int((found != (prior >= 0.5)).sum()) < 20
+    assert found[6:10, 10:14, 10:14].all()
+    found[3:13, 7:17, 7:17] = False  # a voxel more or less at the edge is the appearance model's to say
+    assert not found.any()
     nothing = dataclasses.replace(SETTINGS, prior_weight=0.0, appearance_weight=0.0)
     torch.testing.assert_close(without_network(nothing, case, prior), prior, atol=1e-5, rtol=0)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cgckit.cli.commands import (
     ablate,
@@ -22,14 +23,27 @@ from cgckit.cli.commands import (
     report,
 )
 from cgckit.cli.log import show_log
-from cgckit.errors import CgckitError
+from cgckit.errors import BadInputError, CgckitError, PluginError
 from cgckit.version import __version__
 
 # Typer turns Ctrl-C into this exit code, as shells do: 128 + SIGINT.
 _INTERRUPTED = 130
 
+
+class _Guarded(TyperGroup):
+    """The commands, none of which leaves the interpreter by itself: a plug-in that does has failed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SystemExit as ending:
+            code = f"SystemExit: {ending.code}"
+            raise PluginError(f"a plug-in left the interpreter ({code}): it must raise an error instead") from ending
+
+
 app = typer.Typer(
     name="cgckit",
+    cls=_Guarded,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -77,12 +91,26 @@ def main() -> None:
     """Run the command line and exit with the code that belongs to the outcome."""
     try:
         app()
-    except CgckitError as error:
-        if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG):
-            raise
-        print(f"cgckit: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except SystemExit as ending:
         if ending.code == _INTERRUPTED:
             print("cgckit: interrupted; the same command goes on from here", file=sys.stderr)
         raise
+    except Exception as error:
+        if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG):
+            raise
+        message, code = _say(error)
+        print("cgckit: " + " ".join(message.splitlines()), file=sys.stderr)
+        sys.exit(code)
+
+
+def _say(error: Exception) -> tuple[str, int]:
+    """What is said of an error, and the exit code."""
+    if isinstance(error, CgckitError):
+        return str(error), error.exit_code or CgckitError.exit_code  # a plug-in's own kind of error may say 0
+    if isinstance(error, OSError):
+        name = "" if error.filename is None else f"{error.filename}: "
+        return f"{name}{error.strerror or error}", BadInputError.exit_code
+    if isinstance(error, MemoryError):
+        return "this machine's memory does not suffice", CgckitError.exit_code
+    what = f"{type(error).__name__}: {error}"
+    return f"an error that should not be ({what}); please report it, with what cgckit -v says", CgckitError.exit_code

@@ -143,6 +143,10 @@ class Case:
                 image[channel] = self.channel(name)
         return dataclasses.replace(self, image=image, modalities=tuple(modalities))
 
+    def copy(self) -> Self:
+        """The same in memory of its own, for whoever might change it."""
+        return dataclasses.replace(self, image=self.image.clone(), brain=self.brain.clone())
+
     def to_native(self, array: npt.ArrayLike) -> AnyArray:
         """Bring an [H, W, L] array from the case's grid to the grid that its images came on.
 

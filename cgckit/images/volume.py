@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -92,6 +92,12 @@ class Volume:
             with np.errstate(all="ignore"):
                 array = image.get_fdata(dtype=np.float32, caching="unchanged")
         return cls._of(image.header, array, Path(name), allow_constant)
+
+    def copy(self) -> Volume:
+        """The same in memory of its own, for whoever might change it; the values are in the same order."""
+        array = self.array.copy(order="K")
+        array.flags.writeable = False
+        return replace(self, array=array, header=self.header.copy())
 
     @classmethod
     def _of(cls, header: nib.Nifti1Header, array: FloatArray, path: Path, allow_constant: bool) -> Volume:

@@ -7,26 +7,25 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
-from cgckit.errors import CgckitError, PluginError
 from cgckit.images.brain import BRAINS, BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.working_grid import IMAGE_SPACING
 from cgckit.pipeline.health import Health, assess
-from cgckit.plugins import describe_error
-from cgckit.priors.base import Prediction, Prior, predict_noted
+from cgckit.plugins import blame
+from cgckit.priors.base import PRIORS, Prediction, Prior, predict_checked
 from cgckit.priors.resolve import prior_identity, prior_name
 from cgckit.version import __version__
 
@@ -75,7 +74,9 @@ class CohortCases(Sequence[Case]):
     def __getitem__(self, index: int | slice) -> Case | Sequence[Case]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return prepare(self.cohort[index], self.cohort.modalities, self.brain)
+        subject = self.cohort[index]
+        case = prepare(subject, self.cohort.modalities, self.brain)
+        return case if subject.case is None else case.copy()
 
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))
@@ -115,7 +116,8 @@ class PriorMaps:
             "brain": BRAINS.identity(brain),
             "spacing": IMAGE_SPACING,
         }
-        self._ready = not prior.requires_fit
+        with _blame(prior, "requires_fit"):
+            self._ready = not prior.requires_fit
 
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
         """Return the map of one subject, whose `case` is given."""
@@ -123,7 +125,7 @@ class PriorMaps:
         cached = _read(path)
         if cached is None:
             self._fit()
-            cached = self._predict(case)
+            cached = predict_checked(self.prior, case)
             with atomic_write(path) as temporary:
                 save_file({"probability": cached.probability}, temporary, metadata={"note": cached.note})
         return PriorMap(cached.probability, assess(case, cached.probability), cached.note)
@@ -163,35 +165,19 @@ class PriorMaps:
             return
         identity = json.dumps([self._made_of, self.cohort.modalities, self._cohort_print()])
         path = self.folder / f"fit-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
-        if path.exists():
+        known = _read_state(path)
+        if known is not None:
             with _blame(self.prior, "load_state"):
-                self.prior.load_state(load_file(path))
+                self.prior.load_state(known)
         else:
             logger.info("fitting the prior on %d subjects", len(self.cohort))
             with _blame(self.prior, "fit"):
                 self.prior.fit(CohortCases(self.cohort, self.brain))
             with _blame(self.prior, "state"):
-                state = {name: value.contiguous() for name, value in self.prior.state().items()}
+                state = save({name: value.contiguous() for name, value in self.prior.state().items()})
             with atomic_write(path) as temporary:
-                save_file(state, temporary)
+                temporary.write_bytes(state)
         self._ready = True
-
-    def _predict(self, case: Case) -> Prediction:
-        with _blame(self.prior, f"predict on {case.subject}"):
-            probability, note = predict_noted(self.prior, case)
-        name = type(self.prior).__name__
-        if probability.requires_grad:
-            raise PluginError(f"prior {name} gave a map that wants a gradient: let it predict under torch.no_grad()")
-        if probability.shape != case.brain.shape or probability.dtype != torch.float32:
-            raise PluginError(
-                f"prior {name} gave {probability.dtype} {tuple(probability.shape)} for {case.subject}, not float32 "
-                f"{tuple(case.brain.shape)}: run `cgckit priors check` on it"
-            )
-        if not bool(((probability >= 0) & (probability <= 1)).all()):
-            raise PluginError(
-                f"prior {name} gave values outside [0, 1] for {case.subject}: run `cgckit priors check` on it"
-            )
-        return Prediction((probability * case.brain).contiguous(), note)
 
 
 def _fingerprint(prior: Prior, subject: Subject) -> str:
@@ -202,23 +188,19 @@ def _fingerprint(prior: Prior, subject: Subject) -> str:
         return found
 
 
-class _blame:  # noqa: N801 - used as a statement
-    """Turn whatever a prior raises, cgckit's own errors aside, into a `PluginError` that names it."""
+def _blame(prior: Prior, deed: str) -> AbstractContextManager[None]:
+    return blame(f"prior {PRIORS.name(prior)} failed in {deed}")
 
-    def __init__(self, prior: Prior, deed: str) -> None:
-        self.prior = prior
-        self.deed = deed
 
-    def __enter__(self) -> None:
+def _read_state(path: Path) -> dict[str, Tensor] | None:
+    """What a fit learned; None if it is not there, or damaged."""
+    if not path.exists():
         return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # Leaving the interpreter is the plug-in's failure too; only the user may interrupt.
-        if error is not None and not isinstance(error, CgckitError | KeyboardInterrupt):
-            logger.debug("the prior's own error", exc_info=error)
-            raise PluginError(
-                f"prior {type(self.prior).__name__} failed in {self.deed}: {describe_error(error)}"
-            ) from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError):
+        logger.warning("%s cannot be read: the prior is fitted again", path)
+        return None
 
 
 def _read(path: Path) -> Prediction | None:

@@ -27,6 +27,7 @@ from cgckit.images.case import Case, require_case
 from cgckit.nets.loop import own_generators
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+_MOST_MODALITIES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +65,19 @@ class Model:
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             settings = Settings.from_json(card["settings"])
-            modalities = tuple(card["modalities"])
+            modalities = _modalities(card["modalities"])
+            weights = load_file(folder / WEIGHTS)
+            if wrong := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
+                raise ValueError(f"weights that are no numbers in {wrong[0]}")
             with own_generators():  # it begins with weights that are drawn
                 network = build_network(settings, modalities)
-            network.load_state_dict(load_file(folder / WEIGHTS))
+            network.load_state_dict(weights)
         except FileNotFoundError:
             raise BadInputError(
                 f"{folder}: holds no model; give the folder that `cgckit refine --out` wrote, or its model folder"
             ) from None
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, UsageError) as error:
-            reason = str(error).splitlines()[0]
+        except (KeyError, TypeError, ValueError, RuntimeError, MemoryError, OSError, SafetensorError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise BadInputError(f"{folder}: not a model that this version of cgckit reads ({reason})") from None
         network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return cls(network.eval(), settings, modalities)
@@ -141,6 +145,15 @@ class Model:
                 f"the model takes {', '.join(self.modalities)}"
             )
         return case.with_channels(self.modalities)
+
+
+def _modalities(names: object) -> tuple[str, ...]:
+    """The modalities of a card; ValueError for what are none."""
+    if not isinstance(names, list) or not 1 <= len(names) <= _MOST_MODALITIES:
+        raise ValueError(f"modalities: a list of 1 to {_MOST_MODALITIES} names is expected")
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ValueError("modalities: each is to have a name of its own")
+    return tuple(names)
 
 
 def build_network(settings: TrainingSettings, modalities: tuple[str, ...]) -> CGCNet:

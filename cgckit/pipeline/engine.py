@@ -101,7 +101,7 @@ class Engine:
             CgckitError: training diverged.
         """
         card = _read_card(folder)
-        if card.get("key") == key:
+        if card.get("key") == key and "training" in card:
             known = Model.load(folder, self.device)
             model = known.with_settings(settings.inference)
             if model.settings != known.settings:

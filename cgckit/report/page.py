@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, UndefinedError
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -54,9 +54,19 @@ def write_page(folder: str | Path, path: Path, progress: bool = False) -> None:
     """
     results = Derivatives(Path(folder))
     record = results.read_json("run.json") or {}
-    if record.get("status") != "complete":
+    if not isinstance(record, Mapping) or record.get("status") != "complete":
         raise BadInputError(f"{folder}: holds no complete run of cgckit; let the run finish first")
     rows = results.read_table("summary.tsv")
+    try:
+        _write(results, record, rows, path, progress)
+    except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInputError(f"{folder}: run.json or summary.tsv is not as cgckit writes it ({reason})") from error
+
+
+def _write(
+    results: Derivatives, record: Mapping[str, Any], rows: Sequence[Mapping[str, str]], path: Path, progress: bool
+) -> None:
     shown = track(rows, "Drawing", console=Console(stderr=True), transient=True, disable=not progress)
     page = _template().stream(
         title=f"cgckit: {len(rows)} subject{'s' * (len(rows) != 1)}",

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
+from cgckit.errors import BadInputError, UnusableSubjectError
 from cgckit.images.brain import BRAINS, BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
@@ -55,6 +56,17 @@ class PriorMap:
         return {"health": dataclasses.asdict(self.health), "note": self.note}
 
 
+@contextmanager
+def of_a_subject() -> Iterator[None]:
+    """Tell bad input that the block finds in the files of one subject from that which concerns a whole run."""
+    try:
+        yield
+    except UnusableSubjectError:
+        raise
+    except BadInputError as error:
+        raise UnusableSubjectError(str(error)) from error
+
+
 class CohortCases(Sequence[Case]):
     """The cohort's cases, each prepared when it is asked for: a cohort of thousands does not fit memory."""
 
@@ -82,7 +94,7 @@ class CohortCases(Sequence[Case]):
         return (self[index] for index in range(len(self)))
 
 
-def prior_files(prior: Prior, cohort: Cohort) -> dict[str, str]:
+def prior_files(prior: Prior, cohort: Sequence[Subject]) -> dict[str, str]:
     """What a prior reads besides the images, as a hash for each subject's label; empty for most priors.
 
     Raises:
@@ -125,7 +137,8 @@ class PriorMaps:
         cached = _read(path)
         if cached is None:
             self._fit()
-            cached = predict_checked(self.prior, case)
+            with of_a_subject():
+                cached = predict_checked(self.prior, case)
             with atomic_write(path) as temporary:
                 save_file({"probability": cached.probability}, temporary, metadata={"note": cached.note})
         return PriorMap(cached.probability, assess(case, cached.probability), cached.note)

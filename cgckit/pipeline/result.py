@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from cgckit.arrays import BoolArray, FloatArray
+from cgckit.derivatives import Derivatives
 from cgckit.images.volume import Volume
+from cgckit.pipeline.engine import LeftOut
 from cgckit.pipeline.health import Health
 
 
@@ -68,6 +70,14 @@ class SubjectResult:
         return row
 
 
+def write_tables(out: Derivatives, subjects: Sequence[SubjectResult], left_out: LeftOut) -> None:
+    """Write `summary.tsv`: a row for each subject, and one for each that was left out, who is no participant then."""
+    out.write_table("summary.tsv", [*(subject.row() for subject in subjects), *left_out.rows()])
+    if left_out.errors:
+        participants = [{"participant_id": f"sub-{subject.label}", "source": subject.source} for subject in subjects]
+        out.write_table("participants.tsv", participants)
+
+
 @dataclass(frozen=True)
 class Run(Sequence[SubjectResult]):
     """A finished run: its subjects, in the order of their labels.
@@ -76,11 +86,13 @@ class Run(Sequence[SubjectResult]):
         out: the folder of the outputs, named as BIDS derivatives.
         subjects: what became of each; `run["label"]` or `run["name in the input"]` gives one.
         training: number of steps and how training ended; empty where nothing was trained.
+        left_out: who could not be used, by the name in the input, and why; none of them is among the subjects.
     """
 
     out: Path
     subjects: tuple[SubjectResult, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, key: int | str) -> SubjectResult: ...

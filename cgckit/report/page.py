@@ -116,12 +116,18 @@ def _subject(results: Derivatives, row: Mapping[str, str]) -> dict[str, Any]:
         "remarks": _remarks(row),
         "facts": _known({text: _number(row.get(name, ""), digits) for name, (text, digits) in _HEALTH.items()}),
         "choice": "" if choice in _ABSENT else choice,
-        **_picture(results, row["participant_id"].removeprefix("sub-")),
+        **({"picture": "", "missing": "left out"} if _is_left_out(row) else _picture(results, row)),
     }
 
 
-def _picture(results: Derivatives, label: str) -> dict[str, str]:
+def _is_left_out(row: Mapping[str, str]) -> bool:
+    """Whether a run could not use a subject, as its remark says."""
+    return row.get("remarks", "").startswith("left out: ")
+
+
+def _picture(results: Derivatives, row: Mapping[str, str]) -> dict[str, str]:
     """Slices through a subject's lesion with its masks, and the name of the scan, or why there are none."""
+    label = row["participant_id"].removeprefix("sub-")
     files = {f"prior {index}": path for index, path in enumerate(results.prior_probabilities(label))}
     if results.refined_mask(label).exists():
         files["refined"] = results.refined_mask(label)

@@ -23,6 +23,7 @@ def refine(
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal masks on a CPU.")] = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train on a prior's guess and write refined masks and probabilities for every scan. No label is used.
@@ -54,6 +55,7 @@ def refine(
         seed=seed,
         device=device,
         overwrite=overwrite,
+        strict=strict,
         progress=not quiet,
     )
     rows = [
@@ -67,3 +69,4 @@ def refine(
         for row in result.subjects
     ]
     show_table(rows, title=f"{len(rows)} subjects refined into {result.out}")
+    options.tell_left_out(result)

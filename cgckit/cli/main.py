@@ -24,6 +24,7 @@ from cgckit.cli.commands import (
 )
 from cgckit.cli.log import show_log
 from cgckit.errors import BadInputError, CgckitError, PluginError
+from cgckit.plugins.blame import describe_error
 from cgckit.version import __version__
 
 # Typer turns Ctrl-C into this exit code, as shells do: 128 + SIGINT.
@@ -36,9 +37,11 @@ class _Guarded(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except SystemExit as ending:
-            code = f"SystemExit: {ending.code}"
-            raise PluginError(f"a plug-in left the interpreter ({code}): it must raise an error instead") from ending
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as ending:
+            how = describe_error(ending)
+            raise PluginError(f"a plug-in left the interpreter ({how}): it must raise an error instead") from ending
 
 
 app = typer.Typer(

@@ -15,7 +15,7 @@ from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.volume import grid_of, open_nifti
 from cgckit.pipeline.engine import LeftOut, over_subjects
-from cgckit.pipeline.prior_maps import of_a_subject, prior_files
+from cgckit.pipeline.prior_maps import learns, of_a_subject, prior_files
 from cgckit.priors.base import Prior
 
 Inputs = Cohort | Case | Sequence[Case] | str | Path | Sequence[str | Path]
@@ -53,7 +53,7 @@ def find_cohort(
             subject.fingerprint()
             if prior is not None:
                 prior_files(prior, [subject])
-                if prior.requires_fit and brain is not None:
+                if learns(prior) and brain is not None:
                     prepare(subject, cohort.modalities, brain)
 
     sound = over_subjects(cohort, check, left_out=left_out)

@@ -104,6 +104,12 @@ def prior_files(prior: Prior, cohort: Sequence[Subject]) -> dict[str, str]:
     return {subject.label: _fingerprint(prior, subject) for subject in cohort}
 
 
+def learns(prior: Prior) -> bool:
+    """Whether a prior must see the cohort first; PluginError if it cannot say."""
+    with _blame(prior, "requires_fit"):
+        return bool(prior.requires_fit)
+
+
 class PriorMaps:
     """Computes the prior of each subject of a cohort, or takes it from `folder` if it was computed before.
 
@@ -128,8 +134,8 @@ class PriorMaps:
             "brain": BRAINS.identity(brain),
             "spacing": IMAGE_SPACING,
         }
-        with _blame(prior, "requires_fit"):
-            self._ready = not prior.requires_fit
+        self.learns = learns(prior)
+        self._ready = not self.learns
 
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
         """Return the map of one subject, whose `case` is given."""
@@ -163,7 +169,7 @@ class PriorMaps:
             **self._made_of,
             "modalities": self.cohort.modalities,
             # A prior that learns may be asked for a subject that it was not fitted on.
-            "inputs": [subject.fingerprint(), *(self._cohort_print() if self.prior.requires_fit else [])],
+            "inputs": [subject.fingerprint(), *(self._cohort_print() if self.learns else [])],
             "files": _fingerprint(self.prior, subject),
             "subject": subject.label,
         }

@@ -10,7 +10,7 @@ FORMATTED := find csrc tests/simt -name '*.cpp' -o -name '*.h' -o -name '*.cu' -
 # Compilation must not starve the machine, and must be the same size of job everywhere.
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: install demo test coverage lint format sanitize docs package container compilers clean
+.PHONY: install demo test fuzz coverage lint format sanitize docs package container compilers clean
 
 install: $(READY)
 
@@ -35,6 +35,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Random headers, streams, tables, words and model cards: more than in the suite, and others each time.
+fuzz: $(READY)
+	CGCKIT_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
 
 # The suite with its coverage, which may not fall below the gate in pyproject.toml.
 coverage: $(READY)

@@ -22,6 +22,16 @@ class BadInputError(CgckitError, ValueError):
     exit_code = 3
 
 
+class UnusableSubjectError(BadInputError):
+    """The files of one subject cannot be worked with; those of others may. Exit code 3."""
+
+
+class LeftOutError(CgckitError):
+    """A run is done, but some subjects could not be used; exit code 6."""
+
+    exit_code = 6
+
+
 class DegeneratePriorError(CgckitError):
     """Every subject's prior failed the health check, so there is nothing to train on; exit code 4."""
 

@@ -25,6 +25,7 @@ from cgckit.nets.loop import is_finite, own_generators
 from cgckit.sealed import DamagedError, file_digest, read_json, read_tensors, write_json, write_tensors
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+_MOST_MODALITIES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class Model:
             if card.get("weights") != file_digest(folder / WEIGHTS):
                 raise DamagedError("weights and card do not belong together")
             settings = Settings.from_json(card["settings"])
-            modalities = tuple(card["modalities"])
+            modalities = _modalities(card["modalities"])
             with own_generators():  # it begins with weights that are drawn
                 network = build_network(settings, modalities)
             network.load_state_dict(state)
@@ -75,8 +76,8 @@ class Model:
             ) from None
         except DamagedError as error:
             raise BadInputError(f"{folder}: the model is damaged ({error}); copy it again, or train it anew") from error
-        except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
-            reason = str(error).splitlines()[0]
+        except (KeyError, TypeError, ValueError, RuntimeError, MemoryError, OSError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise BadInputError(f"{folder}: not a model that this version of cgckit reads ({reason})") from None
         if not is_finite(network):
             raise BadInputError(f"{folder}: the model holds weights that are not finite; train it anew")
@@ -159,6 +160,15 @@ class Model:
                 f"the model takes {', '.join(self.modalities)}"
             )
         return case.with_channels(self.modalities)
+
+
+def _modalities(names: object) -> tuple[str, ...]:
+    """The modalities of a card; ValueError for what are none."""
+    if not isinstance(names, list) or not 1 <= len(names) <= _MOST_MODALITIES:
+        raise ValueError(f"modalities: a list of 1 to {_MOST_MODALITIES} names is expected")
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ValueError("modalities: each is to have a name of its own")
+    return tuple(names)
 
 
 def build_network(settings: TrainingSettings, modalities: tuple[str, ...]) -> CGCNet:

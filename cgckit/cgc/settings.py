@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -15,7 +16,6 @@ from cgckit.options import (
     POSITIVE,
     SHARE,
     Range,
-    at_least,
     check_fields,
     from_json,
     options_of,
@@ -23,6 +23,9 @@ from cgckit.options import (
     replace_fields,
     to_json,
 )
+
+# A step of the preset `paper` has 5e6 voxels.
+_MOST_VOXELS = 2**27
 
 
 class _Settings:
@@ -80,23 +83,23 @@ class TrainingSettings(_Settings):
         precision: auto: bfloat16 where CUDA has it
     """
 
-    spacing: Annotated[float, POSITIVE] = 2.0
-    crop: Annotated[Shape, at_least(16)] = (48, 48, 48)
-    batch: Annotated[int, at_least(1)] = 2
-    steps: Annotated[int, at_least(0)] = 0
-    epochs: Annotated[int, at_least(0)] = 0
+    spacing: Annotated[float, Range(0.5, 16)] = 2.0
+    crop: Annotated[Shape, Range(16, 1024)] = (48, 48, 48)
+    batch: Annotated[int, Range(1, 1024)] = 2
+    steps: Annotated[int, Range(0, 1e7)] = 0
+    epochs: Annotated[int, Range(0, 1e6)] = 0
     learning_rate: Annotated[float, POSITIVE] = 5e-3
     schedule: Literal["constant", "cosine"] = "cosine"
-    widths: Annotated[tuple[int, int, int, int], at_least(1)] = (8, 16, 32, 64)
-    projection: Annotated[int, at_least(1)] = 64
-    weight_coarse: Annotated[float, at_least(0)] = 1.0
-    weight_fine: Annotated[float, at_least(0)] = 1.0
-    patch_size: Annotated[Shape, at_least(1)] = (1, 1, 1)
+    widths: Annotated[tuple[int, int, int, int], Range(1, 1024)] = (8, 16, 32, 64)
+    projection: Annotated[int, Range(1, 1024)] = 64
+    weight_coarse: Annotated[float, Range(0, 1e6)] = 1.0
+    weight_fine: Annotated[float, Range(0, 1e6)] = 1.0
+    patch_size: Annotated[Shape, Range(1, 128)] = (1, 1, 1)
     patch_threshold: Annotated[float, SHARE] = 0.1
-    temperature: Annotated[float, POSITIVE] = 0.2
+    temperature: Annotated[float, Range(0.001, 1000)] = 0.2
     scope: Literal["image", "batch"] = "image"
-    untrusted_inner: Annotated[float, at_least(0)] = 1.0
-    untrusted_outer: Annotated[float, at_least(0)] = 5.0
+    untrusted_inner: Annotated[float, Range(0, 1000)] = 1.0
+    untrusted_outer: Annotated[float, Range(0, 1000)] = 5.0
     untrusted_doubt: Annotated[float, SHARE] = 0.2
     lesion_share: Annotated[float, SHARE] = 0.5
     augment: bool = True
@@ -106,6 +109,9 @@ class TrainingSettings(_Settings):
         super().__post_init__()
         if any(size % 8 for size in self.crop):
             raise UsageError(f"settings: crop must be multiples of 8, got {self.crop}")
+        if self.batch * math.prod(self.crop) > _MOST_VOXELS:
+            crops = f"{self.batch} crops of {'x'.join(map(str, self.crop))}"
+            raise UsageError(f"settings: {crops} a step are {self.batch * math.prod(self.crop):.0e} voxels, too many")
         if any(8 * p > c for p, c in zip(self.patch_size, self.crop, strict=True)):
             raise UsageError(f"settings: a patch of {self.patch_size} spans more than a crop of {self.crop}")
         if self.steps + self.epochs == 0:
@@ -134,17 +140,17 @@ class InferenceSettings(_Settings):
         uncertainty_views: augmented views for a map of uncertainty, 2 or more, 8 for instance; 0 writes none
     """
 
-    overlap: Annotated[float, Range(0, 1, open_high=True)] = 0.25
-    network_weight: Annotated[float, POSITIVE] = 0.25
-    starting_weight: Annotated[float, at_least(0)] = 0.25
-    prior_weight: Annotated[float, at_least(0)] = 0.5
-    prior_reach: Annotated[float, POSITIVE] = 20.0
-    appearance_weight: Annotated[float, at_least(0)] = 1.0
-    min_lesion: Annotated[float, at_least(0)] = 50.0
+    overlap: Annotated[float, Range(0, 0.9)] = 0.25
+    network_weight: Annotated[float, Range(0, 1e6, open_low=True)] = 0.25
+    starting_weight: Annotated[float, Range(0, 1e6)] = 0.25
+    prior_weight: Annotated[float, Range(0, 1e6)] = 0.5
+    prior_reach: Annotated[float, Range(0, 1000, open_low=True)] = 20.0
+    appearance_weight: Annotated[float, Range(0, 1e6)] = 1.0
+    min_lesion: Annotated[float, Range(0, 1e7)] = 50.0
     min_consent: Annotated[float, SHARE] = 0.67
     fill_cores: bool = True
     mirror: bool = True
-    uncertainty_views: Annotated[int, at_least(0)] = 0
+    uncertainty_views: Annotated[int, Range(0, 1000)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import current_thread, main_thread
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from cgckit.cli.commands import (
     ablate,
@@ -28,14 +29,30 @@ from cgckit.cli.commands import (
     report,
 )
 from cgckit.cli.log import show_log
-from cgckit.errors import BadInputError, CgckitError
+from cgckit.errors import BadInputError, CgckitError, PluginError
+from cgckit.plugins.blame import describe_error
 from cgckit.version import __version__
 
 # Typer turns Ctrl-C into this exit code, as shells do: 128 + SIGINT.
 _INTERRUPTED = 130
 
+
+class _Guarded(TyperGroup):
+    """The commands, none of which leaves the interpreter by itself: a plug-in that does has failed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as ending:
+            how = describe_error(ending)
+            raise PluginError(f"a plug-in left the interpreter ({how}): it must raise an error instead") from ending
+
+
 app = typer.Typer(
     name="cgckit",
+    cls=_Guarded,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -95,11 +112,12 @@ def main() -> None:
         except Exception as error:
             if caught:
                 _end_interrupted(caught)
-            if not isinstance(error, CgckitError | OSError) or logging.getLogger("cgckit").isEnabledFor(logging.DEBUG):
+            if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG):
                 raise
             _leave_stdout(error)
-            print(f"cgckit: {error}", file=sys.stderr)
-            sys.exit(error.exit_code if isinstance(error, CgckitError) else BadInputError.exit_code)
+            message, code = _say(error)
+            print("cgckit: " + " ".join(message.splitlines()), file=sys.stderr)
+            sys.exit(code)
 
 
 @contextmanager
@@ -135,3 +153,16 @@ def _leave_stdout(error: Exception) -> None:
     if isinstance(error, OSError):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(error: Exception) -> tuple[str, int]:
+    """What is said of an error, and the exit code."""
+    if isinstance(error, CgckitError):
+        return str(error), error.exit_code or CgckitError.exit_code  # a plug-in's own kind of error may say 0
+    if isinstance(error, OSError):
+        name = "" if error.filename is None else f"{error.filename}: "
+        return f"{name}{error.strerror or error}", BadInputError.exit_code
+    if isinstance(error, MemoryError):
+        return "this machine's memory does not suffice", CgckitError.exit_code
+    what = f"{type(error).__name__}: {error}"
+    return f"an error that should not be ({what}); please report it, with what cgckit -v says", CgckitError.exit_code

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cgckit.cli.log import hide_log
+from cgckit.errors import LeftOutError
+
+if TYPE_CHECKING:
+    from cgckit.pipeline.result import Run
 
 
 def read_path(text: str) -> Path:
@@ -54,11 +58,21 @@ AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subj
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start over: remove what runs left in --out, cached priors too.")
 ]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Let the first subject that cannot be used end the run; else it is left out.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", callback=hide_log, help="No progress bars, no log lines: nothing but an error."),
 ]
+
+
+def tell_left_out(run: Run) -> None:
+    """Raise LeftOutError, exit code 6, if a run had to leave subjects out."""
+    if run.left_out:
+        names, count = ", ".join(run.left_out), len(run.left_out) + len(run.subjects)
+        raise LeftOutError(f"{len(run.left_out)} of {count} subjects left out ({names}); summary.tsv says why")
 
 
 def split_modalities(text: str | None) -> list[str] | None:

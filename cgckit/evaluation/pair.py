@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from scipy.spatial import KDTree
 
 from cgckit.arrays import BoolArray, DoubleArray, Spacing
 from cgckit.images.components import Components
+
+A = TypeVar("A", bound=npt.NDArray[Any])
 
 
 class SurfaceDistances(NamedTuple):
@@ -53,10 +55,8 @@ class Pair:
         # No box is around two empty masks: they stay as they are.
         for box in ndimage.find_objects((predicted | expected).astype(np.uint8)):
             predicted, expected = predicted[box], expected[box]
-        predicted, expected = predicted.view(), expected.view()
-        predicted.flags.writeable = expected.flags.writeable = False
         first, second, third = map(float, spacing)
-        return cls(predicted, expected, (first, second, third))
+        return cls(_locked(predicted.copy()), _locked(expected.copy()), (first, second, third))
 
     @cached_property
     def predicted_voxels(self) -> int:
@@ -81,12 +81,12 @@ class Pair:
     @cached_property
     def predicted_parts(self) -> Components:
         """The connected parts of the prediction (26 neighbours)."""
-        return Components.of(self.prediction, 26)
+        return _parts(self.prediction)
 
     @cached_property
     def reference_parts(self) -> Components:
         """The connected parts of the reference (26 neighbours)."""
-        return Components.of(self.reference, 26)
+        return _parts(self.reference)
 
     @cached_property
     def surface_distances(self) -> SurfaceDistances:
@@ -101,4 +101,17 @@ class Pair:
             np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.asarray(self.spacing, dtype=np.float64)
             for mask in masks
         )
-        return SurfaceDistances(KDTree(second).query(first)[0], KDTree(first).query(second)[0])
+        return SurfaceDistances(_locked(KDTree(second).query(first)[0]), _locked(KDTree(first).query(second)[0]))
+
+
+def _parts(mask: BoolArray) -> Components:
+    parts = Components.of(mask, 26)
+    _locked(parts.labels)
+    _locked(parts.sizes)
+    return parts
+
+
+def _locked(array: A) -> A:
+    """The array itself, which nobody can write to any more: all metrics share it."""
+    array.flags.writeable = False
+    return array

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
+from cgckit.images.case import check_inside
 from cgckit.images.modalities import is_brain_mask, is_mask, is_nifti, split_name
 
 REFINED, PRIOR, MASK = "refined", "prior", "mask"
@@ -91,9 +92,12 @@ def find_reference(reference: str | Path, predicted: Predicted, *, alone: bool) 
         alone: whether it is the only subject, which is when `reference` may be one file, or the subject's own folder.
 
     Raises:
-        BadInputError: if `reference` does not exist, is one file for several subjects, or offers several files.
+        BadInputError: if `reference` does not exist, is one file for several subjects, or offers several files; or the
+            subject's name leads out of it.
     """
     names = [predicted.subject] + ([f"sub-{predicted.label}"] if predicted.label else [])
+    for name in names:
+        check_inside(name)
     path = Path(reference)
     if _PLACE in str(reference):
         for name in names:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import numpy.typing as npt
 
 from cgckit.errors import CgckitError, PluginError, UsageError
@@ -81,10 +82,15 @@ def score(
         PluginError: a metric failed, or gave no number, and is not forgiven.
     """
     pair = Pair.of(prediction, reference, spacing)
+    before = pair.prediction.copy(), pair.reference.copy()
     scores = {}
     for name, metric in metrics.items():
         try:
             scores[name] = metric.value(pair)
+            # They cannot be written to, but there are ways around that.
+            if not (np.array_equal(before[0], pair.prediction) and np.array_equal(before[1], pair.reference)):
+                pair = Pair.of(*before, spacing)
+                raise ValueError("it changed the masks")
         except KeyboardInterrupt:
             raise
         except BaseException as error:

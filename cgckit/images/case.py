@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ from cgckit.images.grid import Grid, resample
 from cgckit.images.modalities import canonical_modality
 from cgckit.images.volume import Volume
 from cgckit.images.working_grid import common_grid, to_working_grid
+
+# Control characters, separators of lines and paragraphs, and halves of characters.
+_NOT_IN_A_TABLE = ("Cc", "Zl", "Zp", "Cs")
+# File systems take 255 letters for a name, of which outputs need up to a hundred themselves.
+_LONGEST_LABEL = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +92,7 @@ class Case:
         """
         if not isinstance(subject, str):
             raise BadInputError(f"subject {subject!r}: its name must be text")
+        label = subject_label(subject)
         if not isinstance(images, Mapping):
             raise BadInputError(f"images of {subject}: give them by modality, as {{'flair': array}}")
         if not images:
@@ -110,7 +117,7 @@ class Case:
         modalities = tuple(volumes)
         found = to_working_grid(volumes, inside, modalities, subject)
         return cls(
-            subject=subject_label(subject),
+            subject=label,
             image=torch.from_numpy(found.image),
             brain=torch.from_numpy(found.brain),
             modalities=modalities,
@@ -136,6 +143,10 @@ class Case:
                 image[channel] = self.channel(name)
         return dataclasses.replace(self, image=image, modalities=tuple(modalities))
 
+    def copy(self) -> Self:
+        """The same in memory of its own, for whoever might change it."""
+        return dataclasses.replace(self, image=self.image.clone(), brain=self.brain.clone())
+
     def to_native(self, array: npt.ArrayLike) -> AnyArray:
         """Bring an [H, W, L] array from the case's grid to the grid that its images came on.
 
@@ -156,9 +167,24 @@ def subject_label(name: str) -> str:
     """What outputs call a subject: the letters and digits of its name, as BIDS wants labels.
 
     Raises:
-        BadInputError: the name has none.
+        BadInputError: the name has none, or too many; it has line breaks or is no text that a table could hold; or it
+            is a path that leads out of the folder where files of that name are looked for.
     """
+    if any(unicodedata.category(letter) in _NOT_IN_A_TABLE for letter in name):
+        raise BadInputError(f"subject {name!a}: a line break or what is not UTF-8 in its name; rename it")
+    check_inside(name)
     label = re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-"))
     if not label:
         raise BadInputError(f"subject {name!r}: its name has no letter or digit; rename it")
+    if len(label) > _LONGEST_LABEL:
+        raise BadInputError(
+            f"subject {name[:20]}...: its name has more than {_LONGEST_LABEL} letters and digits, too many for the "
+            "names of its outputs; rename it"
+        )
     return label
+
+
+def check_inside(name: str) -> None:
+    """Raise BadInputError for a subject's name that leads out of a folder when a file is looked for by it."""
+    if name.startswith("/") or ".." in re.split(r"[/\\]", name):
+        raise BadInputError(f"subject {name!r}: its name leads to another folder; rename it")

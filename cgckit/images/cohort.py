@@ -20,6 +20,7 @@ from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case, require_case, subject_label
 from cgckit.images.grid import Grid
 from cgckit.images.modalities import canonical_modality, in_canonical_order, is_nifti
+from cgckit.images.nifti import check_file
 from cgckit.images.readers import Found, is_dicom, read_files, read_folder, read_table
 
 
@@ -175,11 +176,11 @@ class Cohort(Sequence[Subject]):
         found: list[Found] = []
         files: list[Path] = []
         for path in map(Path, [inputs] if isinstance(inputs, str | Path) else inputs):
-            if not path.exists():
-                raise BadInputError(f"{path}: no such file or folder")
-            if path.is_dir():
+            if os.path.isdir(path):
                 found += read_folder(path)
-            elif path.suffix.lower() == ".tsv":
+                continue
+            check_file(path)
+            if path.suffix.lower() == ".tsv":
                 found += read_table(path)
             elif is_nifti(path.name):
                 files.append(path)
@@ -246,7 +247,18 @@ def _choose(wanted: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
 
 
 def _subject(found: Found) -> Subject:
+    for path in (*found.files.values(), found.brain_mask):
+        if path is not None:
+            _check_spelling(path)
     return Subject(subject_label(found.source), found.source, found.files, found.brain_mask)
+
+
+def _check_spelling(path: Path) -> None:
+    """Raise BadInputError for a path that no table and no JSON could name."""
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        raise BadInputError(f"{os.path.abspath(path)!a}: a name that is not UTF-8; rename the file or folder") from None
 
 
 def _restrict(subject: Subject, modalities: Sequence[str]) -> Subject:

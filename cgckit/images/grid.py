@@ -26,6 +26,11 @@ class Grid:
     shape: Shape
     affine: DoubleArray
 
+    def __post_init__(self) -> None:
+        own = np.array(self.affine, dtype=np.float64)
+        own.flags.writeable = False  # it is shared by all that lies on the grid, and handed to plug-ins
+        object.__setattr__(self, "affine", own)
+
     @property
     def spacing(self) -> Spacing:
         """Voxel edge lengths in mm."""

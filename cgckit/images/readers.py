@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from cgckit.errors import BadInputError
 from cgckit.images.modalities import canonical_modality, is_brain_mask, is_mask, is_nifti, split_name
+from cgckit.images.nifti import check_file
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +85,7 @@ def _adopt_brain_mask(mask: Path, subjects: Iterable[Found]) -> None:
 
 def read_folder(folder: Path) -> list[Found]:
     """Find the subjects in a folder: its own images if it has some, else those of its sub-folders."""
-    found = list(_walk(folder))
+    found = list(_walk(folder, set()))
     if not found:
         dicom = next((path for path in folder.rglob("*") if is_dicom(path)), None)
         if dicom is not None:
@@ -96,6 +99,8 @@ def read_folder(folder: Path) -> list[Found]:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM: by its ending, or by the letters that stand after its preamble."""
+    if not os.path.isfile(path):
+        return False
     if path.suffix.lower() in (".dcm", ".ima"):
         return True
     try:
@@ -105,12 +110,17 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def _walk(folder: Path) -> Iterator[Found]:
+def _walk(folder: Path, seen: set[Path]) -> Iterator[Found]:
+    """The subjects in a folder and those below it; a folder that links lead to twice is walked once."""
     try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise BadInputError(f"{folder}: cannot be listed ({error.strerror})") from error
-    files = [path for path in entries if is_nifti(path.name) and path.is_file()]
+        here = folder.resolve()
+        if here in seen:
+            return
+        seen.add(here)
+        modes = {path: _mode(path) for path in sorted(folder.iterdir())}
+    except (OSError, RuntimeError) as error:  # before Python 3.13, a link in a circle is the latter
+        raise BadInputError(f"{folder}: cannot be listed ({getattr(error, 'strerror', error)})") from error
+    files = [path for path, mode in modes.items() if is_nifti(path.name) and stat.S_ISREG(mode)]
     images = [path for path in files if not is_mask(path.name) and split_name(path.name)[1] is not None]
     if images:
         subjects = _group(folder, images)
@@ -120,9 +130,21 @@ def _walk(folder: Path) -> Iterator[Found]:
         return
     for path in files:
         log.info("%s: no modality in its name, or a mask: not used as an image", path)
-    for entry in entries:
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _NOT_RAW:
-            yield from _walk(entry)
+    for entry, mode in modes.items():
+        if stat.S_ISDIR(mode) and not entry.name.startswith(".") and entry.name not in _NOT_RAW:
+            yield from _walk(entry, seen)
+
+
+def _mode(path: Path) -> int:
+    """What a path is, as `stat` says; 0 for a link that leads nowhere."""
+    try:
+        return path.stat().st_mode
+    except PermissionError:
+        raise
+    except OSError:
+        if is_nifti(path.name):
+            log.warning("%s: a link to a file that is not there, not used", path)
+        return 0
 
 
 def _group(folder: Path, images: Sequence[Path]) -> list[Found]:
@@ -156,14 +178,18 @@ def _bids_name(path: Path) -> str | None:
 
 def read_table(table: Path) -> list[Found]:
     """Read subjects from a TSV table."""
+    check_file(table)
     try:
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
+        # Line breaks alone end a row: other separators may be part of a name.
+        lines = re.split(r"\r\n|\n|\r", table.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{table}: cannot be read as a UTF-8 table of tab-separated values") from error
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
     header = [cell.strip() for cell in rows[0][1]] if rows else []
     if "subject" not in header:
         raise BadInputError(f"{table}: no column 'subject' in the first line; columns are separated by tabs")
+    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+        raise BadInputError(f"{table}: two columns are called {twice[0]!r}; rename one of them")
     found = []
     for number, cells in rows[1:]:
         if len(cells) != len(header):
@@ -180,8 +206,12 @@ def read_table(table: Path) -> list[Found]:
                     raise BadInputError(f"{table}, line {number}: {column} is {cell!r}, not .nii or .nii.gz")
                 continue
             path = table.parent / cell
-            if not path.is_file():
-                raise BadInputError(f"{path}: no such file ({table.name}, line {number}, column {column})")
+            if not column:
+                raise BadInputError(f"{table}, line {number}: {cell} is in a column without a name")
+            try:
+                check_file(path)
+            except BadInputError as error:
+                raise BadInputError(f"{error} ({table.name}, line {number}, column {column})") from None
             if column == "brain_mask":
                 subject.brain_mask = path
             elif not is_mask(column):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.errors import BadInputError
 from cgckit.images.grid import Grid
+from cgckit.images.nifti import check_affine, grid_of, open_nifti, read_voxels
 
-_UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error)
+__all__ = ["Volume", "grid_of", "open_nifti"]
+
+# Squares of such values still fit float32; no scanner's unit is this small.
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,8 @@ class Volume:
                 volume, has NaN or infinite values or one value everywhere; if the affine is singular.
         """
         path = Path(path)
-        return cls._read(open_nifti(path), path, allow_constant)
+        image, array = read_voxels(path)
+        return cls._of(image.header, array, path, allow_constant)
 
     @classmethod
     def of(
@@ -77,25 +79,39 @@ class Volume:
                 values = values.astype(np.float32)  # which NIfTI has no name for, or nibabel asks about
             if values.dtype.kind not in "iuf":
                 raise BadInputError(f"{name}: voxels of type {values.dtype}; give real numbers")
-            _check_affine(matrix, Path(name))
+            check_affine(matrix, Path(name))
             image = nib.Nifti1Image(values, matrix)
             image.header.set_xyzt_units("mm")
-        return cls._read(image, Path(name), allow_constant)
+        grid_of(image.header, Path(name))
+        file = image.get_filename()
+        if nib.is_proxy(image.dataobj) and file is not None:  # not read yet, so nobody looked at its checksum
+            array = read_voxels(Path(file))[1]
+            if array.shape != image.shape:
+                raise BadInputError(f"{name}: {file} is another image by now; load it anew")
+        else:
+            with np.errstate(all="ignore"):
+                array = image.get_fdata(dtype=np.float32, caching="unchanged")
+        return cls._of(image.header, array, Path(name), allow_constant)
+
+    def copy(self) -> Volume:
+        """The same in memory of its own, for whoever might change it; the values are in the same order."""
+        array = self.array.copy(order="K")
+        array.flags.writeable = False
+        return replace(self, array=array, header=self.header.copy())
 
     @classmethod
-    def _read(cls, image: nib.Nifti1Pair, path: Path, allow_constant: bool) -> Volume:
-        grid = grid_of(image.header, path)
-        try:
-            array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(grid.shape, order="F")
-        except _UNREADABLE as error:
-            raise BadInputError(f"{path}: the image data are damaged or cut short; copy the file again") from error
+    def _of(cls, header: nib.Nifti1Header, array: FloatArray, path: Path, allow_constant: bool) -> Volume:
+        grid = grid_of(header, path)
+        array = array.reshape(grid.shape, order="F")
         low, high = float(array.min()), float(array.max())  # NaN, if anywhere, wins in both
         if not (np.isfinite(low) and np.isfinite(high)):
             raise BadInputError(f"{path}: holds NaN or infinite values; replace them, for instance by 0")
         if low == high and not allow_constant:
             raise BadInputError(f"{path}: every voxel is {low:g}; there is no image in this file")
+        if max(-low, high) > _LARGEST:
+            raise BadInputError(f"{path}: values up to {max(-low, high):.0e} are no intensities; rescale the image")
         array.flags.writeable = False  # it is handed to plug-ins
-        return cls(array, grid, image.header, path)
+        return cls(array, grid, header, path)
 
 
 def _matrix(affine: npt.ArrayLike | None, name: str) -> DoubleArray:
@@ -109,41 +125,3 @@ def _matrix(affine: npt.ArrayLike | None, name: str) -> DoubleArray:
     if matrix.shape != (4, 4):
         raise BadInputError(f"{name}: affine is a matrix of {list(matrix.shape)}, not [4, 4]")
     return matrix
-
-
-def open_nifti(path: Path) -> nib.Nifti1Pair:
-    """Open a NIfTI file without reading its voxels; BadInputError if it is missing or none."""
-    if not path.exists():
-        raise BadInputError(f"{path}: no such file")
-    try:
-        image = nib.load(path)
-    except _UNREADABLE as error:
-        raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images") from error
-    if not isinstance(image, nib.Nifti1Pair):
-        raise BadInputError(f"{path}: not a NIfTI file; convert it to .nii.gz")
-    return image
-
-
-def grid_of(header: nib.Nifti1Header, path: Path) -> Grid:
-    """Return the grid of a header; BadInputError, naming `path`, if it does not describe one real volume."""
-    shape = tuple(int(size) for size in header.get_data_shape())
-    if header.get_data_dtype().kind not in "iufb":
-        raise BadInputError(f"{path}: voxels are complex or RGB; give an image of one real value a voxel")
-    if len(shape) < 3 or min(shape[:3]) < 2:
-        raise BadInputError(f"{path}: a 2-D image (shape {shape}); volumes are needed")
-    if any(size != 1 for size in shape[3:]):
-        raise BadInputError(f"{path}: holds several volumes (shape {shape}); split it into one file for each")
-    try:
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    except (HeaderDataError, ValueError) as error:
-        raise BadInputError(f"{path}: the header's orientation cannot be read; write its affine anew") from error
-    _check_affine(affine, path)
-    return Grid((shape[0], shape[1], shape[2]), affine)
-
-
-def _check_affine(affine: DoubleArray, path: Path) -> None:
-    """Raise BadInputError, naming `path`, for an affine that maps different voxels to one point."""
-    edges = np.linalg.norm(affine[:3, :3], axis=0)
-    # Normalised by the edges, so that neither small voxels nor thick slices count as singular.
-    if not np.isfinite(affine).all() or not edges.all() or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-3:
-        raise BadInputError(f"{path}: the affine is singular; write the image with a valid orientation")

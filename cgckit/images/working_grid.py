@@ -19,6 +19,10 @@ IMAGE_SPACING = 1.0
 
 # Around the brain, so that convolutions and smoothing see its surroundings.
 _MARGIN_MM = 4.0
+# Nobody's brain is longer; the working grid takes memory for all of this box.
+_LARGEST_MM = 500.0
+# Too few to tell anything apart in them; a brain has a million.
+_FEWEST_VOXELS = 100
 # In units of the robust standard deviation; lesions and vessels are far above the median, nothing far below.
 _CLIP = (-5.0, 10.0)
 # The median absolute deviation of a normal distribution of standard deviation 1 is 1 / 1.4826.
@@ -48,13 +52,19 @@ def to_working_grid(volumes: dict[str, Volume], brain: BoolArray, modalities: Se
         name: of the subject, for messages.
 
     Raises:
-        BadInputError: the brain is smaller than a voxel, or an image is constant inside it.
+        BadInputError: the brain is smaller than a voxel or far too large, or an image is constant inside it.
     """
     native = common_grid(volumes, name)
     box = _bounding_box(brain, native)
     cropped = native.crop(box)
+    extent = [count * edge for count, edge in zip(cropped.shape, cropped.spacing, strict=True)]
+    if max(extent) > _LARGEST_MM:
+        size = " x ".join(f"{edge:.0f}" for edge in extent)
+        raise BadInputError(f"subject {name}: a brain of {size} mm; check the spacing of the images and the brain mask")
     grid = cropped.canonical().isotropic(IMAGE_SPACING)
     inside, coverage = brain_on(grid, brain[box], cropped, name)
+    if inside.sum() < _FEWEST_VOXELS:
+        raise BadInputError(f"subject {name}: a brain of {inside.sum()} voxels; check the images and the brain mask")
     image = np.zeros((len(modalities), *grid.shape), dtype=np.float32)
     for channel, modality in enumerate(modalities):
         if modality in volumes:

@@ -30,12 +30,13 @@ from cgckit.options.fields import (
     replace_fields,
     to_json,
 )
-from cgckit.options.ranges import POSITIVE, SHARE, Range, at_least
+from cgckit.options.ranges import POSITIVE, SEED, SHARE, Range, at_least
 from cgckit.options.words import read_words
 
 __all__ = [
     "POSITIVE",
     "REQUIRED",
+    "SEED",
     "SHARE",
     "Option",
     "Range",

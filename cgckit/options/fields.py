@@ -76,20 +76,23 @@ def options_of(kind: type) -> tuple[Option, ...]:
     """Return the options of a class, in the order of its fields; none if it is not a dataclass.
 
     Raises:
-        PluginError: an annotation that names nothing.
+        PluginError: an annotation that names nothing, or a default that cannot be made.
     """
     if not dataclasses.is_dataclass(kind):
         return ()
-    try:
+    try:  # annotations and factories of defaults are a plug-in's code
         hints, extras = typing.get_type_hints(kind), typing.get_type_hints(kind, include_extras=True)
-    except Exception as error:
-        raise PluginError(f"{kind.__name__}: the annotations of its options cannot be read ({error})") from error
-    docs = documented_attributes(kind)
-    return tuple(
-        Option(field.name, hints[field.name], _default(field), _range(extras[field.name]), docs.get(field.name, ""))
-        for field in dataclasses.fields(kind)
-        if field.init
-    )
+        docs = documented_attributes(kind)
+        return tuple(
+            Option(field.name, hints[field.name], _default(field), _range(extras[field.name]), docs.get(field.name, ""))
+            for field in dataclasses.fields(kind)
+            if field.init
+        )
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"{kind.__name__}: its options cannot be read ({reason})") from error
 
 
 def read_values(owner: str, options: tuple[Option, ...], values: Mapping[str, object]) -> dict[str, object]:

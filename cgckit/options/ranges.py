@@ -42,3 +42,5 @@ POSITIVE = Range(0, open_low=True)
 """Numbers above 0."""
 SHARE = Range(0, 1)
 """Numbers from 0 to 1."""
+SEED = Range(0, 2**32 - 1)
+"""Seeds of random numbers, as numpy takes them."""

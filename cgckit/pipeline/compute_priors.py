@@ -11,12 +11,12 @@ import numpy as np
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.engine import Engine, over_subjects
+from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
 from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, run_key
-from cgckit.pipeline.result import Run, SubjectResult
+from cgckit.pipeline.result import Run, SubjectResult, tables_of
 from cgckit.pipeline.workspace import Workspace
 from cgckit.priors.base import Prior
 from cgckit.priors.resolve import prior_name, resolve_prior
@@ -32,6 +32,7 @@ def compute_priors(
     modalities: Sequence[str] | None = None,
     allow_missing: bool = False,
     overwrite: bool = False,
+    strict: bool = True,
     progress: bool = False,
 ) -> Run:
     """Write each subject's prior probability and brain mask on the input's grid, and a table of the priors' health.
@@ -41,7 +42,8 @@ def compute_priors(
     """
     source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
-    cohort = find_cohort(inputs, modalities, allow_missing)
+    left_out = LeftOut(strict)
+    cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
     folder = output_folder(out, inputs, cohort, source)
     depends = dependencies(cohort, finder, source)
     workspace = Workspace(folder, run_key(depends))
@@ -63,9 +65,10 @@ def compute_priors(
             ),
             bars,
             "priors",
+            left_out,
         )
         subjects = []
-        for subject in cohort:
+        for subject in usable(cohort, found):
             report = found[subject.label]
             health = Health.from_json(report["health"])
             path = workspace.out.prior_probability(subject.label, prior_name(source))
@@ -80,5 +83,5 @@ def compute_priors(
                     remarks=health.remarks,
                 )
             )
-        workspace.write_summary([subject.row() for subject in subjects])
-    return Run(workspace.out.root, tuple(subjects))
+        workspace.write_tables(tables_of(subjects, left_out))
+    return Run(workspace.out.root, tuple(subjects), left_out=left_out.reasons())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,18 +21,20 @@ from cgckit.cgc.parts import parts_gone
 from cgckit.cgc.settings import Settings, TrainingSettings
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
-from cgckit.errors import BadInputError, DegeneratePriorError
+from cgckit.errors import BadInputError, DegeneratePriorError, UnusableSubjectError
 from cgckit.images.brain import BrainExtractor
-from cgckit.images.case import Case
+from cgckit.images.case import Case, subject_label
 from cgckit.images.cohort import Subject
 from cgckit.images.preparation import prepare
 from cgckit.nets.loop import Checkpoint
-from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
+from cgckit.pipeline.prior_maps import PriorMap, PriorMaps, of_a_subject
 from cgckit.sealed import DamagedError, is_whole, read_json
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+LEFT_OUT = "left out: "
+"""How the remark on a subject begins that could not be used."""
 _WORTH_A_REMARK_ML = 0.1
 _MUCH_CHANGED = 0.7
 Target = Callable[[Subject, Case], Tensor | None]
@@ -56,8 +58,9 @@ class Engine:
     maps: PriorMaps | None = None
 
     def case(self, subject: Subject) -> Case:
-        """The subject on its working grid."""
-        return prepare(subject, self.modalities, self.brain)
+        """The subject on its working grid; UnusableSubjectError if its images cannot be brought there."""
+        with of_a_subject():
+            return prepare(subject, self.modalities, self.brain)
 
     def prior(self, subject: Subject, case: Case) -> PriorMap | None:
         """The subject's prior, if there is one."""
@@ -107,7 +110,7 @@ class Engine:
             CgckitError: training diverged.
         """
         card = _read_card(folder)
-        known = self._known(folder) if card.get("key") == key else None
+        known = self._known(folder) if card.get("key") == key and "training" in card else None
         if known is not None:
             model = known.with_settings(settings.inference)
             if model.settings != known.settings:
@@ -245,15 +248,70 @@ def _parts(count: int) -> str:
     return "part" if count == 1 else "parts"
 
 
-def over_subjects(subjects: Sequence[Subject], do: Callable[[Subject], T], bars: Progress, title: str) -> dict[str, T]:
-    """What `do` gives for each subject, by label, one after the other, with a bar that shows how far it is."""
-    task = bars.add_task(title, total=len(subjects), note="")
-    found = {}
+@dataclass(frozen=True)
+class LeftOut:
+    """Who could not be used in a run.
+
+    Attributes:
+        strict: whether the first such subject ends the run instead.
+        errors: what is wrong, by the subject's name in the input.
+    """
+
+    strict: bool = True
+    errors: dict[str, UnusableSubjectError] = field(default_factory=dict)
+
+    def reasons(self) -> dict[str, str]:
+        """What is wrong, as text."""
+        return {source: str(error) for source, error in self.errors.items()}
+
+    def rows(self) -> list[dict[str, object]]:
+        """Their rows of `summary.tsv`."""
+        return [
+            {"participant_id": f"sub-{subject_label(source)}", "source": source, "remarks": f"{LEFT_OUT}{error}"}
+            for source, error in self.errors.items()
+        ]
+
+
+def over_subjects(
+    subjects: Sequence[Subject],
+    do: Callable[[Subject], T],
+    bars: Progress | None = None,
+    title: str = "",
+    left_out: LeftOut | None = None,
+) -> dict[str, T]:
+    """What `do` gives for each subject, by label, one after the other, with a bar that shows how far it is.
+
+    A subject that cannot be used ends it; with `left_out`, unless that is strict, it is noted there and named in the
+    log, and the others go on.
+
+    Raises:
+        UnusableSubjectError: `do` did, and none is left out; or nobody is usable: then what is wrong with the first.
+    """
+    task = None if bars is None else bars.add_task(title, total=len(subjects), note="")
+    found: dict[str, T] = {}
+    failed: list[UnusableSubjectError] = []
     for subject in subjects:
-        bars.update(task, note=subject.label)
-        found[subject.label] = do(subject)
-        bars.advance(task)
+        if bars is not None and task is not None:
+            bars.update(task, note=subject.label)
+        try:
+            found[subject.label] = do(subject)
+        except UnusableSubjectError as error:
+            if left_out is None or left_out.strict:
+                raise
+            failed.append(error)
+            left_out.errors[subject.source] = error
+            if len(failed) < len(subjects):
+                logger.error("%s is left out: %s", subject.source, error)
+        if bars is not None and task is not None:
+            bars.advance(task)
+    if failed and not found:
+        raise failed[0]
     return found
+
+
+def usable(subjects: Sequence[Subject], found: Mapping[str, object]) -> list[Subject]:
+    """The subjects that something was found for."""
+    return [subject for subject in subjects if subject.label in found]
 
 
 def _is_doubtful(prior: PriorMap | None) -> bool:

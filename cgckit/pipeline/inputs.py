@@ -10,9 +10,13 @@ from typing import TypeGuard, cast
 import torch
 
 from cgckit.errors import BadInputError, UsageError
+from cgckit.images.brain import BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.images.preparation import prepare
 from cgckit.images.volume import grid_of, open_nifti
+from cgckit.pipeline.engine import LeftOut, over_subjects
+from cgckit.pipeline.prior_maps import learns, of_a_subject, prior_files
 from cgckit.priors.base import Prior
 from cgckit.priors.external import ExternalPrior
 from cgckit.priors.fusion import FusionPrior
@@ -21,18 +25,42 @@ Inputs = Cohort | Case | Sequence[Case] | str | Path | Sequence[str | Path]
 """A cohort, what `Cohort.find` takes (files, a folder of subjects, a table), or cases in memory."""
 
 
-def find_cohort(inputs: Inputs, modalities: Sequence[str] | None, allow_missing: bool) -> Cohort:
-    """Find a cohort, make one of cases, or take one as it is, with `modalities` alone if given; headers are checked."""
+def find_cohort(
+    inputs: Inputs,
+    modalities: Sequence[str] | None,
+    allow_missing: bool,
+    *,
+    left_out: LeftOut | None = None,
+    prior: Prior | None = None,
+    brain: BrainExtractor | None = None,
+) -> Cohort:
+    """Find a cohort, make one of cases, or take one as it is, with `modalities` alone if given; headers are checked.
+
+    Unless `left_out` is strict, subjects that cannot be used are noted there and are none of the cohort: whose files
+    cannot be read, and whom the `prior` has no file for; and if that prior learns from the cohort, whose images cannot
+    be worked with either, so that it sees none of them.
+    """
     if isinstance(inputs, Cohort):
         cohort = inputs if modalities is None else inputs.select(modalities, allow_missing)
     elif _are_paths(inputs):
         cohort = Cohort.find(inputs, modalities, allow_missing)
     else:
         cohort = Cohort.from_cases(cast(Sequence[Case], inputs), modalities, allow_missing)
-    for subject in cohort:
-        if subject.case is None:
-            _check_headers(subject)
-    return cohort
+
+    def check(subject: Subject) -> None:
+        with of_a_subject():
+            if subject.case is None:
+                _check_headers(subject)
+            if left_out is None or left_out.strict:
+                return  # what follows is found later, and ends the run then
+            subject.fingerprint()
+            if prior is not None:
+                prior_files(prior, [subject])
+                if learns(prior) and brain is not None:
+                    prepare(subject, cohort.modalities, brain)
+
+    sound = over_subjects(cohort, check, left_out=left_out)
+    return Cohort(tuple(subject for subject in cohort if subject.label in sound), cohort.modalities)
 
 
 def output_folder(out: str | Path, inputs: Inputs, cohort: Cohort, prior: Prior | None = None) -> Path:

@@ -12,10 +12,10 @@ from cgckit.errors import UsageError
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.engine import Engine, over_subjects
+from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.provenance import dependencies, machine, run_key
-from cgckit.pipeline.result import Run, SubjectResult
+from cgckit.pipeline.result import Run, SubjectResult, tables_of
 from cgckit.pipeline.workspace import Workspace
 
 
@@ -29,6 +29,7 @@ def predict(
     allow_missing: bool = False,
     device: str = "auto",
     overwrite: bool = False,
+    strict: bool = True,
     progress: bool = False,
 ) -> Run:
     """Segment new scans with a model that `refine` trained; neither prior nor training is needed.
@@ -44,6 +45,7 @@ def predict(
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         device: "auto", "cpu", "cuda" or "cuda:N"; a model that is given itself stays where it is.
         overwrite: start over: remove what runs left in `out`, cached priors too.
+        strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -58,7 +60,8 @@ def predict(
         raise UsageError(f"{model}: the model lies in --out, where predictions would replace it; choose another --out")
     trained = model if isinstance(model, Model) else Model.load(Path(model), where)
     trained = trained.with_settings(settings or {})
-    cohort = find_cohort(inputs, trained.modalities, allow_missing)
+    left_out = LeftOut(strict)
+    cohort = find_cohort(inputs, trained.modalities, allow_missing, left_out=left_out)
     folder = output_folder(out, inputs, cohort)
     depends = dependencies(cohort, finder, model=trained.fingerprint())
     key, inference = run_key(depends), trained.settings.inference.to_json()
@@ -83,6 +86,7 @@ def predict(
             ),
             bars,
             "inference",
+            left_out,
         )
         subjects = tuple(
             SubjectResult(
@@ -93,10 +97,10 @@ def predict(
                 refined_ml=found[subject.label]["refined_ml"],
                 remarks=tuple(found[subject.label]["remarks"]),
             )
-            for subject in cohort
+            for subject in usable(cohort, found)
         )
-        workspace.write_summary([subject.row() for subject in subjects])
-    return Run(workspace.out.root, subjects)
+        workspace.write_tables(tables_of(subjects, left_out))
+    return Run(workspace.out.root, subjects, left_out=left_out.reasons())
 
 
 def _lies_in(model: Path, out: Path) -> bool:

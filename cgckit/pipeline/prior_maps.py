@@ -7,23 +7,24 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from cgckit.derivatives import Derivatives
-from cgckit.errors import BadInputError, CgckitError, PluginError
+from cgckit.errors import BadInputError, UnusableSubjectError
 from cgckit.images.brain import BRAINS, BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.working_grid import IMAGE_SPACING
 from cgckit.pipeline.health import Health, assess
-from cgckit.plugins import describe_error
-from cgckit.priors.base import Prediction, Prior, predict_noted
+from cgckit.plugins import blame
+from cgckit.priors.base import PRIORS, Prediction, Prior, predict_checked
 from cgckit.priors.resolve import prior_identity, prior_name
 from cgckit.sealed import DamagedError, read_tensors, write_tensors
 from cgckit.version import __version__
@@ -54,6 +55,17 @@ class PriorMap:
         return {"health": dataclasses.asdict(self.health), "note": self.note}
 
 
+@contextmanager
+def of_a_subject() -> Iterator[None]:
+    """Tell bad input that the block finds in the files of one subject from that which concerns a whole run."""
+    try:
+        yield
+    except UnusableSubjectError:
+        raise
+    except BadInputError as error:
+        raise UnusableSubjectError(str(error)) from error
+
+
 class CohortCases(Sequence[Case]):
     """The cohort's cases, each prepared when it is asked for: a cohort of thousands does not fit memory."""
 
@@ -73,13 +85,15 @@ class CohortCases(Sequence[Case]):
     def __getitem__(self, index: int | slice) -> Case | Sequence[Case]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return prepare(self.cohort[index], self.cohort.modalities, self.brain)
+        subject = self.cohort[index]
+        case = prepare(subject, self.cohort.modalities, self.brain)
+        return case if subject.case is None else case.copy()
 
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))
 
 
-def prior_files(prior: Prior, cohort: Cohort) -> dict[str, str]:
+def prior_files(prior: Prior, cohort: Sequence[Subject]) -> dict[str, str]:
     """What a prior reads besides the images, as a hash for each subject's label; empty for most priors.
 
     Raises:
@@ -87,6 +101,12 @@ def prior_files(prior: Prior, cohort: Cohort) -> dict[str, str]:
         PluginError: the prior raised an error that is not cgckit's own.
     """
     return {subject.label: _fingerprint(prior, subject) for subject in cohort}
+
+
+def learns(prior: Prior) -> bool:
+    """Whether a prior must see the cohort first; PluginError if it cannot say."""
+    with _blame(prior, "requires_fit"):
+        return bool(prior.requires_fit)
 
 
 class PriorMaps:
@@ -123,7 +143,8 @@ class PriorMaps:
             "brain": BRAINS.identity(brain),
             "spacing": IMAGE_SPACING,
         }
-        self._ready = not prior.requires_fit
+        self.learns = learns(prior)
+        self._ready = not self.learns
 
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
         """Return the map of one subject, whose `case` is given."""
@@ -132,7 +153,8 @@ class PriorMaps:
         cached = None if found is None else Prediction(found[0]["probability"], found[1]["note"])
         if cached is None:
             self._fit()
-            cached = self._predict(case)
+            with of_a_subject():
+                cached = predict_checked(self.prior, case)
             self._print(subject)  # of what was read, and not of what came before or after
             write_tensors(path, {"probability": cached.probability}, {"note": cached.note})
         return PriorMap(cached.probability, assess(case, cached.probability), cached.note)
@@ -157,7 +179,7 @@ class PriorMaps:
             **self._made_of,
             "modalities": self.cohort.modalities,
             # A prior that learns may be asked for a subject that it was not fitted on.
-            "inputs": [subject.fingerprint(), *(self._cohort_print() if self.prior.requires_fit else [])],
+            "inputs": [subject.fingerprint(), *(self._cohort_print() if self.learns else [])],
             "files": self._print(subject),
             "subject": subject.label,
         }
@@ -192,25 +214,9 @@ class PriorMaps:
                 self.prior.fit(CohortCases(self.cohort, self.brain))
             with _blame(self.prior, "state"):
                 state = {name: value.contiguous() for name, value in self.prior.state().items()}
+                save(state)  # what cannot be written is the prior's failure; a full disk is not
             write_tensors(path, state)
         self._ready = True
-
-    def _predict(self, case: Case) -> Prediction:
-        with _blame(self.prior, f"predict on {case.subject}"):
-            probability, note = predict_noted(self.prior, case)
-        name = type(self.prior).__name__
-        if probability.requires_grad:
-            raise PluginError(f"prior {name} gave a map that wants a gradient: let it predict under torch.no_grad()")
-        if probability.shape != case.brain.shape or probability.dtype != torch.float32:
-            raise PluginError(
-                f"prior {name} gave {probability.dtype} {tuple(probability.shape)} for {case.subject}, not float32 "
-                f"{tuple(case.brain.shape)}: run `cgckit priors check` on it"
-            )
-        if not bool(((probability >= 0) & (probability <= 1)).all()):
-            raise PluginError(
-                f"prior {name} gave values outside [0, 1] for {case.subject}: run `cgckit priors check` on it"
-            )
-        return Prediction((probability * case.brain).contiguous(), note)
 
 
 def _fingerprint(prior: Prior, subject: Subject) -> str:
@@ -221,23 +227,8 @@ def _fingerprint(prior: Prior, subject: Subject) -> str:
         return found
 
 
-class _blame:  # noqa: N801 - used as a statement
-    """Turn whatever a prior raises, cgckit's own errors aside, into a `PluginError` that names it."""
-
-    def __init__(self, prior: Prior, deed: str) -> None:
-        self.prior = prior
-        self.deed = deed
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # Leaving the interpreter is the plug-in's failure too; only the user may interrupt.
-        if error is not None and not isinstance(error, CgckitError | KeyboardInterrupt):
-            logger.debug("the prior's own error", exc_info=error)
-            raise PluginError(
-                f"prior {type(self.prior).__name__} failed in {self.deed}: {describe_error(error)}"
-            ) from error
+def _blame(prior: Prior, deed: str) -> AbstractContextManager[None]:
+    return blame(f"prior {PRIORS.name(prior)} failed in {deed}")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:

@@ -16,12 +16,12 @@ from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.engine import Engine, over_subjects
+from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
 from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key, versions
-from cgckit.pipeline.result import Run, SubjectResult
+from cgckit.pipeline.result import Run, SubjectResult, tables_of
 from cgckit.pipeline.workspace import Workspace
 from cgckit.priors.base import Prior
 from cgckit.priors.resolve import resolve_prior
@@ -44,6 +44,7 @@ def refine(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
+    strict: bool = True,
     progress: bool = False,
 ) -> Run:
     """Train the CGC network on a prior's pseudo-labels and write refined masks for every scan. No label is used.
@@ -67,6 +68,7 @@ def refine(
         seed: of initialisation and sampling; equal seeds give equal masks on a CPU with as many threads.
         device: "auto", "cpu", "cuda" or "cuda:N".
         overwrite: start over: remove what runs left in `out`, cached priors too.
+        strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show progress bars on stderr.
 
     Raises:
@@ -81,7 +83,8 @@ def refine(
     source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     where = choose_device(device)
-    cohort = find_cohort(inputs, modalities, allow_missing)
+    left_out = LeftOut(strict)
+    cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
     folder = output_folder(out, inputs, cohort, source)
     name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
     depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
@@ -91,7 +94,7 @@ def refine(
     facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
     maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
     engine = Engine(cohort.modalities, finder, where, maps)
-    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts)
+    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out)
     with workspace.session(cohort, facts, overwrite=overwrite), progress_bars(progress) as bars:
         return run.execute(bars)
 
@@ -108,20 +111,21 @@ class _Refinement:
         settings: Settings,
         seed: int,
         facts: dict[str, Any],
+        left_out: LeftOut,
     ) -> None:
         self.cohort, self.engine, self.maps, self.workspace = cohort, engine, maps, workspace
-        self.settings, self.seed, self.facts = settings, seed, facts
+        self.settings, self.seed, self.facts, self.left_out = settings, seed, facts, left_out
 
     def execute(self, bars: Progress) -> Run:
         """Take every step that is not done yet."""
         noun = "subject" if len(self.cohort) == 1 else "subjects"
         logger.info("%d %s with %s", len(self.cohort), noun, ", ".join(self.cohort.modalities))
         reports = self._timed("priors", self._compute_priors, bars)
-        model, training = self._timed("training", self._train, bars)
+        model, training = self._timed("training", self._train, usable(self.cohort, reports), bars)
         self.facts["training"] = training
         subjects = self._timed("inference", self._segment, model, reports, bars)
-        self.workspace.write_summary([subject.row() for subject in subjects])
-        return Run(self.workspace.out.root, subjects, training)
+        self.workspace.write_tables(tables_of(subjects, self.left_out))
+        return Run(self.workspace.out.root, subjects, training, self.left_out.reasons())
 
     def _timed(self, stage: str, do: Callable[..., T], *arguments: Any) -> T:
         """Note how long a stage took, if there was anything to do in it."""
@@ -143,6 +147,7 @@ class _Refinement:
             ),
             bars,
             "priors",
+            self.left_out,
         )
 
     def _compute_prior(self, subject: Subject) -> dict[str, Any]:
@@ -153,9 +158,9 @@ class _Refinement:
             self.engine.write_example(self.workspace.scratch, subject, case, prior.target, self.settings)
         return prior.report()
 
-    def _train(self, bars: Progress) -> tuple[Model, dict[str, Any]]:
+    def _train(self, subjects: Sequence[Subject], bars: Progress) -> tuple[Model, dict[str, Any]]:
         model, training, new = self.engine.train(
-            self.cohort,
+            subjects,
             self.settings,
             seed=self.seed,
             key=self.workspace.key,
@@ -173,7 +178,7 @@ class _Refinement:
     ) -> tuple[SubjectResult, ...]:
         """Refined probability and mask of each subject, and what became of it."""
         found = over_subjects(
-            self.cohort,
+            usable(self.cohort, reports),
             lambda subject: self.workspace.once(
                 "inference",
                 subject,
@@ -183,10 +188,11 @@ class _Refinement:
             ),
             bars,
             "inference",
+            self.left_out,
         )
         out = self.workspace.out
         results = []
-        for subject in self.cohort:
+        for subject in usable(self.cohort, found):
             report, outcome = reports[subject.label], dict(found[subject.label])
             health = Health.from_json(report["health"])
             remarks = (*health.remarks, *outcome.pop("remarks"))

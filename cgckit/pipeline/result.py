@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.images.volume import Volume
+from cgckit.pipeline.engine import LeftOut
 from cgckit.pipeline.health import Health
 
 
@@ -70,6 +71,15 @@ class SubjectResult:
         return row
 
 
+def tables_of(subjects: Sequence[SubjectResult], left_out: LeftOut) -> dict[str, list[dict[str, Any]]]:
+    """The rows of `summary.tsv`: one for each subject and for each that was left out, who is no participant then."""
+    tables = {"summary.tsv": [*(subject.row() for subject in subjects), *left_out.rows()]}
+    if left_out.errors:
+        participants = [{"participant_id": f"sub-{subject.label}", "source": subject.source} for subject in subjects]
+        tables["participants.tsv"] = participants
+    return tables
+
+
 @dataclass(frozen=True)
 class Run(Sequence[SubjectResult]):
     """A finished run: its subjects, in the order of their labels.
@@ -78,11 +88,13 @@ class Run(Sequence[SubjectResult]):
         out: the folder of the outputs, named as BIDS derivatives.
         subjects: what became of each; `run["label"]` or `run["name in the input"]` gives one.
         training: number of steps and how training ended; empty where nothing was trained.
+        left_out: who could not be used, by the name in the input, and why; none of them is among the subjects.
     """
 
     out: Path
     subjects: tuple[SubjectResult, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, key: int | str) -> SubjectResult: ...

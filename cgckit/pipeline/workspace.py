@@ -103,9 +103,9 @@ class Workspace:
         """Write a JSON file that `read` recognises as this run's."""
         write_json(path, {"key": self.key, **content})
 
-    def write_summary(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write `summary.tsv`."""
-        self.ledger.record([self.out.write_table("summary.tsv", rows)])
+    def write_tables(self, tables: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
+        """Write tables at the top of the folder, each by its name."""
+        self.ledger.record([self.out.write_table(name, rows) for name, rows in tables.items()])
 
     @contextmanager
     def session(self, cohort: Cohort, facts: dict[str, Any], *, overwrite: bool = False) -> Iterator[None]:

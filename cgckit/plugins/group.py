@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
-from cgckit.errors import PluginError, UsageError
+from cgckit.errors import CgckitError, PluginError, UsageError
 from cgckit.options import check_fields, options_of, read_values, read_words, to_json
 from cgckit.options.fields import require_all
-from cgckit.plugins.loading import NAME, describe_error, import_class, split_file
+from cgckit.plugins.blame import blame, describe_error
+from cgckit.plugins.loading import NAME, import_class, split_file
 from cgckit.plugins.registered import Registered, settle, target_of
 from cgckit.plugins.source import source_hash
 
@@ -126,10 +127,12 @@ class Group(Generic[T]):
         located = split_file(words)
         if located is None:
             return self.find(words).load()
-        try:
-            return self.require(import_class(*located), words)
-        except TypeError as error:
-            raise PluginError(str(error)) from None
+        found = import_class(*located)
+        with blame(f"{self.noun} {words} cannot be used"):
+            try:
+                return self.require(found, words)
+            except TypeError as error:
+                raise PluginError(str(error)) from None
 
     def make(self, kind: type[T], label: str, values: Mapping[str, object]) -> T:
         """Make one; what its constructor has against a value is the user's mistake.
@@ -146,14 +149,18 @@ class Group(Generic[T]):
         owner, options = f"{self.noun} {label}", options_of(kind)
         read = read_values(owner, options, values)
         require_all(owner, options, read)
-        try:
-            return kind(**read)
-        except UsageError:
-            raise
-        except ValueError as error:
-            raise UsageError(f"{owner}: {describe_error(error).partition(': ')[2]}") from None
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"{owner} cannot be made: {describe_error(error)}") from error
+        with blame(f"{owner} cannot be made"):
+            try:
+                made: object = kind(**read)
+            except CgckitError:
+                raise
+            except ValueError as error:
+                raise UsageError(f"{owner}: {describe_error(error).partition(': ')[2]}") from None
+            if not isinstance(made, self.base):
+                raise TypeError(f"its class gives a {type(made).__name__}")
+        usable: Any = made
+        plugin: T = usable
+        return plugin
 
     def take(self, plugin: object, options: Sequence[str] | Mapping[str, object] = ()) -> T:
         """Return what was given as an object; UsageError if it is none of this group, or options are given too."""

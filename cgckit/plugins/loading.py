@@ -8,12 +8,15 @@ import re
 import sys
 from pathlib import Path
 
-from cgckit.errors import PluginError, UsageError
+from cgckit.errors import UsageError
+from cgckit.plugins.blame import blame
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """What a registered name looks like; others could not be told from a path or a fusion of priors."""
 
 FILE_CLASS = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
+
+_NOTHING = object()
 
 
 def split_file(text: str) -> tuple[Path, str] | None:
@@ -39,7 +42,10 @@ def import_class(file: Path, name: str) -> object:
     if not file.is_file():
         raise UsageError(f"{file}:{name}: there is no file {file}")
     # The content is part of the name, so that an edited file is another plug-in to a cache, a moved one is not.
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    except OSError as error:
+        raise UsageError(f"{file}:{name}: {file} cannot be read ({error.strerror})") from error
     module_name = f"cgckit_plugin_{file.stem}_{digest}"
     specification = importlib.util.spec_from_file_location(module_name, file)
     if specification is None or specification.loader is None:
@@ -48,18 +54,13 @@ def import_class(file: Path, name: str) -> object:
     # Dataclasses look their annotations up in the registered module.
     sys.modules[module_name] = module
     try:
-        specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with blame(f"{file}:{name}: the file cannot be run"):
+            specification.loader.exec_module(module)
+            found: object = getattr(module, name, _NOTHING)
+    except BaseException:
         del sys.modules[module_name]
-        raise PluginError(f"{file}:{name}: the file cannot be run: {describe_error(error)}") from error
-    if not hasattr(module, name):
+        raise
+    if found is _NOTHING:
         classes = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
         raise UsageError(f"{file}:{name}: no {name} in the file; it has {', '.join(classes) or 'no class'}")
-    found: object = getattr(module, name)
     return found
-
-
-def describe_error(error: BaseException) -> str:
-    """Return an error in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from cgckit.errors import PluginError
-from cgckit.plugins.loading import NAME, describe_error
+from cgckit.plugins.blame import describe_error
+from cgckit.plugins.loading import NAME
 
 T = TypeVar("T")
 
@@ -67,8 +68,9 @@ class Registered(Generic[T]):
             return self.conflict
         try:
             return self.require(self.load_target(), self.target)
-        # A module that leaves the interpreter while it is imported is as broken as one that raises.
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whoever leaves the interpreter while imported is broken too
             return describe_error(error)
 
 
@@ -91,7 +93,7 @@ def settle(
 
 def summarise(kind: type) -> str:
     """Return a class's `summary`, or else the first line of its docstring."""
-    return getattr(kind, "summary", "") or (inspect.getdoc(kind) or "").split("\n", 1)[0]
+    return str(getattr(kind, "summary", "")) or (inspect.getdoc(kind) or "").split("\n", 1)[0]
 
 
 def target_of(kind: object) -> str:

@@ -16,7 +16,7 @@ from cgckit.arrays import BoolArray, FloatArray
 from cgckit.images.case import Case
 from cgckit.images.components import Components
 from cgckit.lesion_evidence.evidence import main_channel
-from cgckit.options import Range, at_least
+from cgckit.options import SEED, Range
 from cgckit.priors.base import Prediction, Prior
 
 _SAMPLES = 50_000
@@ -42,9 +42,9 @@ class AucSegPrior(Prior):
 
     summary: ClassVar[str] = "brightest of K Gaussians of FLAIR, the published pipeline: a weak prior"
 
-    components: Annotated[int, at_least(2)] = 5
+    components: Annotated[int, Range(2, 100)] = 5
     min_component: Annotated[float, Range(0, 1, open_high=True)] = 0.3
-    seed: Annotated[int, at_least(0)] = 0
+    seed: Annotated[int, SEED] = 0
 
     def predict(self, case: Case) -> Prediction:
         """Return the posterior of the brightest component, cleaned, [H, W, L] float32, 0 outside the brain."""

@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from cgckit.errors import PluginError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
-from cgckit.plugins import Group, Plugin
+from cgckit.plugins import Group, Plugin, blame
 
 PRIOR_CONTRACT = 1
 """Version of the contract between cgckit and a prior.
@@ -83,6 +84,37 @@ PRIORS: Group[Prior] = Group(Prior, "cgckit.priors", "prior", forms="mask:PATTER
 """The installed priors."""
 
 
+def predict_checked(prior: Prior, case: Case) -> Prediction:
+    """What a prior says of a case, held to the contract; 0 outside the brain.
+
+    The prior gets a copy, so that nothing it does to the images reaches what is made of them later.
+
+    Raises:
+        PluginError: it failed, or gave something else than [H, W, L] float32 in [0, 1].
+    """
+    name = PRIORS.name(prior)
+    with blame(f"prior {name} failed in predict on {case.subject}"):
+        probability, note = predict_noted(prior, case.copy())
+        fault = map_fault(probability, case)
+        if fault is None and not bool(((probability >= 0) & (probability <= 1)).all()):
+            fault = "values outside [0, 1]"
+    if fault is not None:
+        raise PluginError(f"prior {name} gave {fault} for {case.subject}: run `cgckit priors check` on it")
+    return Prediction((probability.as_subclass(Tensor) * case.brain).contiguous(), note)
+
+
+def map_fault(probability: Tensor, case: Case) -> str | None:
+    """Why a tensor cannot be a case's map, whatever its values; None if it can."""
+    if probability.layout != torch.strided or probability.device.type != "cpu":
+        layout = str(probability.layout).removeprefix("torch.")
+        return f"a {layout} tensor on {probability.device}, not a dense one on the CPU,"
+    if probability.shape != case.brain.shape or probability.dtype != torch.float32:
+        return f"{probability.dtype} {tuple(probability.shape)}, not float32 {tuple(case.brain.shape)},"
+    if probability.requires_grad:
+        return "a map that wants a gradient (predict under torch.no_grad())"
+    return None
+
+
 def predict_noted(prior: Prior, case: Case) -> Prediction:
     """What a prior says of a case, whichever way it says it.
 
@@ -99,4 +131,4 @@ def predict_noted(prior: Prior, case: Case) -> Prediction:
             f"prior {PRIORS.name(prior)} returned {wrong} for {case.subject}: give a Tensor, or cgckit.Prediction of a "
             "Tensor and text"
         )
-    return Prediction(probability, note)
+    return Prediction(probability, " ".join(note.encode(errors="replace").decode().splitlines()))

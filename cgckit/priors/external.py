@@ -13,7 +13,7 @@ import torch
 
 from cgckit.arrays import FloatArray
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case
+from cgckit.images.case import Case, check_inside
 from cgckit.images.cohort import Subject
 from cgckit.images.grid import resample
 from cgckit.images.volume import Volume
@@ -54,10 +54,11 @@ class ExternalPrior(Prior):
         """Return the file of the subject with that label; its name in the input, `source`, is tried first.
 
         Raises:
-            BadInputError: if the pattern matches no file, or several.
+            BadInputError: if the pattern matches no file, or several, or the name leads out of its folder.
         """
         tried = []
         for name in dict.fromkeys(filter(None, (source, label))):
+            check_inside(name)
             # A name is taken as it is, even if it holds what would be a wildcard in the pattern.
             pattern = str(Path(self.pattern).expanduser()).replace(_PLACEHOLDER, glob.escape(name))
             files = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
-from cgckit.priors.base import Prediction, Prior, predict_noted
+from cgckit.priors.base import Prediction, Prior, predict_checked
 
 
 @dataclass
@@ -50,7 +50,7 @@ class FusionPrior(Prior):
 
     def predict(self, case: Case) -> Prediction:
         """Return the members' mean, [H, W, L] float32."""
-        found = [predict_noted(member, case) for member in self.members]
+        found = [predict_checked(member, case) for member in self.members]
         mean = torch.stack([prediction.probability for prediction in found]).mean(dim=0)
         return Prediction(mean, "; ".join(prediction.note for prediction in found if prediction.note))
 

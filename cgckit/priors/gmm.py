@@ -15,7 +15,7 @@ from cgckit.images.case import Case
 from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import Candidate
 from cgckit.lesion_evidence.regions import lesion_map
-from cgckit.options import at_least
+from cgckit.options import SEED, Range
 from cgckit.priors.base import Prediction
 from cgckit.priors.lesion_rule import LesionRule
 
@@ -50,10 +50,10 @@ class GaussianMixturePrior(LesionRule):
 
     summary: ClassVar[str] = "Gaussian mixture by EM on FLAIR and its left-right asymmetry"
 
-    min_components: Annotated[int, at_least(2)] = 4
-    max_components: Annotated[int, at_least(2)] = 10
-    smoothing: Annotated[float, at_least(0)] = 1.0
-    seed: Annotated[int, at_least(0)] = 0
+    min_components: Annotated[int, Range(2, 100)] = 4
+    max_components: Annotated[int, Range(2, 100)] = 10
+    smoothing: Annotated[float, Range(0, 100)] = 1.0
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

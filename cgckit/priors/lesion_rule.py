@@ -17,7 +17,7 @@ from cgckit.lesion_evidence.choice import Candidate, choose_lesion
 from cgckit.lesion_evidence.cores import with_cores
 from cgckit.lesion_evidence.evidence import lesion_evidence, main_channel
 from cgckit.lesion_evidence.regions import Landscape, Selection
-from cgckit.options import SHARE, Range, at_least
+from cgckit.options import SHARE, Range
 from cgckit.priors.base import Prediction, Prior
 from cgckit.starting import shipped_hash, starting_log_odds
 
@@ -36,8 +36,8 @@ class LesionRule(Prior, ABC):
         witness: ask the starting network, too, what is lesion; it is not asked about CT, which it was not trained for.
     """
 
-    asymmetry: Annotated[float, at_least(0)] = 0.5
-    floor: Annotated[float, Range()] = 1.5
+    asymmetry: Annotated[float, Range(0, 1000)] = 0.5
+    floor: Annotated[float, Range(-1000, 1000)] = 1.5
     min_component: Annotated[float, SHARE] = 0.1
     min_edge: Annotated[float, SHARE] = 0.6
     witness: bool = True

@@ -15,7 +15,7 @@ from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import Candidate
 from cgckit.lesion_evidence.partition import Partition
 from cgckit.lesion_evidence.regions import lesion_map
-from cgckit.options import POSITIVE, at_least
+from cgckit.options import POSITIVE, Range
 from cgckit.priors.base import Prediction
 from cgckit.priors.phases import MumfordShahRule, Phases, half_at_level, phase_cost, phase_means, start_means
 
@@ -50,7 +50,7 @@ class MumfordShahPrior(MumfordShahRule):
     summary: ClassVar[str] = "piecewise-constant Mumford-Shah on FLAIR and its left-right asymmetry"
 
     tolerance: Annotated[float, POSITIVE] = 3e-3
-    max_iterations: Annotated[int, at_least(1)] = 400
+    max_iterations: Annotated[int, Range(1, 1e6)] = 400
 
     def predict(self, case: Case) -> Prediction:
         """Return the membership of the lesion side, [H, W, L] float32 in [0, 1], 0 outside the brain."""

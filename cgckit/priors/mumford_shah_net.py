@@ -18,7 +18,7 @@ from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.evidence import smooth
 from cgckit.lesion_evidence.regions import lesion_map
 from cgckit.nets import residual_block, train, up_block
-from cgckit.options import POSITIVE, at_least
+from cgckit.options import POSITIVE, SEED, Range
 from cgckit.priors.base import Prediction
 from cgckit.priors.phases import MumfordShahRule, Phases, half_at_level, phase_cost, phase_means, start_means
 
@@ -87,10 +87,10 @@ class MumfordShahNetPrior(MumfordShahRule):
     summary: ClassVar[str] = "Mumford-Shah functional as the loss of a small network trained on the cohort"
     requires_fit: ClassVar[bool] = True
 
-    steps: Annotated[int, at_least(1)] = 150
+    steps: Annotated[int, Range(1, 1e6)] = 150
     learning_rate: Annotated[float, POSITIVE] = 1e-2
-    width: Annotated[int, at_least(1)] = 8
-    seed: Annotated[int, at_least(0)] = 0
+    width: Annotated[int, Range(1, 256)] = 8
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

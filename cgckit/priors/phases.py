@@ -18,7 +18,7 @@ from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import LOWEST_LEVEL, Candidate
 from cgckit.lesion_evidence.evidence import smooth
 from cgckit.lesion_evidence.regions import Selection
-from cgckit.options import POSITIVE, at_least
+from cgckit.options import Range
 from cgckit.priors.lesion_rule import LesionRule
 
 # Fluid is far darker than tissue and never lesion here: left as it is, it would take phases of its own.
@@ -67,9 +67,9 @@ class MumfordShahRule(LesionRule, ABC):
         softness: width of the transition between phases as a share of their spread.
     """
 
-    phases: Annotated[int, at_least(3)] = 8
-    length: Annotated[float, POSITIVE] = 1.0
-    softness: Annotated[float, POSITIVE] = 0.8
+    phases: Annotated[int, Range(3, 100)] = 8
+    length: Annotated[float, Range(0, 1e6, open_low=True)] = 1.0
+    softness: Annotated[float, Range(0.001, 1000)] = 0.8
 
     def choose_level(
         self, case: Case, phases: Phases, evidence: FloatArray, blocks: Blocks

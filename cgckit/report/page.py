@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, UndefinedError
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -69,6 +69,17 @@ def write_page(folder: str | Path, path: Path, progress: bool = False) -> None:
     if own := [path] if ledger.exists and path.resolve() == (results.root / REPORT).resolve() else []:
         path = results.root / REPORT
         ledger.intend([path])
+    try:
+        _write(results, record, rows, path, progress)
+    except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInputError(f"{folder}: run.json or summary.tsv is not as cgckit writes it ({reason})") from error
+    ledger.record(own)
+
+
+def _write(
+    results: Derivatives, record: Mapping[str, Any], rows: Sequence[Mapping[str, str]], path: Path, progress: bool
+) -> None:
     shown = track(rows, "Drawing", console=Console(stderr=True), transient=True, disable=not progress)
     page = _template().stream(
         title=f"cgckit: {len(rows)} subject{'s' * (len(rows) != 1)}",
@@ -82,7 +93,6 @@ def write_page(folder: str | Path, path: Path, progress: bool = False) -> None:
     )
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(page)
-    ledger.record(own)
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -129,12 +139,18 @@ def _subject(results: Derivatives, row: Mapping[str, str]) -> dict[str, Any]:
         "remarks": _remarks(row),
         "facts": _known({text: _number(row.get(name, ""), digits) for name, (text, digits) in _HEALTH.items()}),
         "choice": "" if choice in _ABSENT else choice,
-        **_picture(results, row["participant_id"].removeprefix("sub-")),
+        **({"picture": "", "missing": "left out"} if _is_left_out(row) else _picture(results, row)),
     }
 
 
-def _picture(results: Derivatives, label: str) -> dict[str, str]:
+def _is_left_out(row: Mapping[str, str]) -> bool:
+    """Whether a run could not use a subject, as its remark says."""
+    return row.get("remarks", "").startswith("left out: ")
+
+
+def _picture(results: Derivatives, row: Mapping[str, str]) -> dict[str, str]:
     """Slices through a subject's lesion with its masks, and the name of the scan, or why there are none."""
+    label = row["participant_id"].removeprefix("sub-")
     files = {f"prior {index}": path for index, path in enumerate(results.prior_probabilities(label))}
     if results.refined_mask(label).exists():
         files["refined"] = results.refined_mask(label)

@@ -73,7 +73,10 @@ class _Trial:
 
     def copies(self) -> list[dict[str, Volume]]:
         return [
-            {name: replace(volume, array=volume.array.copy()) for name, volume in head.items()}
+            {
+                name: replace(volume, array=volume.array.copy(), header=volume.header.copy())
+                for name, volume in head.items()
+            }
             for head in self.originals
         ]
 
@@ -113,6 +116,7 @@ def _check_input(trial: _Trial) -> None:
         require(list(before) == list(after), "the images were exchanged")
         same = all(np.array_equal(before[name].array, after[name].array) for name in before)
         require(same, "an image was changed")
+        require(all(before[name].header == after[name].header for name in before), "a header was changed")
 
 
 def _check_determinism(trial: _Trial) -> None:

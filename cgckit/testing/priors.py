@@ -95,7 +95,9 @@ def _check_fit_first(trial: _Trial) -> None:
         prior.predict(case)
     except (CgckitError, RuntimeError, ValueError) as error:
         require("fit" in str(error).lower(), f"the error does not speak of fit: {error}")
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise BrokenError(f"{describe_error(error)}: raise a RuntimeError that says fit is needed") from error
     else:
         raise BrokenError("predict works without fit although requires_fit is set")
@@ -115,8 +117,10 @@ def _check_shape(trial: _Trial) -> None:
 
 
 def _check_dtype(trial: _Trial) -> None:
-    """The map is float32, without gradient"""
+    """The map is float32, dense, on the CPU and without gradient"""
     for _, found in trial.pairs():
+        dense = found.layout == torch.strided and found.device.type == "cpu"
+        require(dense, f"the map is {str(found.layout).removeprefix('torch.')} on {found.device}")
         require(found.dtype == torch.float32, f"the map is {found.dtype}")
         require(not found.requires_grad, "the map wants a gradient: predict under torch.no_grad()")
 

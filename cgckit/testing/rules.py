@@ -47,7 +47,9 @@ def judge(rules: Rules[T], trial: T) -> Iterator[Verdict]:
             holds(trial)
         except BrokenError as broken:
             error = str(broken)
-        except (Exception, SystemExit) as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
             error = f"it raised {describe_error(failure)}"
         yield Verdict(rule, (holds.__doc__ or "").strip(), error)
 

@@ -58,10 +58,10 @@ def priors(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refine(cgckit, priors, tmp_path):
-    """`cgckit refine` to tmp_path/out, with a prior that works unless another is given."""
+    """`cgckit refine --strict` to tmp_path/out, with a prior that works unless another is given."""
 
     def call(*arguments: object, prior: object = f"{priors}:Bright", out: Path = tmp_path / "out"):
-        return cgckit("refine", *arguments, "--prior", prior, "--out", out, *QUICK)
+        return cgckit("refine", *arguments, "--prior", prior, "--out", out, "--strict", *QUICK)
 
     return call
 

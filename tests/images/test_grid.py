@@ -89,8 +89,9 @@ def test_canonical_keeps_every_voxel_where_it_is_in_the_world():
 
 def test_grids_at_an_angle_to_each_other_reproduce_a_linear_function():
     source = diagonal((20, 20, 20), (1, 1, 1), origin=(-10, -10, -10))
-    target = Grid((6, 6, 6), rotated((6, 6, 6), (1, 1, 1), (25, 10, -30)).affine.copy())
-    target.affine[:3, 3] = 0
+    affine = rotated((6, 6, 6), (1, 1, 1), (25, 10, -30)).affine.copy()
+    affine[:3, 3] = 0
+    target = Grid((6, 6, 6), affine)
     slope = np.array([1.0, -0.5, 2.0])
     result = resample(world(source) @ slope, source, target)
     np.testing.assert_allclose(result, world(target) @ slope, atol=1e-4)
@@ -99,8 +100,9 @@ def test_grids_at_an_angle_to_each_other_reproduce_a_linear_function():
 def test_coarsening_at_an_angle_does_not_alias_either():
     checkers = (np.indices((40, 40, 40)).sum(axis=0) % 2).astype(np.float32)
     source = diagonal((40, 40, 40), (1, 1, 1), origin=(-19.5, -19.5, -19.5))
-    target = rotated((5, 5, 5), (3, 3, 3), (25, 10, -30))
-    target.affine[:3, 3] = -target.affine[:3, :3] @ (2, 2, 2)
+    affine = rotated((5, 5, 5), (3, 3, 3), (25, 10, -30)).affine.copy()
+    affine[:3, 3] = -affine[:3, :3] @ (2, 2, 2)
+    target = Grid((5, 5, 5), affine)
     # A Gaussian of variance 8/12 leaves exp(-pi^2 / 3) of such a pattern along each axis.
     left = 0.5 * np.exp(-(np.pi**2) / 3) ** 3
     assert np.abs(resample(checkers, source, target) - 0.5).max() < 10 * left

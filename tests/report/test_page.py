@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -202,3 +203,44 @@ def test_a_summary_of_somebody_else_is_named_in_one_line(run: Derivatives, tmp_p
     (run.root / "summary.tsv").write_text(content)
     with pytest.raises(BadInputError, match=r"summary\.tsv"):
         write_page(run.root, tmp_path / "page.html")
+
+
+HARM = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
+
+
+COLUMNS = ["source", "prior_ml", "refined_ml", "changed_ml", "dice_prior_refined", "fraction", "contrast", "components"]
+COLUMNS += ["largest_ml", "edge_share", "degenerate", "remarks", "choice"]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_no_column_of_the_table_becomes_markup(run: Derivatives, column: str) -> None:
+    rows = [{**row, column: HARM} for row in run.read_table("summary.tsv")]
+    run.write_table("summary.tsv", rows)
+    page = page_of(run)  # whose tags are all of cgckit's own kinds, and closed
+    assert "<script" not in (run.root / "report.html").read_text(encoding="utf-8")
+    assert HARM in page.text
+
+
+def test_nothing_in_the_record_becomes_markup(run: Derivatives) -> None:
+    record = json.loads((run.root / "run.json").read_text())
+    record["options"] = {"prior": {"name": HARM}, "preset": HARM, "modalities": [HARM], "seed": HARM, HARM: HARM}
+    run.write_json("run.json", {**record, "versions": {"cgckit": HARM, HARM: HARM}, "machine": {"device": HARM}})
+    assert page_of(run).text.count(HARM) >= 8
+    assert "<script" not in (run.root / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": None}, {"options": {}}, {"options": {"modalities": 5}}, {"versions": []}, {"training": 3}]
+)
+def test_a_record_that_is_not_as_it_was_written_is_one_line(run: Derivatives, change: dict[str, object]) -> None:
+    record = json.loads((run.root / "run.json").read_text())
+    run.write_json("run.json", {**record, **change})
+    with pytest.raises(BadInputError, match=r"run\.json or summary\.tsv") as caught:
+        write_page(run.root, run.root / "report.html")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_table_without_a_subjects_name_is_one_line(run: Derivatives) -> None:
+    run.write_table("summary.tsv", [{"participant_id": "sub-case1"}])
+    with pytest.raises(BadInputError, match=r"summary\.tsv"):
+        write_page(run.root, run.root / "report.html")

@@ -25,6 +25,7 @@ def predict(
     allow_missing: options.AllowMissing = False,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Segment new scans with a model that `cgckit refine` trained.
@@ -48,7 +49,9 @@ def predict(
         allow_missing=allow_missing,
         device=device,
         overwrite=overwrite,
+        strict=strict,
         progress=not quiet,
     )
     for subject in run:
         print(subject.mask_path)
+    options.tell_left_out(run)

@@ -15,6 +15,7 @@ def prior(
     modalities: options.Modalities = None,
     allow_missing: options.AllowMissing = False,
     overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compute the prior maps alone and say how healthy they are.
@@ -35,7 +36,9 @@ def prior(
         modalities=options.split_modalities(modalities),
         allow_missing=allow_missing,
         overwrite=overwrite,
+        strict=strict,
         progress=not quiet,
     )
     for subject in run:
         print(subject.probability_path)
+    options.tell_left_out(run)

@@ -25,6 +25,7 @@ def refine(
     ] = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
+    strict: options.Strict = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train on a prior's guess and write refined masks and probabilities for every scan. No label is used.
@@ -56,6 +57,7 @@ def refine(
         seed=seed,
         device=device,
         overwrite=overwrite,
+        strict=strict,
         progress=not quiet,
     )
     rows = [
@@ -69,3 +71,4 @@ def refine(
         for row in result.subjects
     ]
     show_table(rows, title=f"{len(rows)} subjects refined into {result.out}")
+    options.tell_left_out(result)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cgckit.arrays import BoolArray
-from cgckit.errors import CgckitError, PluginError
+from cgckit.errors import PluginError
 from cgckit.images.volume import Volume
-from cgckit.plugins import Group, Plugin, describe_error
-
-logger = logging.getLogger(__name__)
+from cgckit.plugins import Group, Plugin, blame
 
 
 class BrainExtractor(Plugin, ABC):
@@ -51,20 +48,15 @@ def resolve_brain(brain: str | BrainExtractor, options: Sequence[str] | Mapping[
 
 
 def extract_brain(extractor: BrainExtractor, volumes: Mapping[str, Volume]) -> BoolArray:
-    """What an extractor finds, [H, W, L] bool, checked.
+    """What an extractor finds, [H, W, L] bool, checked; it gets copies of the images, which it may spoil.
 
     Raises:
         BadInputError: it found no brain, and said so.
         PluginError: it failed, or gave something else than a mask on the images' grid.
     """
     name, shape = BRAINS.name(extractor), next(iter(volumes.values())).array.shape
-    try:
-        found = np.asarray(extractor.extract(dict(volumes)))
-    except (CgckitError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        logger.debug("the brain extractor's own error", exc_info=error)
-        raise PluginError(f"brain extractor {name} failed: {describe_error(error)}") from error
+    with blame(f"brain extractor {name} failed"):
+        found = np.asarray(extractor.extract({key: volume.copy() for key, volume in volumes.items()}))
     if found.shape != shape or found.dtype != np.bool_:
         raise PluginError(f"brain extractor {name} gave {found.dtype} {found.shape}, not bool {shape}")
     if not found.any():

@@ -22,10 +22,12 @@ from cgckit.images.volume import Volume
 # An intracranial volume is at most about 2 litres; a head has 3 and more.
 _LARGEST_BRAIN_ML = 2100.0
 _SMALLEST_BRAIN_ML = 300.0
+_LARGEST_FIELD_ML = 150_000.0
 _HEAD_SPACING = 2.0
 _SENSITIVITY_MM = 30.0
 # Modalities in the order in which a whole head is best told apart from its brain.
 _HEAD_ORDER = ("t1", "flair", "t1ce", "t2")
+_WAY_OUT = "give a brain mask (column brain_mask of a table, brain= in Python)"
 
 
 def read_brain_mask(path: Path, grid: Grid) -> BoolArray:
@@ -87,6 +89,10 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
     Raises:
         BadInputError: if nothing of the size of a brain is found.
     """
+    field = float(np.prod(volume.grid.shape) * np.prod(volume.grid.spacing)) / 1000
+    if not _SMALLEST_BRAIN_ML <= field <= _LARGEST_FIELD_ML:
+        size = " x ".join(f"{n * edge:.0f}" for n, edge in zip(volume.grid.shape, volume.grid.spacing, strict=True))
+        raise BadInputError(f"{volume.path}: no brain found in a field of view of {size} mm; {_WAY_OUT}")
     canonical = volume.grid.canonical()
     grid = canonical.isotropic(max([_HEAD_SPACING, *(edge for edge in canonical.spacing if edge < 4)]))
     head = resample(volume.array, volume.grid, grid)
@@ -101,9 +107,7 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
             continue
         native: BoolArray = resample(brain, grid, volume.grid) >= 0.5
         return native
-    raise BadInputError(
-        f"{volume.path}: no brain found in it; give a brain mask (column brain_mask of a table, brain= in Python)"
-    )
+    raise BadInputError(f"{volume.path}: no brain found in it; {_WAY_OUT}")
 
 
 def _foreground(array: FloatArray) -> BoolArray | None:

@@ -1,0 +1,167 @@
+"""NIfTI files, which may be damaged or made to harm: what a header claims is judged before anything is read by it."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+
+from cgckit.arrays import DoubleArray, FloatArray
+from cgckit.errors import BadInputError
+from cgckit.images.grid import Grid
+
+_HEADERS = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+# Whole heads at a quarter of a millimetre have 3e8; in float32, as images are worked on, these are 2 GiB.
+_MOST_VOXELS = 2**29
+# A head on 4 m of a scanner's table is a mistake of units, and so is a voxel thinner than a hair [mm].
+_EDGES, _LONGEST, _LARGEST_ML, _FARTHEST = (0.02, 30.0), 2500.0, 1e6, 1e5
+# Where the voxels begin at the latest: after the header and its extensions, as a scanner's protocol [bytes].
+_LATEST_VOXEL = 2**26
+# What may follow the voxels: some writers fill up a block with zeros [bytes].
+_PADDING = 2**16
+# What a byte of a gzip file can stand for at most.
+_DEFLATE = 1032
+
+
+def open_nifti(path: Path) -> nib.Nifti1Pair:
+    """Open a NIfTI file without reading its voxels.
+
+    Raises:
+        BadInputError: it is missing or no regular file, cannot be read, is none, or claims what no file can hold.
+    """
+    with _opened(path) as (_, image):
+        opened: nib.Nifti1Pair = image
+        return opened
+
+
+def read_voxels(path: Path) -> tuple[nib.Nifti1Pair, FloatArray]:
+    """The image, and its values as float32 in the file's own shape, slope and intercept applied.
+
+    The file is read to its end, where gzip keeps its checksum: a damaged stream is refused, and so is a file that
+    holds more than its header says.
+
+    Raises:
+        BadInputError: as `open_nifti` and `grid_of`; the voxels are damaged, too few or too many.
+    """
+    with _opened(path) as (stream, image):
+        grid_of(image.header, path)
+        try:
+            with np.errstate(all="ignore"):  # what does not fit float32 is refused as infinite
+                array: FloatArray = image.get_fdata(dtype=np.float32, caching="unchanged")
+            rest = stream.read(_PADDING + 1)
+        except MemoryError as error:
+            raise BadInputError(f"{path}: does not fit this machine's memory") from error
+        except Exception as error:  # nibabel, gzip and zlib have many ways to say so
+            raise BadInputError(f"{path}: the image data are damaged or cut short; copy the file again") from error
+        if len(rest) > _PADDING or any(rest):
+            raise BadInputError(f"{path}: holds more than its header says: it is damaged; copy or convert it again")
+    return image, array
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """A file's decompressed content, and the image that reads from it; errors as `open_nifti`."""
+    check_file(path)
+    try:
+        size = path.stat().st_size
+        file = path.open("rb")
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
+    with file, gzip.GzipFile(fileobj=file) if path.name.lower().endswith(".gz") else file as stream:
+        try:
+            kind, header = _header(stream.read(max(_HEADERS)), path, size)
+            # Without the header's extensions, which describe the acquisition and may be of any size.
+            image = kind(ArrayProxy(stream, header, mmap=False), None, header)
+        except BadInputError:
+            raise
+        except PermissionError as error:
+            raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
+        except Exception as error:
+            raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images") from error
+        yield stream, image
+
+
+def check_file(path: Path) -> None:
+    """Raise BadInputError unless `path` is a regular file: of a pipe or a device there would be no end."""
+    if os.path.isfile(path):
+        return
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for what can be no path
+        raise BadInputError(f"{path}: no such file or folder") from None
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
+    raise BadInputError(f"{path}: not a regular file")
+
+
+def _header(head: bytes, path: Path, size: int) -> tuple[Any, Any]:
+    """What reads a file that begins with `head`, and its header; BadInputError if it claims what no file can hold."""
+    kind = _HEADERS.get(int.from_bytes(head[:4], "little")) or _HEADERS.get(int.from_bytes(head[:4], "big"))
+    if kind is None:
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images")
+        raise BadInputError(f"{path}: not a NIfTI file; convert it to .nii.gz")
+    header = kind.header_class(head[: kind.header_class.template_dtype.itemsize])
+    offset = float(header["vox_offset"])
+    if not 0 <= offset <= _LATEST_VOXEL:
+        raise BadInputError(f"{path}: not a readable NIfTI file: its voxels begin at byte {offset:g}")
+    voxels = math.prod(max(0, int(edge)) for edge in header.get_data_shape())
+    claimed = offset + voxels * header.get_data_dtype().itemsize
+    if claimed > size * (_DEFLATE if path.name.lower().endswith(".gz") else 1):
+        raise BadInputError(f"{path}: too short for what its header says: it is damaged or cut short; copy it again")
+    return kind, header
+
+
+def grid_of(header: nib.Nifti1Header, path: Path) -> Grid:
+    """Return the grid of a header; BadInputError, naming `path`, if it does not describe one real volume."""
+    shape = tuple(int(size) for size in header.get_data_shape())
+    if header.get_data_dtype().kind not in "iufb":
+        raise BadInputError(f"{path}: voxels are complex or RGB; give an image of one real value a voxel")
+    if len(shape) < 3 or min(shape[:3]) < 2:
+        raise BadInputError(f"{path}: a 2-D image (shape {shape}); volumes are needed")
+    if any(size != 1 for size in shape[3:]):
+        raise BadInputError(f"{path}: holds several volumes (shape {shape}); split it into one file for each")
+    if math.prod(shape) > _MOST_VOXELS:
+        raise BadInputError(
+            f"{path}: {' x '.join(map(str, shape[:3]))} voxels are too many; at most {_MOST_VOXELS:.1e}"
+        )
+    try:
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except Exception as error:
+        raise BadInputError(f"{path}: the header's orientation cannot be read; write its affine anew") from error
+    check_affine(affine, path)
+    grid = Grid((shape[0], shape[1], shape[2]), affine)
+    _check_size(grid, path)
+    return grid
+
+
+def check_affine(affine: DoubleArray, path: Path) -> None:
+    """Raise BadInputError, naming `path`, for an affine that maps different voxels to one point, or far away."""
+    with np.errstate(all="ignore"):
+        edges = np.linalg.norm(affine[:3, :3], axis=0)
+        # Normalised by the edges, so that neither small voxels nor thick slices count as singular.
+        volume = np.linalg.det(affine[:3, :3] / edges) if np.isfinite(edges).all() and edges.all() else 0.0
+    if not np.isfinite(affine).all() or not abs(volume) >= 1e-3:
+        raise BadInputError(f"{path}: the affine is singular; write the image with a valid orientation")
+    if np.abs(affine[:3, 3]).max() > _FARTHEST:
+        raise BadInputError(f"{path}: the affine's origin is {np.abs(affine[:3, 3]).max():g} mm away; write it anew")
+
+
+def _check_size(grid: Grid, path: Path) -> None:
+    """Raise BadInputError for voxels or a field of view that no scan of a head has."""
+    low, high = _EDGES
+    if min(grid.spacing) < low or max(grid.spacing) > high:
+        edges = " x ".join(f"{edge:g}" for edge in grid.spacing)
+        raise BadInputError(f"{path}: voxels of {edges} mm; edges from {low:g} to {high:g} mm are worked with")
+    field = [count * edge for count, edge in zip(grid.shape, grid.spacing, strict=True)]
+    if max(field) > _LONGEST or math.prod(field) / 1000 > _LARGEST_ML:
+        size = " x ".join(f"{edge:.0f}" for edge in field)
+        raise BadInputError(f"{path}: a field of view of {size} mm; crop the image to the head, or mend its spacing")

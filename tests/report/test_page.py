@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -222,9 +221,10 @@ def test_no_column_of_the_table_becomes_markup(run: Derivatives, column: str) ->
 
 
 def test_nothing_in_the_record_becomes_markup(run: Derivatives) -> None:
-    record = json.loads((run.root / "run.json").read_text())
+    record = read_json(run.root / "run.json")
     record["options"] = {"prior": {"name": HARM}, "preset": HARM, "modalities": [HARM], "seed": HARM, HARM: HARM}
-    run.write_json("run.json", {**record, "versions": {"cgckit": HARM, HARM: HARM}, "machine": {"device": HARM}})
+    changes = {"versions": {"cgckit": HARM, HARM: HARM}, "machine": {"device": HARM}}
+    write_json(run.root / "run.json", {**record, **changes})
     assert page_of(run).text.count(HARM) >= 8
     assert "<script" not in (run.root / "report.html").read_text(encoding="utf-8")
 
@@ -233,8 +233,8 @@ def test_nothing_in_the_record_becomes_markup(run: Derivatives) -> None:
     "change", [{"options": None}, {"options": {}}, {"options": {"modalities": 5}}, {"versions": []}, {"training": 3}]
 )
 def test_a_record_that_is_not_as_it_was_written_is_one_line(run: Derivatives, change: dict[str, object]) -> None:
-    record = json.loads((run.root / "run.json").read_text())
-    run.write_json("run.json", {**record, **change})
+    record = read_json(run.root / "run.json")
+    write_json(run.root / "run.json", {**record, **change})
     with pytest.raises(BadInputError, match=r"run\.json or summary\.tsv") as caught:
         write_page(run.root, run.root / "report.html")
     assert len(str(caught.value).splitlines()) == 1

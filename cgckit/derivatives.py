@@ -21,6 +21,7 @@ from cgckit.errors import BadInputError, CgckitError
 from cgckit.images.cohort import Cohort
 from cgckit.images.grid import Grid
 from cgckit.images.volume import grid_of, open_nifti
+from cgckit.sealed import read_file
 from cgckit.version import __version__
 
 REPORT = "report.html"
@@ -157,7 +158,7 @@ class Derivatives:
         """
         table = self.root / "participants.tsv"
         try:
-            lines = table.read_text(encoding="utf-8").splitlines()
+            lines = read_file(table).decode().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise BadInputError(f"{table}: cannot be read; {self.root} holds no results of cgckit") from error
         rows = [line.split("\t") for line in lines]
@@ -173,24 +174,10 @@ class Derivatives:
         """
         path = self.root / name
         try:
-            columns, *rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+            columns, *rows = (line.split("\t") for line in read_file(path).decode().splitlines())
             return [dict(zip(columns, row, strict=True)) for row in rows]
         except (OSError, ValueError) as error:
             raise BadInputError(f"{path}: cannot be read; {self.root} holds no finished results of cgckit") from error
-
-    def read_json(self, name: str) -> Any:
-        """Read what `write_json` wrote; None if there is no such file.
-
-        Raises:
-            BadInputError: if the file is not JSON.
-        """
-        path = self.root / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise BadInputError(f"{path}: cannot be read as JSON; remove it") from error
 
     def remove(self, path: Path) -> None:
         """Remove an image and its sidecar, if they are there."""
@@ -239,10 +226,10 @@ def image_of(written: Path) -> Path:
         BadInputError: the map has no such sidecar, or its images were in memory.
     """
     try:
-        content = json.loads(sidecar(written).read_text(encoding="utf-8"))
+        content = json.loads(read_file(sidecar(written)))
         in_memory = "SpatialReference" in content and "Sources" not in content
         scan = written if in_memory else Path(content["Sources"][0])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadInputError(f"{written}: no sidecar beside it names its scan; is it a result of cgckit?") from error
     if in_memory:
         raise BadInputError(f"{written.name} was made of images in memory: there is no scan to show")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cgckit.atomic import TEMPORARY_PREFIX, atomic_write
 from cgckit.errors import BadInputError, UsageError
-from cgckit.sealed import file_digest
+from cgckit.sealed import file_digest, read_file
 
 LEDGER = "written.jsonl"
 _GONE = "removed"
@@ -161,13 +161,13 @@ class Ledger:
 
     def _load(self) -> None:
         try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = read_file(self.path).decode(errors="replace").splitlines()
         except OSError:
             return
         for line in lines:
             try:
                 content = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if not isinstance(content, dict):
                 continue

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -21,6 +22,23 @@ class DamagedError(ValueError):
     """A file is there, but not as it was written; the message says in what way, and does not name it."""
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file: of a pipe or a device there would be no end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.open("rb")
+
+
+def read_file(path: Path) -> bytes:
+    """All bytes of a file; errors as `open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes.
 
@@ -28,7 +46,7 @@ def file_digest(path: Path) -> str:
         OSError: it cannot be read.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -52,10 +70,10 @@ def read_json(path: Path) -> dict[str, Any]:
         DamagedError: it is not as it was written, or cannot be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path))
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise DamagedError("it holds no object")
@@ -106,12 +124,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         DamagedError: it is not as it was written, or cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except FileNotFoundError:
         raise
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError) as error:  # the last for a kind that torch does not have
         raise DamagedError(f"cannot be read ({str(error).splitlines()[0]})") from error
     metadata = dict(header.get("__metadata__", {}))
     if metadata.pop(_DIGEST, None) != _of_tensors(tensors, metadata):

@@ -16,13 +16,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cgckit.cgc.model import CARD, Model, build_network
+from cgckit.cgc.model import CARD, WEIGHTS, Model, build_network
 from cgckit.cgc.settings import Settings
 from cgckit.errors import CgckitError
 from cgckit.images.cohort import Cohort
 from cgckit.images.volume import Volume
 from cgckit.options import options_of, read_words
 from cgckit.priors.resolve import resolve_prior
+from cgckit.sealed import file_digest, seal
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not in this environment")
 from hypothesis import strategies as st  # noqa: E402
@@ -164,12 +165,13 @@ def test_cards(folder: Path, where: str, value: object) -> None:
     tiny = Settings(steps=1, crop=(16, 16, 16), widths=(2, 2, 2, 2), projection=2, batch=1)
     if not (folder / CARD).exists():
         Model(build_network(tiny, ("flair",)), tiny, ("flair",)).save(folder, {})
-    card: Any = {"settings": tiny.to_json(), "modalities": ["flair"]}
+    card: Any = {"settings": tiny.to_json(), "modalities": ["flair"], "weights": file_digest(folder / WEIGHTS)}
     if where in NAMES:
         card["settings"][where] = value
     elif where:
         card[where] = value
     else:
         card = value
-    (folder / CARD).write_text(json.dumps(card))
+    # Whoever means harm writes the digest too.
+    (folder / CARD).write_text(json.dumps(seal(card) if isinstance(card, dict) else card))
     or_one_line(lambda: Model.load(folder))

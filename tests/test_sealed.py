@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,7 @@ def test_json_comes_back_or_is_known_to_be_damaged(tmp_path: Path) -> None:
             continue
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"digest": 3}', "null", "{half", "\udcff"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"digest": 3}', "null", "{half", "\udcff", "[" * 100_000])
 def test_json_of_somebody_else_is_damaged(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text, errors="surrogateescape")
     with pytest.raises(DamagedError):
@@ -75,6 +77,26 @@ def test_tensors_without_a_digest_are_damaged(tmp_path: Path) -> None:
     save_file(tensors(), tmp_path / "a.safetensors")
     with pytest.raises(DamagedError, match="digest"):
         read_tensors(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["F4", "F8_E8M0"])
+def test_tensors_of_a_kind_that_torch_does_not_have_are_damaged(tmp_path: Path, dtype: str) -> None:
+    content = bytes(1 if dtype == "F4" else 2)
+    tensor = {"dtype": dtype, "shape": [2], "data_offsets": [0, len(content)]}
+    header = json.dumps({"a": tensor, "__metadata__": {"digest": ""}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content)
+    with pytest.raises(DamagedError):
+        read_tensors(tmp_path / "a.safetensors")
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # whoever opens it waits for a writer
+    for read in (read_json, read_tensors):
+        with pytest.raises(DamagedError, match="not a regular file"):
+            read(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        file_digest(tmp_path / "pipe")
+    assert not is_whole(tmp_path / "pipe")
 
 
 def test_what_is_not_there_is_not_damaged(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from cgckit.atomic import atomic_write
 from cgckit.errors import BadInputError, UsageError
 from cgckit.evaluation.scoring import Scores
-from cgckit.sealed import is_sealed, seal, unseal
+from cgckit.sealed import is_sealed, read_file, seal, unseal
 
 OUTPUT, NETWORK_ALONE = "output", "network alone"
 
@@ -135,14 +135,14 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Outcome]]:
         BadInputError: no such file, not one of results, or one that was damaged.
     """
     try:
-        first, *others = path.read_text(encoding="utf-8").splitlines()
+        first, *others = read_file(path).decode().splitlines()
         description = json.loads(first)
         if not isinstance(description, dict):
             raise ValueError("its first line describes no experiment")
         return _whole(description), [Outcome.from_json(_whole(json.loads(line))) for line in others]
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInputError(f"{path}: not a file of results ({error})") from error
 
 

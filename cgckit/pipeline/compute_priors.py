@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from cgckit.images.brain import BrainExtractor, resolve_brain
+from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
 from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
-from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
 from cgckit.pipeline.provenance import dependencies, run_key
 from cgckit.pipeline.result import Run, SubjectResult, tables_of
 from cgckit.pipeline.workspace import Workspace
@@ -44,15 +45,13 @@ def compute_priors(
     finder = resolve_brain(brain)
     left_out = LeftOut(strict)
     cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
-    folder = output_folder(out, inputs, cohort, source)
+    folder = output_folder(out, inputs, cohort, source, left_out)
     depends = dependencies(cohort, finder, source)
     workspace = Workspace(folder, run_key(depends))
     maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
     engine = Engine(cohort.modalities, finder, choose_device("cpu"), maps)
 
-    def compute(subject: Subject) -> dict[str, Any]:
-        case = engine.case(subject)
-        found = maps(subject, case)
+    def write(subject: Subject, case: Case, found: PriorMap) -> dict[str, Any]:
         maps.write(workspace.out, subject, case, found)
         voxels = int((case.to_native(found.probability) >= 0.5).sum())
         return {**found.report(), "prior_ml": round(voxels * float(np.prod(case.native.spacing)) / 1000, 3)}
@@ -61,7 +60,11 @@ def compute_priors(
         found = over_subjects(
             cohort,
             lambda subject: workspace.once(
-                "priors", subject, lambda: compute(subject), writes=maps.files(workspace.out, subject)
+                "priors",
+                subject,
+                lambda: engine.case_and_prior(subject, maps),
+                lambda found: write(subject, *found),
+                writes=maps.files(workspace.out, subject),
             ),
             bars,
             "priors",

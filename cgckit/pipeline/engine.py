@@ -66,6 +66,11 @@ class Engine:
         """The subject's prior, if there is one."""
         return None if self.maps is None else self.maps(subject, case)
 
+    def case_and_prior(self, subject: Subject, maps: PriorMaps) -> tuple[Case, PriorMap]:
+        """The subject on its working grid, and its prior; errors as `case`."""
+        case = self.case(subject)
+        return case, maps(subject, case)
+
     def write_example(
         self, scratch: Path, subject: Subject, case: Case, target: Tensor, settings: TrainingSettings
     ) -> Path:
@@ -255,10 +260,12 @@ class LeftOut:
     Attributes:
         strict: whether the first such subject ends the run instead.
         errors: what is wrong, by the subject's name in the input.
+        subjects: the subjects themselves.
     """
 
     strict: bool = True
     errors: dict[str, UnusableSubjectError] = field(default_factory=dict)
+    subjects: list[Subject] = field(default_factory=list)
 
     def reasons(self) -> dict[str, str]:
         """What is wrong, as text."""
@@ -300,6 +307,7 @@ def over_subjects(
                 raise
             failed.append(error)
             left_out.errors[subject.source] = error
+            left_out.subjects.append(subject)
             if len(failed) < len(subjects):
                 logger.error("%s is left out: %s", subject.source, error)
         if bars is not None and task is not None:

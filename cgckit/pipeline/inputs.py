@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeGuard, cast
 
@@ -63,7 +64,13 @@ def find_cohort(
     return Cohort(tuple(subject for subject in cohort if subject.label in sound), cohort.modalities)
 
 
-def output_folder(out: str | Path, inputs: Inputs, cohort: Cohort, prior: Prior | None = None) -> Path:
+def output_folder(
+    out: str | Path,
+    inputs: Inputs,
+    cohort: Cohort,
+    prior: Prior | None = None,
+    left_out: LeftOut | None = None,
+) -> Path:
     """The folder `out`, if nothing that is read lies in it.
 
     Args:
@@ -71,6 +78,7 @@ def output_folder(out: str | Path, inputs: Inputs, cohort: Cohort, prior: Prior 
         inputs: as the user gave them.
         cohort: what was found in them.
         prior: whose mask files must not lie there either.
+        left_out: whose files are inputs too, be they usable or not.
 
     Raises:
         UsageError: an empty name, or a folder that is or holds an input, whichever way links lead there.
@@ -78,7 +86,8 @@ def output_folder(out: str | Path, inputs: Inputs, cohort: Cohort, prior: Prior 
     if not str(out).strip():
         raise UsageError("the output folder (--out) has an empty name; give one, as refined/")
     given = [Path(path) for path in _paths(inputs)]
-    read = [*given, *(path for subject in cohort for path in [*subject.all_files.values(), *_masks(prior, subject)])]
+    subjects = [*cohort, *(left_out.subjects if left_out else ())]
+    read = [*given, *(path for subject in subjects for path in [*subject.all_files.values(), *_masks(prior, subject)])]
     places = {_absolute(out), Path(out).resolve()}
     for path in read:
         for place in (_absolute(path), path.resolve()):
@@ -100,10 +109,13 @@ def _paths(inputs: Inputs) -> Sequence[str | Path]:
 
 
 def _masks(prior: Prior | None, subject: Subject) -> list[Path]:
-    """The mask files of a prior for a subject."""
+    """The mask files of a prior for a subject, those that are there."""
     if isinstance(prior, FusionPrior):
         return [path for member in prior.members for path in _masks(member, subject)]
-    return [prior.find_file(subject.label, subject.source)] if isinstance(prior, ExternalPrior) else []
+    if isinstance(prior, ExternalPrior):
+        with suppress(BadInputError):  # that there is none is told where it is needed
+            return [prior.find_file(subject.label, subject.source)]
+    return []
 
 
 def _are_paths(inputs: object) -> TypeGuard[str | Path | Sequence[str | Path]]:

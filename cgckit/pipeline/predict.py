@@ -10,6 +10,7 @@ from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings
 from cgckit.errors import UsageError
 from cgckit.images.brain import BrainExtractor, resolve_brain
+from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
@@ -62,15 +63,15 @@ def predict(
     trained = trained.with_settings(settings or {})
     left_out = LeftOut(strict)
     cohort = find_cohort(inputs, trained.modalities, allow_missing, left_out=left_out)
-    folder = output_folder(out, inputs, cohort)
+    folder = output_folder(out, inputs, cohort, left_out=left_out)
     depends = dependencies(cohort, finder, model=trained.fingerprint())
     key, inference = run_key(depends), trained.settings.inference.to_json()
     workspace = Workspace(folder, key, run_key({"run": key, "inference": inference}))
     depends["options"]["inference"] = inference
     engine = Engine(trained.modalities, finder, where)
 
-    def segment_subject(subject: Subject) -> dict[str, Any]:
-        refined = engine.write_refined(workspace.out, trained, subject, engine.case(subject))
+    def segment_subject(subject: Subject, case: Case) -> dict[str, Any]:
+        refined = engine.write_refined(workspace.out, trained, subject, case)
         return {"refined_ml": refined.volume_ml, "remarks": refined.doubts()}
 
     facts = {**depends, "machine": machine(where)}
@@ -80,7 +81,8 @@ def predict(
             lambda subject: workspace.once(
                 "inference",
                 subject,
-                lambda: segment_subject(subject),
+                lambda: engine.case(subject),
+                lambda case: segment_subject(subject, case),
                 writes=engine.refined_files(workspace.out, trained, subject),
                 maps_key=workspace.maps_key,
             ),

@@ -13,13 +13,14 @@ from rich.progress import Progress
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings, choose_settings
 from cgckit.images.brain import BrainExtractor, resolve_brain
+from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
 from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
-from cgckit.pipeline.prior_maps import PriorMaps
+from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key, versions
 from cgckit.pipeline.result import Run, SubjectResult, tables_of
 from cgckit.pipeline.workspace import Workspace
@@ -85,7 +86,7 @@ def refine(
     where = choose_device(device)
     left_out = LeftOut(strict)
     cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
-    folder = output_folder(out, inputs, cohort, source)
+    folder = output_folder(out, inputs, cohort, source, left_out)
     name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
     depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
     key = run_key(depends)
@@ -142,7 +143,8 @@ class _Refinement:
             lambda subject: self.workspace.once(
                 "priors",
                 subject,
-                lambda: self._compute_prior(subject),
+                lambda: self.engine.case_and_prior(subject, self.maps),
+                lambda found: self._write_prior(subject, *found),
                 writes=self.maps.files(self.workspace.out, subject),
             ),
             bars,
@@ -150,9 +152,7 @@ class _Refinement:
             self.left_out,
         )
 
-    def _compute_prior(self, subject: Subject) -> dict[str, Any]:
-        case = self.engine.case(subject)
-        prior = self.maps(subject, case)
+    def _write_prior(self, subject: Subject, case: Case, prior: PriorMap) -> dict[str, Any]:
         self.maps.write(self.workspace.out, subject, case, prior)
         if prior.target is not None:
             self.engine.write_example(self.workspace.scratch, subject, case, prior.target, self.settings)
@@ -182,7 +182,8 @@ class _Refinement:
             lambda subject: self.workspace.once(
                 "inference",
                 subject,
-                lambda: self._refine_subject(model, subject),
+                lambda: self.engine.case_and_prior(subject, self.maps),
+                lambda found: self._refine_subject(model, subject, *found),
                 writes=self.engine.refined_files(self.workspace.out, model, subject),
                 maps_key=self.workspace.maps_key,
             ),
@@ -210,8 +211,6 @@ class _Refinement:
             )
         return tuple(results)
 
-    def _refine_subject(self, model: Model, subject: Subject) -> dict[str, Any]:
-        case = self.engine.case(subject)
-        prior = self.maps(subject, case)
+    def _refine_subject(self, model: Model, subject: Subject, case: Case, prior: PriorMap) -> dict[str, Any]:
         refined = self.engine.write_refined(self.workspace.out, model, subject, case, prior)
         return refined.compare(case.to_native(prior.probability) >= 0.5)

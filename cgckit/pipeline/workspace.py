@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,6 +21,8 @@ from cgckit.pipeline.console import log_file
 from cgckit.sealed import DamagedError, read_json, write_json
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOG, RECORD, RESULTS = "cgckit.log", "run.json", "results.jsonl"
 """The log; what tells the folder of a run, and that of an experiment."""
@@ -182,13 +184,15 @@ class Workspace:
         self,
         stage: str,
         subject: Subject,
-        do: Callable[[], dict[str, Any]],
+        read: Callable[[], T],
+        do: Callable[[T], dict[str, Any]],
         *,
         writes: Sequence[Path],
         maps_key: str = "",
     ) -> dict[str, Any]:
-        """The outcome of `do` for one subject, from an earlier call of this run if it got that far.
+        """The outcome of `do`, given what `read` gives, for one subject; from an earlier call if that got so far.
 
+        `read` writes nothing into the folder: where it finds that the subject cannot be used, the run stays as it is.
         With a `maps_key`, from an earlier call with the same one. The images that `do` `writes` must still be there,
         with their sidecars, as they were written.
 
@@ -204,12 +208,13 @@ class Workspace:
                 outcome: dict[str, Any] = content["outcome"]
                 return outcome
             logger.warning("%s is not as it was written; the maps of %s are made again", lost, subject.label)
-        if self._complete:
-            self._begin()
-        marker.unlink(missing_ok=True)  # it speaks of files that are about to be others
-        self.ledger.intend(files)
         with subject.unchanged():
-            outcome = do()
+            given = read()
+            if self._complete:
+                self._begin()
+            marker.unlink(missing_ok=True)  # it speaks of files that are about to be others
+            self.ledger.intend(files)
+            outcome = do(given)
         self.ledger.record(files)
         self.write(marker, {"outcome": outcome, "maps_key": maps_key})
         self.worked.add(stage)

@@ -154,6 +154,43 @@ def test_a_prior_file_on_another_grid_leaves_its_subject_out(cgckit, write_cohor
     assert_left_out(ending, out, "not on the grid")
 
 
+@pytest.mark.parametrize("fault", ["header", "NaN"])
+def test_the_files_of_who_is_left_out_are_inputs_too(cgckit, write_cohort, prior, tmp_path, fault) -> None:
+    scans = write_cohort(3)
+    FAULTS[fault][0](flair(scans, "case2"))
+    ending = cgckit("prior", scans, "--prior", f"{prior}:Bright", "--out", scans / "case2", "--quiet")
+    assert ending.code == 2
+    assert "case2_flair.nii.gz: lies in the output folder" in ending.err
+    assert sorted(path.name for path in (scans / "case2").iterdir()) == ["case2_flair.nii.gz", "case2_t1.nii.gz"]
+
+
+def test_the_mask_of_who_is_left_out_is_an_input_too(cgckit, write_cohort, tmp_path) -> None:
+    scans, references = write_cohort(3), tmp_path / "scans-references"
+    (references / "case2").mkdir()
+    (references / "case2_seg.nii.gz").rename(references / "case2" / "case2_seg.nii.gz")
+    for subject in ("case1", "case3"):
+        (references / subject).mkdir()
+        (references / f"{subject}_seg.nii.gz").rename(references / subject / f"{subject}_seg.nii.gz")
+    flair(scans, "case2").write_text("no image")
+    specification = f"mask:{references}/{{subject}}/{{subject}}_seg.nii.gz"
+    ending = cgckit("prior", scans, "--prior", specification, "--out", references / "case2", "--quiet")
+    assert ending.code == 2
+    assert "case2_seg.nii.gz: lies in the output folder" in ending.err
+
+
+@pytest.mark.parametrize("fault", ["header", "NaN"])
+def test_a_complete_run_without_some_stays_as_it_is(cgckit, write_cohort, prior, tmp_path, fault) -> None:
+    scans, out = write_cohort(3), tmp_path / "out"
+    FAULTS[fault][0](flair(scans, "case2"))
+    command = ["refine", scans, "--out", out, "--prior", f"{prior}:Bright", *QUICK, *SETTINGS]
+    assert cgckit(*command).code == 6
+    assert cgckit("report", out, "--quiet").code == 0
+    told = ("cgckit.log", "written.jsonl")  # what went on, each time
+    kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name not in told}
+    assert_left_out(cgckit(*command), out, FAULTS[fault][1])
+    assert {path: path.read_bytes() for path in kept if path.exists()} == kept
+
+
 @pytest.mark.parametrize("fault", ["header", "bit"])
 def test_where_nobody_is_usable_the_first_says_why(cgckit, write_cohort, prior, tmp_path, fault) -> None:
     scans = write_cohort(2)

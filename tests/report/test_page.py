@@ -223,7 +223,8 @@ def test_no_column_of_the_table_becomes_markup(run: Derivatives, column: str) ->
 def test_nothing_in_the_record_becomes_markup(run: Derivatives) -> None:
     record = read_json(run.root / "run.json")
     record["options"] = {"prior": {"name": HARM}, "preset": HARM, "modalities": [HARM], "seed": HARM, HARM: HARM}
-    write_json(run.root / "run.json", {**record, "versions": {"cgckit": HARM, HARM: HARM}, "machine": {"device": HARM}})
+    changes = {"versions": {"cgckit": HARM, HARM: HARM}, "machine": {"device": HARM}}
+    write_json(run.root / "run.json", {**record, **changes})
     assert page_of(run).text.count(HARM) >= 8
     assert "<script" not in (run.root / "report.html").read_text(encoding="utf-8")
 

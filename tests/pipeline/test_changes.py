@@ -163,7 +163,7 @@ def test_who_is_replaced_in_mid_run_is_not_left_out_as_unusable(
     masks = scans.with_name("scans-references")
     file = scans / "case2" / "case2_t1.nii.gz" if kind == "scan" else masks / "case2_seg.nii.gz"
     before(monkeypatch, Derivatives, "write_brain", lambda: CHANGES[change](file))  # of the first subject
-    with pytest.raises(BadInputError, match="while the run was|there is no file for subject case2"):
+    with pytest.raises(BadInputError, match=r"while the run was|there is no file for subject case2"):
         cgckit.compute_priors(scans, f"mask:{masks}/{{subject}}_seg.nii.gz", tmp_path / "out", strict=False)
 
 

@@ -28,7 +28,7 @@ REPORT = "report.html"
 """The page about a run, where `cgckit report` puts it."""
 _BIDS_VERSION = "1.10.0"
 
-__all__ = ["Derivatives", "atomic_write", "image_of", "sidecar", "write_like"]
+__all__ = ["Derivatives", "atomic_write", "image_of", "participant", "sidecar", "write_like"]
 
 Frame = Path | Grid
 """What an image is written on: the grid and header of a NIfTI file, or a grid alone."""
@@ -134,8 +134,7 @@ class Derivatives:
 
     def write_participants(self, cohort: Cohort) -> Path:
         """Write `participants.tsv`, which maps each label to the name that the subject has in the input."""
-        rows = [{"participant_id": f"sub-{subject.label}", "source": subject.source} for subject in cohort]
-        return self.write_table("participants.tsv", rows)
+        return self.write_table("participants.tsv", [participant(subject.label, subject.source) for subject in cohort])
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
         """Write rows as tab-separated values under the columns of all rows; None and NaN become `n/a`."""
@@ -212,6 +211,11 @@ def _header(frame: Frame) -> tuple[nib.Nifti1Header, Path | None]:
     header = nib.Nifti1Image(np.broadcast_to(np.uint8(0), frame.shape), frame.affine).header
     header.set_xyzt_units("mm")
     return header, None
+
+
+def participant(label: str, source: str) -> dict[str, Any]:
+    """How the row of a subject begins in every table: its label, and its name in the input."""
+    return {"participant_id": f"sub-{label}", "source": source}
 
 
 def sidecar(image: Path) -> Path:

@@ -20,7 +20,7 @@ from cgckit.cgc.model import CARD, Model
 from cgckit.cgc.parts import parts_gone
 from cgckit.cgc.settings import Settings, TrainingSettings
 from cgckit.cgc.training import train_network
-from cgckit.derivatives import Derivatives
+from cgckit.derivatives import Derivatives, participant
 from cgckit.errors import BadInputError, DegeneratePriorError, UnusableSubjectError
 from cgckit.images.brain import BrainExtractor
 from cgckit.images.case import Case, subject_label
@@ -274,7 +274,7 @@ class LeftOut:
     def rows(self) -> list[dict[str, object]]:
         """Their rows of `summary.tsv`."""
         return [
-            {"participant_id": f"sub-{subject_label(source)}", "source": source, "remarks": f"{LEFT_OUT}{error}"}
+            {**participant(subject_label(source), source), "remarks": f"{LEFT_OUT}{error}"}
             for source, error in self.errors.items()
         ]
 

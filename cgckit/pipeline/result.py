@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from cgckit.arrays import BoolArray, FloatArray
+from cgckit.derivatives import participant
 from cgckit.images.volume import Volume
 from cgckit.pipeline.engine import LeftOut
 from cgckit.pipeline.health import Health
@@ -59,7 +60,7 @@ class SubjectResult:
     def row(self) -> dict[str, Any]:
         """The subject's row of `summary.tsv`."""
         volumes = ("prior_ml", "refined_ml", "changed_ml", "dice_prior_refined")
-        row: dict[str, Any] = {"participant_id": f"sub-{self.label}", "source": self.source}
+        row = participant(self.label, self.source)
         row |= {name: value for name in volumes if (value := getattr(self, name)) is not None}
         if self.health is not None:
             shown = ("fraction", "contrast", "modality", "components", "largest_ml", "edge_share")
@@ -72,11 +73,10 @@ class SubjectResult:
 
 
 def tables_of(subjects: Sequence[SubjectResult], left_out: LeftOut) -> dict[str, list[dict[str, Any]]]:
-    """The rows of `summary.tsv`: one for each subject and for each that was left out, who is no participant then."""
+    """The tables of a run: `summary.tsv` names those too that were left out, of whom none is a participant."""
     tables = {"summary.tsv": [*(subject.row() for subject in subjects), *left_out.rows()]}
     if left_out.errors:
-        participants = [{"participant_id": f"sub-{subject.label}", "source": subject.source} for subject in subjects]
-        tables["participants.tsv"] = participants
+        tables["participants.tsv"] = [participant(subject.label, subject.source) for subject in subjects]
     return tables
 
 

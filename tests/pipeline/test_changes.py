@@ -154,6 +154,19 @@ def test_the_mask_of_a_prior_that_is_replaced_in_mid_run_ends_it_in_one_line(
         run(scans, tmp_path / "out", prior=prior)
 
 
+@pytest.mark.parametrize("change", ["no image", "removed", "another grid"])
+@pytest.mark.parametrize("kind", ["scan", "mask"])
+def test_who_is_replaced_in_mid_run_is_not_left_out_as_unusable(
+    write_cohort: WriteCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, change: str
+) -> None:
+    scans = write_cohort(2)
+    masks = scans.with_name("scans-references")
+    file = scans / "case2" / "case2_t1.nii.gz" if kind == "scan" else masks / "case2_seg.nii.gz"
+    before(monkeypatch, Derivatives, "write_brain", lambda: CHANGES[change](file))  # of the first subject
+    with pytest.raises(BadInputError, match=r"while the run was|there is no file for subject case2"):
+        cgckit.compute_priors(scans, f"mask:{masks}/{{subject}}_seg.nii.gz", tmp_path / "out", strict=False)
+
+
 def test_going_on_with_another_number_of_threads_is_said_and_recorded(
     write_cohort: WriteCohort,
     tmp_path: Path,

@@ -290,7 +290,9 @@ def test_one_scan_alone_is_refined_and_what_was_dropped_of_its_prior_is_said(
     settings = {**QUICK, "prior_weight": 0.5, "appearance_weight": 1.0}
     result = run(scans, tmp_path / "out", prior=WithACube(), settings=settings)
     (row,) = result.subjects
-    assert re.fullmatch(r"1 part of the prior dropped, 1\.\d ml", "; ".join(row.remarks))
+    dropped, *doubts = row.remarks
+    assert re.fullmatch(r"1 part of the prior dropped, 1\.\d ml", dropped)
+    assert all(text.endswith("that the network doubts") for text in doubts)
     label = row.label
     reference = scans.with_name("scans-references") / f"{label}_seg.nii.gz"
     prior = nib.load(Derivatives(result.out).prior_probability(label, "WithACube"))
@@ -336,9 +338,10 @@ def test_predict_applies_a_model_to_new_scans(
     found = cgckit.predict(write_cohort(1), result.out, tmp_path / "predicted", device="cpu")
     assert found["case1"].mask_path.read_bytes() == result["case1"].mask_path.read_bytes()
     header, row = (tmp_path / "predicted" / "summary.tsv").read_text().splitlines()
-    assert header.split("\t") == ["participant_id", "source", "refined_ml"]
+    assert header.split("\t") == ["participant_id", "source", "refined_ml", "remarks"]
     voxels = int(found["case1"].mask().sum())
-    assert row.split("\t") == ["sub-case1", "case1", f"{voxels * 2.0**3 / 1000:g}"]
+    remarks = "; ".join(found["case1"].remarks)
+    assert row.split("\t") == ["sub-case1", "case1", f"{voxels * 2.0**3 / 1000:g}", remarks]
 
 
 def test_predict_with_another_model_does_not_replace_masks(

@@ -110,23 +110,29 @@ class Measuring:
             if not constant.in_module:
                 prior = dataclasses.replace(prior, **{constant.name: value})  # type: ignore[type-var]
             again = any(module in IMAGES for module, _ in holders(constant)) if constant.in_module else False
-            found, without = self._priors(prior, prepared=not again)
+            found, without = self._priors(prior, prepared=not again, anew=constant.in_module)
             return {PRIOR: found, WITHOUT: without}
 
     def matters(self, constant: Constant) -> bool:
         """Whether a module that holds the constant had anything to do; an option or setting always matters."""
         return not constant.in_module or any(module in self.called for module, _ in holders(constant))
 
-    def _priors(self, prior: Prior, *, prepared: bool = True, remember: bool = False) -> tuple[Dice, Dice]:
-        """Dice of the prior, and of what refinement makes of it without network."""
+    def _priors(
+        self, prior: Prior, *, prepared: bool = True, remember: bool = False, anew: bool = False
+    ) -> tuple[Dice, Dice]:
+        """Dice of the prior, and of what refinement makes of it without network.
+
+        What is known of a case, as its mid-sagittal plane, is kept with it: it is found `anew` on a copy.
+        """
         given, found, without = self.given, {}, {}
         settings: Settings = given.settings
-        cases = {
-            subject.source: self._known[subject.source].case
-            if prepared and not remember
-            else prepare(subject, given.cohort.modalities, given.brain)
-            for subject in given.cohort
-        }
+        cases = {}
+        for subject in given.cohort:
+            if remember or not prepared:
+                cases[subject.source] = prepare(subject, given.cohort.modalities, given.brain)
+            else:
+                case = self._known[subject.source].case
+                cases[subject.source] = dataclasses.replace(case) if anew else case
         if prior.requires_fit:
             prior.fit(list(cases.values()))
         for subject in given.cohort:
@@ -151,7 +157,9 @@ class Measuring:
             doubtful = known.health.degenerate is not None
             guide = known.prior if known.health.weighable else None
             logits = known.logits
-            with patch.object(inference, "infer", lambda *_, logits=logits: logits) if same else nullcontext():
+            with (
+                patch.object(inference, "network_log_odds", lambda *_, logits=logits: logits) if same else nullcontext()
+            ):
                 probability = model.segment(known.case, guide, doubtful=doubtful)
             found[name] = self._dice(name, checked(torch.from_numpy(probability)).numpy())
         return found

@@ -59,7 +59,7 @@ def test_predict_takes_inference_settings_and_no_others(cgckit, finished, tmp_pa
     assert ending.code == 0, ending.err
     assert len(names(tmp_path / "predicted")) == 3
     assert all(path.endswith("_desc-cgc_mask.nii.gz") for path in ending.out.splitlines())
-    for word, reason in (("steps=5", "shapes the training"), ("colour=red", "overlap"), ("overlap=1", "below 1")):
+    for word, reason in (("steps=5", "shapes the training"), ("colour=red", "overlap"), ("overlap=1", "0 to 0.9")):
         refused = cgckit(*predict, "--set", word)
         assert (refused.code, len(refused.err.splitlines())) == (2, 1)
         assert reason in refused.err

@@ -14,7 +14,7 @@ from cgckit.cgc.settings import InferenceSettings, Settings
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 from cgckit.lesion_evidence.cores import with_cores
-from cgckit.lesion_evidence.evidence import main_channel
+from cgckit.lesion_evidence.evidence import is_ct
 from cgckit.nets.cgc_net import CGCNet
 from cgckit.nets.windows import infer
 from cgckit.starting import starting_log_odds
@@ -126,7 +126,7 @@ def _support(
 
 def _witness(settings: InferenceSettings, case: Case) -> Tensor | None:
     """Log-odds by the starting network, [H, W, L]; None where they are not needed, or it was not made for the scan."""
-    if settings.min_consent == settings.starting_weight == 0 or case.modalities[main_channel(case)] == "ct":
+    if settings.min_consent == settings.starting_weight == 0 or is_ct(case):
         return None
     return starting_log_odds(case)
 

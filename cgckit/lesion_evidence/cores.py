@@ -19,7 +19,7 @@ from cgckit.arrays import BoolArray, FloatArray, Spacing
 from cgckit.images.case import Case
 from cgckit.images.components import Components
 from cgckit.lesion_evidence.blocks import Blocks
-from cgckit.lesion_evidence.evidence import main_channel, mid_sagittal, smooth, standardised
+from cgckit.lesion_evidence.evidence import is_ct, main_channel, mid_sagittal, smooth, standardised
 from cgckit.lesion_evidence.mirror import Plane
 from cgckit.lesion_evidence.regions import ENCLOSED, MIN_VOLUME_MM3, ball
 
@@ -72,7 +72,7 @@ def cores(case: Case, lesion: BoolArray) -> BoolArray:
     brain = case.brain.numpy()
     lesion = lesion & brain
     holes: BoolArray = ndimage.binary_fill_holes(lesion) & brain & ~lesion
-    if case.modalities[main] == "ct" or not lesion.any():
+    if is_ct(case) or not lesion.any():
         return holes
     blocks = Blocks.cut(brain, case.spacing, _GRID_MM)
     images = standardised(case)

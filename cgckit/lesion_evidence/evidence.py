@@ -30,6 +30,11 @@ def main_channel(case: Case) -> int:
     return case.modalities.index("flair") if "flair" in case.modalities else 0
 
 
+def is_ct(case: Case) -> bool:
+    """Whether the channel on which lesions are bright is CT: there they are blood, and nothing is dark or fat."""
+    return case.modalities[main_channel(case)] == "ct"
+
+
 def standardise(image: FloatArray, brain: BoolArray) -> FloatArray:
     """`(x - median) / MAD` over the brain, 0 outside; all zero if the MAD is 0. Shapes [H, W, L]."""
     result = np.zeros(image.shape, np.float32)

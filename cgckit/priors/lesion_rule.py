@@ -15,7 +15,7 @@ from cgckit.images.cohort import Subject
 from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import Candidate, choose_lesion
 from cgckit.lesion_evidence.cores import with_cores
-from cgckit.lesion_evidence.evidence import lesion_evidence, main_channel
+from cgckit.lesion_evidence.evidence import is_ct, lesion_evidence
 from cgckit.lesion_evidence.regions import Landscape, Selection
 from cgckit.options import SHARE, Range
 from cgckit.priors.base import Prediction, Prior
@@ -67,9 +67,8 @@ class LesionRule(Prior, ABC):
         tried = list(candidates)
         if not tried:
             return None
-        is_ct = case.modalities[main_channel(case)] == "ct"
         witness = None
-        if self.witness and not is_ct:
+        if self.witness and not is_ct(case):
             witness = (blocks.mean(starting_log_odds(case).numpy()) >= 0) & blocks.brain
         return choose_lesion(
             Landscape.of(evidence, blocks.brain, blocks.spacing, witness),
@@ -77,7 +76,7 @@ class LesionRule(Prior, ABC):
             floor=self.floor,
             min_component=self.min_component,
             min_edge=self.min_edge,
-            min_depth=0.0 if is_ct else _RIND_MM,
+            min_depth=0.0 if is_ct(case) else _RIND_MM,
             steady=steady,
         )
 

@@ -137,7 +137,7 @@ def slots(case: Case) -> Tensor:
     """
     brain = case.brain.numpy()
     images = [standardise(channel, brain) for channel in case.image.numpy()]
-    plane = mid_sagittal(case)
+    plane = mid_sagittal(case, images)
     result = np.zeros((2 * len(SLOTS), *brain.shape), dtype=np.float32)
     for name, slot, image, standard in zip(
         case.modalities, slots_of(case.modalities), case.image.numpy(), images, strict=True

@@ -141,7 +141,7 @@ class InferenceSettings(_Settings):
     """
 
     overlap: Annotated[float, Range(0, 0.9)] = 0.25
-    network_weight: Annotated[float, Range(0, 1e6, open_low=True)] = 0.25
+    network_weight: Annotated[float, Range(0, 1e6, open_low=True)] = 0.1
     starting_weight: Annotated[float, Range(0, 1e6)] = 0.25
     prior_weight: Annotated[float, Range(0, 1e6)] = 0.5
     prior_reach: Annotated[float, Range(0, 1000, open_low=True)] = 20.0

@@ -74,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> None:
     """Run the arms, or those that are missing, and keep what they reached."""
     cohort, references = arguments.cohort, arguments.references or arguments.cohort
     if cohort is None:
-        cohort = write_cohort(arguments.work / "phantom", subjects=6)
+        cohort = write_cohort(arguments.work / "scans", subjects=6)
         references = cohort.with_name("references")
     out = arguments.work / arguments.name
     experiment = Experiment.find(

@@ -8,7 +8,7 @@ from benchmarks.gpu_check.findings import Findings
 from benchmarks.gpu_check.problems import Regime, random_map, some
 from cgckit.contrast import patch_contrastive_loss
 
-REGIMES = ("own 256, channels last", "spread, channels last", "slices, channels last")
+REGIMES = ("rows of a warp, channels last", "rows of a block, channels last", "slices, channels last")
 
 
 def check(device: torch.device, findings: Findings) -> None:

@@ -26,17 +26,17 @@ class Regime:
     """Of patches that are positive."""
 
 
-# Rows owned by blocks (D <= 128 and <= 256), blocks of pairs (D > 256), several of them (N > 4096), D in slices
-# (N <= 512); copies of 16 bytes and of one element; a D that fills no tile; overlap, gaps, two axes, large grids.
+# The Gram matrix kept (N <= D) in slices of D, or not; anchors in one chunk or several (n > 2048); rows for a warp
+# or a block (D > 1024); D that fills no tile and no copy; overlap, gaps, two axes, large grids.
 _ON_GPU: Mapping[str, Regime] = {
-    "own 128, scalar": Regime((2, 5, 18, 15, 6), (3, 3, 2)),
-    "own 128, wide": Regime((1, 4, 24, 20, 8), (2, 2, 4)),
-    "own 256, channels last": Regime((1, 256, 24, 24, 4), (1, 1, 1), channels_last=True),
-    "own 256, channels first": Regime((1, 256, 24, 24, 4), (1, 1, 1)),
-    "spread, channels last": Regime((1, 32, 48, 48, 24), (4, 4, 4), channels_last=True),
-    "spread, channels first": Regime((1, 32, 48, 48, 24), (4, 4, 4)),
-    "spread, ragged": Regime((1, 23, 30, 30, 9), (3, 3, 3)),
-    "several pair blocks": Regime((1, 264, 72, 65, 1), (1, 1, 1), channels_last=True),
+    "few elements, overhanging": Regime((2, 5, 18, 15, 6), (3, 3, 2)),
+    "few elements": Regime((1, 4, 24, 20, 8), (2, 2, 4)),
+    "rows of a warp, channels last": Regime((1, 256, 24, 24, 4), (1, 1, 1), channels_last=True),
+    "rows of a warp, channels first": Regime((1, 256, 24, 24, 4), (1, 1, 1)),
+    "rows of a block, channels last": Regime((1, 32, 48, 48, 24), (4, 4, 4), channels_last=True),
+    "rows of a block, channels first": Regime((1, 32, 48, 48, 24), (4, 4, 4)),
+    "ragged": Regime((1, 23, 30, 30, 9), (3, 3, 3)),
+    "several chunks": Regime((1, 264, 72, 65, 1), (1, 1, 1), channels_last=True, share=0.6),
     "slices, channels last": Regime((2, 128, 24, 24, 8), (6, 6, 4), channels_last=True),
     "slices, patch of 8": Regime((2, 32, 24, 24, 16), (6, 6, 8)),
     "overlap": Regime((1, 4, 20, 20, 10), (4, 4, 4), (2, 2, 3)),

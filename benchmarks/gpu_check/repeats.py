@@ -8,7 +8,13 @@ from benchmarks.gpu_check.findings import Findings
 from benchmarks.gpu_check.problems import loss_and_gradients, random_map, some
 
 REPEATS = 20
-REGIMES = ("own 256, channels last", "spread, channels last", "slices, channels last", "several pair blocks", "overlap")
+REGIMES = (
+    "rows of a warp, channels last",
+    "rows of a block, channels last",
+    "slices, channels last",
+    "several chunks",
+    "overlap",
+)
 
 
 def check(device: torch.device, findings: Findings) -> None:

@@ -60,7 +60,7 @@ def patch_contrastive_loss(
         reduction: "none": one loss an image [B] (with scope "batch" [1]), 0 where n <= 1; "sum": their sum;
             "mean": their mean over the images with n >= 2, 0 if there is none.
         implementation: "fused" compiled, "blockwise" plain PyTorch in O(N D) memory, "reference" plain
-            PyTorch in O(n N); "auto" is fused on a CPU that has it, else blockwise
+            PyTorch in O(n N); "auto" is fused on a CPU or GPU that has it, else blockwise
             (`resolve_implementation` tells).
 
     Returns:

@@ -13,11 +13,10 @@ from cgckit.contrast import ops
 Implementation = Literal["fused", "blockwise", "reference"]
 logger = logging.getLogger(__name__)
 
-AUTO_FUSED = ("cpu",)
+AUTO_FUSED = ("cpu", "cuda")
 """Device types on which "auto" is "fused": those where it was measured to be faster than "blockwise".
 
-For "cpu" the figures are in benchmarks/results/loss.md. "cuda" joins once `python -m benchmarks gpu_check --only build
---only timings` on a GPU has shown a smaller `both_ms` for "fused" than for "blockwise", at every size.
+The figures are in benchmarks/results/loss.md for "cpu", in csrc/cuda/README.md for "cuda".
 """
 
 OLDEST_GPU = (8, 0)
@@ -27,7 +26,7 @@ OLDEST_GPU = (8, 0)
 def resolve_implementation(implementation: str, device: torch.device | str) -> Implementation:
     """Return the implementation that a call with these features uses: "fused", "blockwise" or "reference".
 
-    "auto" is "fused" on the device types of `AUTO_FUSED`, the CPU alone as yet, and "blockwise" on all others; where
+    "auto" is "fused" on the device types of `AUTO_FUSED`, CPU and CUDA, and "blockwise" on all others; where
     the compiled operators are missing or do not serve the device it is "blockwise" too, which is logged once.
 
     Raises:

@@ -108,15 +108,32 @@ def _groups(features: Tensor, size: Sequence[int], stride: Sequence[int], pooled
 
 
 def _kept_size(features: Tensor, norm: Tensor, size: Sequence[int], stride: Sequence[int]) -> int:
-    """Twin of `kept_size` in csrc/cpu/contrast.h: the softmax part of the gradient, patch by patch."""
+    """Elements of what the forward keeps for the backward: the twin of what the device's kernels allocate."""
+    depth = features.shape[1] * size[0] * size[1] * size[2]
+    if features.device.type == "cuda":
+        return _kept_size_on_cuda(features, norm, depth)
     overlaps = any(
         extent - edge >= step and step < edge
         for extent, edge, step in zip(features.shape[2:], size, stride, strict=True)
     )
     if features.device.type != "cpu" or overlaps:
         return 0
-    depth = features.shape[1] * size[0] * size[1] * size[2]
-    return norm.numel() * ((depth + 3) // 4 * 4) + norm.shape[0]
+    return norm.numel() * ((depth + 3) // 4 * 4) + norm.shape[0]  # kept_size in csrc/cpu/contrast.h
+
+
+def _kept_size_on_cuda(features: Tensor, norm: Tensor, depth: int) -> int:
+    """Twin of `Kept` in csrc/cuda/gram.cuh: packed rows, their norms, the anchors' sum, and the Gram matrix of few."""
+    groups, patches = norm.shape
+    element, computed = features.element_size(), norm.element_size()
+    rows = _panels(patches, 128) * 128
+    arrays = [groups * rows * _panels(depth * element, 16) * 16, groups * rows * computed, 1, groups * depth * 8]
+    if patches <= depth:
+        arrays.append(groups * rows * rows * computed)
+    return sum(_panels(array, 256) * 256 for array in arrays) // computed
+
+
+def _panels(size: int, panel: int) -> int:
+    return -(-size // panel)
 
 
 def _fake_statistics(

@@ -39,13 +39,11 @@ struct PatchGrid {
 
   // Offset of the first element of patch `index`, 0 <= index < total().
   CGCKIT_HOST_DEVICE int64_t origin(const MapStrides& strides, int64_t index) const {
-    const int64_t image = index / per_image();
-    const int64_t patch_of_image = index % per_image();
-    const int64_t l = patch_of_image % count(2);
-    const int64_t w = patch_of_image / count(2) % count(1);
-    const int64_t h = patch_of_image / count(2) / count(1);
-    return image * strides.batch + h * stride[0] * strides.axis[0] + w * stride[1] * strides.axis[1] +
-           l * stride[2] * strides.axis[2];
+    // Devices divide 64 bits slowly, and a patch has few other instructions.
+    bool narrow = index <= UINT32_MAX;
+    for (int axis = 0; axis < 3; ++axis)
+      narrow = narrow && map[axis] <= UINT32_MAX && stride[axis] <= UINT32_MAX;
+    return narrow ? origin_by<uint32_t>(strides, index) : origin_by<uint64_t>(strides, index);
   }
 
   // Offset of voxel `v` of a patch from the patch's first element, 0 <= v < volume().
@@ -54,6 +52,22 @@ struct PatchGrid {
     const int64_t w = v / patch[2] % patch[1];
     const int64_t h = v / patch[2] / patch[1];
     return h * strides.axis[0] + w * strides.axis[1] + l * strides.axis[2];
+  }
+
+ private:
+  template <typename I>
+  CGCKIT_HOST_DEVICE int64_t origin_by(const MapStrides& strides, int64_t index) const {
+    I counts[3];
+    for (int axis = 0; axis < 3; ++axis) {
+      counts[axis] = static_cast<I>(map[axis] - patch[axis]) / static_cast<I>(stride[axis]) + 1;
+    }
+    I rest = static_cast<I>(index);
+    int64_t offset = 0;
+    for (int axis = 2; axis >= 0; --axis) {
+      offset += static_cast<int64_t>(rest % counts[axis]) * stride[axis] * strides.axis[axis];
+      rest /= counts[axis];
+    }
+    return offset + static_cast<int64_t>(rest) * strides.batch;
   }
 };
 

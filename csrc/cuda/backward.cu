@@ -1,13 +1,11 @@
 // Gradient of sum_i (g_i log Z_i + h_i pos_i) with respect to the feature map and the temperature.
 //
-// With W_ik = g_i P_ik / tau on anchors i and 0 on other rows, the pair (i, k) pulls with
-// V_ik = (W_ik + W_ki) / (r_i r_k): before what pos adds and the projection, dL/dx_i = R_i = sum_k V_ik x_k.
-// V is symmetric and zero where neither end is an anchor. Similarities are computed again; each R_i has one
-// producer at a time, and one order.
-//   D <= 256: a block owns 32 rows, holds their R in registers and meets every column (`own_rows`);
-//   else:     V is written for a block of pairs that stays in the cache (`weigh_pairs`), then multiplied with
-//   X
-//             from the left and from the right (`spread`).
+// With W_ik = g_i P_ik / tau on anchors i and 0 on other rows, the pair (i, k) pulls with V_ik = (W_ik +
+// W_ki) times both inverse norms: before what pos adds and the projection, the gradient is R_i = sum_k V_ik
+// x_k. V is symmetric and zero where neither end is an anchor. The anchors go in chunks: V of a chunk's rows
+// and all members is written
+// (`weigh_pairs`), then multiplied with X from both sides (`spread`). Each R_i has one producer at a time,
+// and one order.
 #include "../common/coefficients.h"
 #include "gram.cuh"
 
@@ -21,287 +19,318 @@ struct RowWeight {
   V factor;
 };
 
+// Of all anchors: the gradient by the temperature, and the power of two that V is multiplied with so that it
+// fits into 16 bits whatever is upstream. |V| <= 2 |g| / tau.
+struct OfAnchors {
+  double by_temperature;
+  double scale;
+};
+
+// One block.
 template <typename T>
 CGCKIT_KERNEL(kThreads)
-weigh_rows(Members<T> x, const int64_t* order, GradientInputs gradient, RowWeight<Sum<T>>* weight) {
+look_at_anchors(Rows<T> x, const int64_t* order, GradientInputs gradient, OfAnchors* found,
+                double* by_temperature) {
+  double sum = 0, largest = 0;
+  for (int64_t g = 0; g < x.groups; ++g) {
+    for (int64_t i = prim::thread(); i < x.anchors(g); i += kThreads) {
+      const int64_t index = g * x.patches + order[g * x.patches + i];
+      const double upstream = gradient.grad_log_z[index];
+      sum += upstream * log_z_by_temperature(gradient.expected[index], *x.temperature);
+      if (fabs(upstream) > largest) largest = fabs(upstream);
+    }
+  }
+  sum = Team<kThreads>::sum(sum);
+  largest = Team<kThreads>::join(largest, [](double a, double b) { return a > b ? a : b; }) / *x.temperature;
+  if (prim::thread() != 0) return;
+  constexpr int kLargestExponent = 13;  // 2^14 < 2 |g| scale / tau < 2^15, and float16 ends at 65,504
+  const bool some = largest > 0 && largest - largest == 0;
+  *found = {sum, some ? ldexp(1.0, kLargestExponent - ilogb(largest)) : 1.0};
+  *by_temperature = sum;
+}
+
+template <typename T>
+CGCKIT_KERNEL(kThreads)
+weigh_rows(Rows<T> x, const int64_t* order, GradientInputs gradient, const OfAnchors* found,
+           RowWeight<Sum<T>>* weight) {
   const int64_t row = prim::block() * kThreads + prim::thread();
-  if (row >= x.groups * x.patches) return;
-  const int64_t g = row / x.patches;
+  if (row >= x.groups * x.rows) return;
+  const int64_t g = row / x.rows, i = row % x.rows;
   weight[row] = {Sum<T>(1), Sum<T>(0)};
-  if (row - g * x.patches >= x.rows(g)) return;
-  const int64_t index = g * x.patches + order[row];
+  if (i >= x.anchors(g)) return;
+  const int64_t index = g * x.patches + order[g * x.patches + i];
   const SoftmaxScale of =
-      softmax_scale<Sum<T>>(gradient.grad_log_z[index], gradient.log_z[index], *x.temperature);
+      softmax_scale<Sum<T>>(gradient.grad_log_z[index] * found->scale, gradient.log_z[index], *x.temperature);
   weight[row] = {static_cast<Sum<T>>(of.shift), static_cast<Sum<T>>(of.factor)};
 }
 
-// Turns a tile of Gram products into V and hands every element to store(row, column, value): zeros outside,
-// on the diagonal, and where no end is an anchor.
-template <typename T, int kRows, int kColumns, typename Store>
-CGCKIT_DEVICE void weigh_tile(const Tile<T, kRows, kColumns, Along::kInner>& tile, const Members<T>& x,
-                              const RowWeight<Sum<T>>* weight, int64_t g, int64_t row, int64_t column,
-                              Store store) {
-  using V = Sum<T>;
-  using Of = Tile<T, kRows, kColumns, Along::kInner>;
-  const V scale = static_cast<V>(kLog2E / *x.temperature);
-  const int rows = static_cast<int>(least(kRows, x.count(g) - row));
-  const int columns = static_cast<int>(least(kColumns, x.count(g) - column));
-  const int64_t first = g * x.patches;
-  const V* of_rows = x.inverse_norm + first + row;
-  const V* of_columns = x.inverse_norm + first + column;
-  const RowWeight<V>* row_weight = weight + first + row;
-  const RowWeight<V>* column_weight = weight + first + column;
-  const int diagonal = static_cast<int>(row - column);
-  CGCKIT_UNROLL
-  for (int n = 0; n < Of::kN; ++n) {
-    const int k = Of::column(n);
-    const V column_scale = k < columns ? of_columns[k] : V(0);
-    const RowWeight<V> of_column = k < columns ? column_weight[k] : RowWeight<V>{V(1), V(0)};
+// The anchors whose V is in memory at a time, of some groups. Where they do not fit at once they are cut
+// evenly.
+struct Chunk {
+  int64_t rows;  // at most: whole tiles
+  int64_t group, groups;
+  int64_t index;
+
+  CGCKIT_DEVICE int64_t share(int64_t anchors) const {
+    const int64_t count = panels(anchors, rows);
+    return count == 0 ? 0 : panels(panels(anchors, count), kRowMultiple) * kRowMultiple;
+  }
+  CGCKIT_HOST_DEVICE Chunk before() const { return {rows, group, groups, index - 1}; }
+  CGCKIT_DEVICE int64_t begin(int64_t anchors) const { return least(index * share(anchors), anchors); }
+  CGCKIT_DEVICE int64_t end(int64_t anchors) const { return least((index + 1) * share(anchors), anchors); }
+};
+
+// The elements of a chunk's matrices, by group of the chunk.
+template <typename T>
+struct Pairs {
+  Chunk chunk;
+  T* v;  // [groups, chunk rows, rows]
+
+  CGCKIT_DEVICE T* of_group(const Rows<T>& x, int64_t g) const {
+    return v + (g - chunk.group) * chunk.rows * x.rows;
+  }
+  CGCKIT_DEVICE bool holds(int64_t g) const { return g >= chunk.group && g < chunk.group + chunk.groups; }
+};
+
+// Products that are summed up before the sum is added to memory: float is to keep its accuracy over long
+// rows.
+template <typename T>
+constexpr int64_t kMostInner = sizeof(T) == 4 ? 4096 : int64_t{1} << 30;
+
+// out [edge, columns of D that there are] (+)= A X over begin .. end, for the rows from rows_from to rows_to.
+template <Along kAlong, typename T>
+CGCKIT_DEVICE void spread_tile(const Operand<T>& v, const Operand<T>& x, int64_t begin, int64_t end, bool add,
+                               int rows_from, int rows_to, int columns, int64_t pitch, Sum<T>* out) {
+  using Of = Tile<T>;
+  Of tile;
+  for (int64_t first = begin; first < end; first += kMostInner<T>) {
+    tile.clear();
+    add_product<kAlong, Along::kOuter, T>(tile, v, x, first, least(first + kMostInner<T>, end));
     CGCKIT_UNROLL
     for (int m = 0; m < Of::kM; ++m) {
       const int i = Of::row(m);
-      V value = 0;
-      if (i < rows && k < columns && i + diagonal != k) {
-        const V scales = of_rows[i] * column_scale;
-        const V s = tile.sum[m][n] * scales;
-        const RowWeight<V> of_row = row_weight[i];
-        value = of_row.factor * exp2_of<T>((s - of_row.shift) * scale);
-        if (of_column.factor != 0) value += of_column.factor * exp2_of<T>((s - of_column.shift) * scale);
-        value *= scales;
-      }
-      store(i, k, value);
-    }
-  }
-}
-
-constexpr int64_t kPairRows = 2048;
-constexpr int64_t kPairColumns = 4096;
-
-// Pairs whose V is in memory at a time: groups x anchors x members. V has room for whole tiles.
-struct PairBlock {
-  int64_t group, groups;
-  int64_t row, rows;
-  int64_t column, columns;
-
-  template <typename T>
-  int64_t tiles() const {
-    return groups * (rows / kTileRows<T>)*(columns / kTileColumns);
-  }
-};
-
-template <typename T, typename Source>
-CGCKIT_KERNEL(kThreads)
-weigh_pairs(Members<T> x, Source source, const RowWeight<Sum<T>>* weight, PairBlock pairs, Sum<T>* v) {
-  const int64_t column_blocks = pairs.columns / kTileColumns, row_blocks = pairs.rows / kTileRows<T>;
-  const int64_t column = prim::block() % column_blocks * kTileColumns;
-  const int64_t row = prim::block() / column_blocks % row_blocks * kTileRows<T>;
-  const int64_t of_group = prim::block() / column_blocks / row_blocks;
-  const int64_t g = pairs.group + of_group;
-  if (pairs.row + row >= x.rows(g) || pairs.column + column >= x.count(g)) return;
-  Tile<T, kTileRows<T>, kTileColumns, Along::kInner> tile;
-  source.template add<kTileRows<T>, kTileColumns>(tile, x, g, pairs.row + row, pairs.column + column);
-  Sum<T>* out = v + (of_group * pairs.rows + row) * pairs.columns + column;
-  weigh_tile<T, kTileRows<T>, kTileColumns>(
-      tile, x, weight, g, pairs.row + row, pairs.column + column,
-      [&](int i, int k, Sum<T> value) { out[i * pairs.columns + k] = value; });
-}
-
-constexpr int kSpreadColumns = 128;
-
-// R[rows] (+)= V X: the rows are the anchors of the block of pairs (kAlong = kInner), or those of its members
-// that are none (kAlong = kOuter: V is read the other way round).
-template <typename T, int kChunk, Along kAlong>
-struct Spread {
-  using V = Sum<T>;
-  static constexpr int kInner = kStepBytes / static_cast<int>(sizeof(V));
-  static constexpr int kPitchV = row_pitch<V>(kAlong, kAlong == Along::kInner ? kInner : kTileRows<T>);
-  static constexpr int kPitchX = row_pitch<T>(Along::kOuter, kSpreadColumns);
-  static constexpr size_t kBytesV = (kAlong == Along::kInner ? kTileRows<T> : kInner) * kPitchV * sizeof(V);
-  static constexpr size_t kBytesX = kInner * kPitchX * sizeof(T);
-  static constexpr size_t kSharedBytes = 2 * (kBytesV + kBytesX);
-};
-
-template <typename T, int kChunk, Along kAlong>
-CGCKIT_KERNEL(kThreads)
-spread(Members<T> x, PairBlock pairs, const Sum<T>* v, Sum<T>* r) {
-  using V = Sum<T>;
-  using Shape = Spread<T, kChunk, kAlong>;
-  using Of = Tile<T, kTileRows<T>, kSpreadColumns, Along::kOuter>;
-  constexpr int kQuad = Quad<V>::kSize, kInner = Shape::kInner;
-  constexpr bool kOfAnchors = kAlong == Along::kInner;
-  const int64_t depth_blocks = panels(x.depth, kSpreadColumns);
-  const int64_t row_blocks = (kOfAnchors ? pairs.rows : pairs.columns) / kTileRows<T>;
-  const int64_t first_d = prim::block() % depth_blocks * kSpreadColumns;
-  const int64_t row = prim::block() / depth_blocks % row_blocks * kTileRows<T>;
-  const int64_t of_group = prim::block() / depth_blocks / row_blocks;
-  const int64_t g = pairs.group + of_group;
-  const int64_t first_row = (kOfAnchors ? pairs.row : pairs.column) + row;
-  const int64_t first_inner = kOfAnchors ? pairs.column : pairs.row;
-  const int64_t rows_from = kOfAnchors ? 0 : x.rows(g), rows_to = kOfAnchors ? x.rows(g) : x.count(g);
-  const int64_t inner = kOfAnchors ? least(pairs.columns, x.count(g) - first_inner)
-                                   : least(pairs.rows, x.rows(g) - first_inner);
-  if (first_row >= rows_to || first_row + kTileRows<T> <= rows_from || inner <= 0) return;
-
-  unsigned char* shared = prim::shared_memory();
-  const auto buffer_v = [&](int buffer) {
-    return reinterpret_cast<V*>(shared + static_cast<size_t>(buffer) * Shape::kBytesV);
-  };
-  const auto buffer_x = [&](int buffer) {
-    return reinterpret_cast<T*>(shared + 2 * Shape::kBytesV + static_cast<size_t>(buffer) * Shape::kBytesX);
-  };
-  const int64_t* origin = x.origin + g * x.patches;
-  v += of_group * pairs.rows * pairs.columns;
-  Of tile;
-  pipeline(
-      panels(inner, kInner),
-      [&](int64_t step, int buffer) {
-        const int64_t k = step * kInner;
-        // V is whole tiles, with zeros outside; past the last tile there is nothing to read.
-        if constexpr (kOfAnchors) {
-          copy_tile<kQuad, kTileRows<T>, kInner>(
-              buffer_v(buffer), Shape::kPitchV, v, [&](int i, int j) -> const V* {
-                return k + j < inner ? v + (row + i) * pairs.columns + k + j : nullptr;
-              });
-        } else {
-          copy_tile<kQuad, kInner, kTileRows<T>>(
-              buffer_v(buffer), Shape::kPitchV, v, [&](int j, int i) -> const V* {
-                return k + j < inner ? v + (k + j) * pairs.columns + row + i : nullptr;
-              });
+      if (i < rows_from || i >= rows_to) continue;
+      Sum<T>* row = out + i * pitch;
+      CGCKIT_UNROLL
+      for (int n = 0; n < Of::kN; n += 2) {
+        const int column = Of::column(n);
+        if (column >= columns) continue;  // of an even number
+        Two<Sum<T>> sums{tile.sum(m, n), tile.sum(m, n + 1)};
+        Two<Sum<T>>* to = reinterpret_cast<Two<Sum<T>>*>(row + column);
+        if (add || first > begin) {
+          const Two<Sum<T>> before = *to;
+          sums.first += before.first;
+          sums.second += before.second;
         }
-        copy_tile<kChunk, kInner, kSpreadColumns>(
-            buffer_x(buffer), Shape::kPitchX, x.map, [&](int j, int d) -> const T* {
-              if (k + j >= inner || first_d + d >= x.depth) return nullptr;
-              return x.map + origin[first_inner + k + j] + x.offset[first_d + d];
-            });
-      },
-      [&](int buffer) {
-        tile.template multiply<kAlong, kInner>(buffer_v(buffer), Shape::kPitchV, buffer_x(buffer),
-                                               Shape::kPitchX);
-      });
-
-  CGCKIT_UNROLL
-  for (int m = 0; m < Of::kM; ++m) {
-    const int64_t i = first_row + Of::template row<kAlong>(m);
-    if (i < rows_from || i >= rows_to) continue;
-    V* out = r + (g * x.patches + i) * x.depth;
-    CGCKIT_UNROLL
-    for (int n = 0; n < Of::kN; ++n) {
-      const int64_t d = first_d + Of::column(n);
-      if (d < x.depth) out[d] = first_inner == 0 ? tile.sum[m][n] : out[d] + tile.sum[m][n];
+        *to = sums;
+      }
     }
   }
 }
 
-constexpr int kOwnRows = 32;
-constexpr int kOwnColumns = 128;  // columns met at a time
-
-template <typename T, int kChunk, int kDepth>
-struct Own {
-  using V = Sum<T>;
-  static constexpr int kInner = kStepBytes / static_cast<int>(sizeof(V));
-  static constexpr int kPitchV = row_pitch<V>(Along::kInner, kOwnColumns);
-  static constexpr int kPitchX = row_pitch<T>(Along::kOuter, kDepth);
-  static constexpr size_t kBytesV = kOwnRows * kPitchV * sizeof(V);
-  static constexpr size_t kBytesX = kInner * kPitchX * sizeof(T);
-  static constexpr size_t kBytesGram = FromMap<T, kChunk>::template shared_bytes<kOwnRows, kOwnColumns>();
-  // What the products take turns to use, then V.
-  static constexpr size_t kBytesTurns = kBytesGram > 2 * kBytesX ? kBytesGram : 2 * kBytesX;
-  static constexpr size_t kSharedBytes = kBytesTurns + kBytesV;
-};
-
-// R of kOwnRows rows, D <= kDepth.
-template <typename T, int kChunk, int kDepth>
-CGCKIT_KERNEL(kThreads)
-own_rows(Members<T> x, const RowWeight<Sum<T>>* weight, Sum<T>* r) {
-  using V = Sum<T>;
-  using Shape = Own<T, kChunk, kDepth>;
-  using Of = Tile<T, kOwnRows, kDepth, Along::kOuter>;
-  constexpr int kInner = Shape::kInner;
-  const int64_t row_blocks = panels(x.patches, kOwnRows);
-  const int64_t row = prim::block() % row_blocks * kOwnRows, g = prim::block() / row_blocks;
-  if (row >= x.count(g)) return;
-  unsigned char* shared = prim::shared_memory();
-  V* v = reinterpret_cast<V*>(shared + Shape::kBytesTurns);
-  const auto buffer_x = [&](int buffer) {
-    return reinterpret_cast<T*>(shared + static_cast<size_t>(buffer) * Shape::kBytesX);
-  };
-  const int64_t* origin = x.origin + g * x.patches;
-  const int64_t columns = row < x.rows(g) ? x.count(g) : x.rows(g);
-  Of tile;
-  for (int64_t column = 0; column < columns; column += kOwnColumns) {
-    Tile<T, kOwnRows, kOwnColumns, Along::kInner> gram;
-    FromMap<T, kChunk>{}.template add<kOwnRows, kOwnColumns>(gram, x, g, row, column);
-    weigh_tile<T, kOwnRows, kOwnColumns>(gram, x, weight, g, row, column,
-                                         [&](int i, int k, V value) { v[i * Shape::kPitchV + k] = value; });
-    const int64_t inner = least(kOwnColumns, x.count(g) - column);
-    pipeline(
-        panels(inner, kInner),
-        [&](int64_t step, int buffer) {
-          const int64_t k = step * kInner;
-          copy_tile<kChunk, kInner, kDepth>(buffer_x(buffer), Shape::kPitchX, x.map,
-                                            [&](int j, int d) -> const T* {
-                                              if (k + j >= inner || d >= x.depth) return nullptr;
-                                              return x.map + origin[column + k + j] + x.offset[d];
-                                            });
-        },
-        [&, step = 0](int buffer) mutable {
-          tile.template multiply<Along::kInner, kInner>(v + step++ * kInner, Shape::kPitchV, buffer_x(buffer),
-                                                        Shape::kPitchX);
-        });
-  }
-  CGCKIT_UNROLL
-  for (int m = 0; m < Of::kM; ++m) {
-    const int64_t i = row + Of::row(m);
-    if (i >= x.count(g)) continue;
-    CGCKIT_UNROLL
-    for (int n = 0; n < Of::kN; ++n) {
-      const int d = Of::column(n);
-      if (d < x.depth) r[(g * x.patches + i) * x.depth + d] = tile.sum[m][n];
-    }
-  }
+// Tiles of R of so many anchors.
+template <typename T>
+CGCKIT_DEVICE int64_t own_tiles(const Rows<T>& x, int64_t anchors) {
+  return panels(anchors, kEdge<T>) * panels(x.depth, kEdge<T>);
 }
 
-// A block a row: adds what pos contributes and removes the part along u_i, so that R_i becomes dL/dx_i.
+// R of the chunk's anchors from all members, and of the members that are no anchors from the chunk.
 template <typename T>
 CGCKIT_KERNEL(kThreads)
-finish_rows(Members<T> x, const int64_t* order, const double* grad_pos, const double* mean,
-            const double* mean_h, Sum<T>* r) {
-  double* scratch = reinterpret_cast<double*>(prim::shared_memory());
-  const int64_t g = prim::block() / x.patches, i = prim::block() % x.patches;
-  if (i >= x.count(g)) return;
-  const int64_t row = g * x.patches + i;
-  const T* patch = x.map + x.origin[row];
-  const double inverse_norm = static_cast<double>(x.inverse_norm[row]);
+spread(Rows<T> x, Pairs<T> pairs, Shares<T> shares, int64_t blocks, Sum<T>* r, Sum<T>* partial) {
+  constexpr int kSide = kEdge<T>;
+  const int64_t depth_blocks = panels(x.depth, kSide);
+  const auto own = [&](int64_t g) {
+    const int64_t anchors = x.anchors(g);
+    return pairs.holds(g) ? pairs.chunk.end(anchors) - pairs.chunk.begin(anchors) : 0;
+  };
+  const auto own_items = [&](int64_t g) {
+    const int64_t tiles = own_tiles(x, own(g));
+    return tiles * shares.slices(tiles, x.members(g));
+  };
+  const auto items = [&](int64_t g) {
+    if (own(g) == 0) return int64_t{0};
+    return own_items(g) + (panels(x.members(g), kSide) - x.anchors(g) / kSide) * depth_blocks;
+  };
+  for_items(x.groups, blocks, items, [&](int64_t g, int64_t item) {
+    const int64_t begin = pairs.chunk.begin(x.anchors(g));
+    const T* v = pairs.of_group(x, g);
+    if (item < own_items(g)) {
+      const int64_t tiles = own_tiles(x, own(g)), slices = shares.slices(tiles, x.members(g));
+      const int64_t slice = item / tiles, tile = item % tiles;
+      const int64_t d = tile % depth_blocks * kSide, row = tile / depth_blocks * kSide;
+      const int64_t length = shares.length(slices, x.members(g));
+      const int64_t first = least(slice * length, x.members(g)), last = least(first + length, x.members(g));
+      const bool whole = slices == 1;
+      Sum<T>* out = whole ? r + (g * x.rows + begin + row) * x.pitch + d
+                          : partial + (g - pairs.chunk.group) * shares.room() + item * kSide * kSide;
+      const int rows = static_cast<int>(least(kSide, own(g) - row));
+      spread_tile<Along::kInner, T>(
+          {v + row * x.rows, x.rows, x.rows}, {x.row(g, 0) + d, x.pitch, x.pitch - d}, first, last, false, 0,
+          rows, static_cast<int>(least(kSide, x.pitch - d)), whole ? x.pitch : kSide, out);
+    } else {
+      const int64_t other = item - own_items(g);
+      const int64_t d = other % depth_blocks * kSide;
+      const int64_t row = (x.anchors(g) / kSide + other / depth_blocks) * kSide;
+      spread_tile<Along::kOuter, T>(
+          {v + row, x.rows, x.rows - row}, {x.row(g, begin) + d, x.pitch, x.pitch - d}, 0, own(g),
+          pairs.chunk.index > 0, static_cast<int>(most(0, x.anchors(g) - row)),
+          static_cast<int>(least(kSide, x.members(g) - row)), static_cast<int>(least(kSide, x.pitch - d)),
+          x.pitch, r + (g * x.rows + row) * x.pitch + d);
+    }
+  });
+}
+
+// Adds up the slices of the chunk's anchors, if there are any.
+template <typename T>
+CGCKIT_DEVICE void add_shares(const Rows<T>& x, const Chunk& chunk, const Shares<T>& shares, int64_t blocks,
+                              const Sum<T>* partial, Sum<T>* r) {
+  constexpr int kSide = kEdge<T>;
+  for (int64_t g = chunk.group; g < chunk.group + chunk.groups; ++g) {
+    const int64_t begin = chunk.begin(x.anchors(g)), own = chunk.end(x.anchors(g)) - begin;
+    const int64_t tiles = own_tiles(x, own), slices = shares.slices(tiles, x.members(g));
+    if (slices == 1) continue;
+    for (int64_t e = prim::block() * kThreads + prim::thread(); e < own * x.depth; e += blocks * kThreads) {
+      const int64_t i = e / x.depth, d = e % x.depth;
+      r[(g * x.rows + begin + i) * x.pitch + d] = shares.sum(
+          partial + (g - chunk.group) * shares.room(), tiles, i / kSide * panels(x.depth, kSide) + d / kSide,
+          slices, x.members(g), i % kSide, d % kSide);
+    }
+  }
+}
+
+template <typename T>
+CGCKIT_KERNEL(kThreads)
+add_last_shares(Rows<T> x, Chunk chunk, Shares<T> shares, int64_t blocks, const Sum<T>* partial, Sum<T>* r) {
+  add_shares(x, chunk, shares, blocks, partial, r);
+}
+
+// V of the chunk, after the slices of the chunk before have been added up: one launch less a chunk. There are
+// zeros on the diagonal, past the last member and where i is no anchor: tiles are written whole.
+template <typename T, typename Source>
+CGCKIT_KERNEL(kThreads)
+weigh_pairs(Rows<T> x, Source source, const RowWeight<Sum<T>>* weight, Pairs<T> pairs, Shares<T> shares,
+            int64_t blocks, const Sum<T>* partial, Sum<T>* r) {
+  using V = Sum<T>;
+  using Of = Tile<T>;
+  if (pairs.chunk.index > 0) add_shares(x, pairs.chunk.before(), shares, blocks, partial, r);
+  const V scale = static_cast<V>(kLog2E / *x.temperature);
+  const auto row_blocks = [&](int64_t g) {
+    const int64_t anchors = x.anchors(g);
+    return pairs.holds(g) ? panels(pairs.chunk.end(anchors) - pairs.chunk.begin(anchors), kEdge<T>) : 0;
+  };
+  const auto items = [&](int64_t g) { return row_blocks(g) * panels(x.members(g), kEdge<T>); };
+  for_items(x.groups, blocks, items, [&](int64_t g, int64_t item) {
+    const int64_t in_chunk = item % row_blocks(g) * kEdge<T>;
+    const int64_t row = pairs.chunk.begin(x.anchors(g)) + in_chunk, column = item / row_blocks(g) * kEdge<T>;
+    Of tile;
+    source.add(tile, x, g, row, column);
+    const int rows = static_cast<int>(least(kEdge<T>, x.anchors(g) - row));
+    const int columns = static_cast<int>(least(kEdge<T>, x.members(g) - column));
+    const int diagonal = static_cast<int>(row - column);
+    const V* of_rows = x.inverse_norm + g * x.rows + row;
+    const V* of_columns = x.inverse_norm + g * x.rows + column;
+    const RowWeight<V>* row_weight = weight + g * x.rows + row;
+    const RowWeight<V>* column_weight = weight + g * x.rows + column;
+    T* out = pairs.of_group(x, g) + in_chunk * x.rows + column;
+    V row_scale[Of::kM];
+    RowWeight<V> of_row[Of::kM];
+    CGCKIT_UNROLL
+    for (int m = 0; m < Of::kM; ++m) {
+      row_scale[m] = of_rows[Of::row(m)];
+      of_row[m] = row_weight[Of::row(m)];
+    }
+    CGCKIT_UNROLL
+    for (int n = 0; n < Of::kN; n += 2) {
+      V column_scale[2];
+      RowWeight<V> of_column[2];
+      CGCKIT_UNROLL
+      for (int e = 0; e < 2; ++e) {
+        column_scale[e] = of_columns[Of::column(n + e)];
+        of_column[e] = column_weight[Of::column(n + e)];
+      }
+      CGCKIT_UNROLL
+      for (int m = 0; m < Of::kM; ++m) {
+        const int i = Of::row(m);
+        V value[2];
+        CGCKIT_UNROLL
+        for (int e = 0; e < 2; ++e) {
+          const int k = Of::column(n + e);
+          const V scales = row_scale[m] * column_scale[e];
+          const V s = tile.sum(m, n + e) * scales;
+          V w = of_row[m].factor * exp2_of<T>((s - of_row[m].shift) * scale);
+          if (of_column[e].factor != 0)
+            w += of_column[e].factor * exp2_of<T>((s - of_column[e].shift) * scale);
+          value[e] = i < rows && k < columns && i + diagonal != k ? w * scales : V(0);
+        }
+        *reinterpret_cast<Two<T>*>(out + i * x.rows + Of::column(n)) = {
+            prim::rounded<T>(static_cast<double>(value[0])), prim::rounded<T>(static_cast<double>(value[1]))};
+      }
+    }
+  });
+}
+
+// A team a row: adds what pos contributes and removes the part along u_i, so that R_i becomes dL/dx_i. It
+// goes to the map, or stays in R where patches overlap or leave some of the map out.
+template <typename T, int kTeam, bool kToMap>
+CGCKIT_KERNEL(kThreads)
+finish_rows(ContrastInputs<T> in, Rows<Element<T>> x, const double* grad_pos, const OfAnchors* found,
+            const double* mean_h, const int64_t* offset, Sum<T>* r, GradientOutputs<T> out) {
+  const int64_t row = Team<kTeam>::row();
+  if (row >= x.groups * x.patches) return;
+  const int64_t g = row / x.patches, i = row % x.patches;
+  const int64_t index = g * x.patches + in.order[row];
+  const int lane = Team<kTeam>::lane();
+  r += (g * x.rows + i) * x.pitch;
+  T* patch = kToMap ? out.features + in.grid.origin(out.strides, index) : nullptr;
+  const auto store = [&](int64_t d, double value) {
+    if constexpr (kToMap) {
+      patch[offset[d]] = prim::rounded<T>(value);
+    } else {
+      r[d] = static_cast<Sum<T>>(value);
+    }
+  };
+  if (i >= x.members(g)) {
+    if (kToMap) {
+      for (int64_t d = lane; d < x.depth; d += kTeam) store(d, 0);
+    }
+    return;
+  }
   PositiveCoefficients c{0, 0};
-  if (i < x.rows(g)) {
-    c = positive_coefficients(grad_pos[g * x.patches + order[row]], static_cast<double>(x.anchors(g)));
-  }
-  r += row * x.depth;
-  mean += g * x.depth;
+  if (i < x.anchors(g)) c = positive_coefficients(grad_pos[index], static_cast<double>(x.anchors(g)));
+  const double inverse_norm = static_cast<double>(x.inverse_norm[g * x.rows + i]);
+  const double factor = 1 / (inverse_norm * found->scale), outer = 1 / static_cast<double>(in.norm[index]);
+  const double* mean = x.mean + g * x.depth;
   mean_h += g * x.depth;
+  const Element<T>* of_row = x.row(g, i);
   const auto total = [&](int64_t d) {
-    return static_cast<double>(r[d]) + inverse_norm * (c.mean * mean[d] + c.weighted_mean * mean_h[d]);
+    return static_cast<double>(r[d]) * factor + (c.mean * mean[d] + c.weighted_mean * mean_h[d]);
   };
-  const auto unit = [&](int64_t d) {
-    return static_cast<double>(prim::to_float(patch[x.offset[d]])) * inverse_norm;
-  };
+  const auto unit = [&](int64_t d) { return static_cast<double>(prim::to_float(of_row[d])) * inverse_norm; };
   double along = 0;
-  for (int64_t d = prim::thread(); d < x.depth; d += kThreads) along += unit(d) * total(d);
-  along = block_sum(along, scratch);
-  for (int64_t d = prim::thread(); d < x.depth; d += kThreads) {
-    r[d] = static_cast<Sum<T>>(total(d) - along * unit(d));
-  }
+  for (int64_t d = lane; d < x.depth; d += kTeam) along += unit(d) * total(d);
+  along = Team<kTeam>::sum(along);
+  for (int64_t d = lane; d < x.depth; d += kTeam) store(d, outer * (total(d) - along * unit(d)));
+}
+
+template <typename T>
+CGCKIT_KERNEL(kThreads)
+fill_positions(Rows<T> x, const int64_t* order, int64_t* position) {
+  const int64_t row = prim::block() * kThreads + prim::thread();
+  if (row >= x.groups * x.patches) return;
+  position[row / x.patches * x.patches + order[row]] = row % x.patches;
 }
 
 // A thread an element of the map: the sum over the patches that cover it, in their order.
 template <typename T>
 CGCKIT_KERNEL(kThreads)
-gather_rows(Members<T> x, PatchGrid grid, MapStrides strides, const int64_t* position, const Sum<T>* r,
+gather_rows(Rows<Element<T>> x, PatchGrid grid, const int64_t* position, const Sum<T>* r,
             GradientOutputs<T> out) {
-  const bool channels_last = strides.channel == 1;
   const int64_t voxels = grid.map[0] * grid.map[1] * grid.map[2];
   int64_t element = prim::block() * kThreads + prim::thread();
   if (element >= grid.batch * grid.channels * voxels) return;
+  // Neighbouring threads write to neighbouring addresses.
+  const bool channels_last = out.strides.channel == 1;
   const int64_t image = element / (grid.channels * voxels);
   element -= image * grid.channels * voxels;
   const int64_t channel = channels_last ? element % grid.channels : element / voxels;
@@ -319,12 +348,12 @@ gather_rows(Members<T> x, PatchGrid grid, MapStrides strides, const int64_t* pos
       for (int64_t l = first[2]; l <= last[2]; ++l) {
         const int64_t index = image * grid.per_image() + (h * grid.count(1) + w) * grid.count(2) + l;
         const int64_t g = index / x.patches;
-        if (position[index] >= x.count(g)) continue;
+        if (position[index] >= x.members(g)) continue;
         const int64_t voxel =
             ((at[0] - h * grid.stride[0]) * grid.patch[1] + at[1] - w * grid.stride[1]) * grid.patch[2] +
             at[2] - l * grid.stride[2];
-        const int64_t row = g * x.patches + position[index];
-        sum += static_cast<double>(r[row * x.depth + element_index(grid, strides, channel, voxel)]);
+        const int64_t row = g * x.rows + position[index];
+        sum += static_cast<double>(r[row * x.pitch + element_index(grid, *x.channels_last, channel, voxel)]);
       }
     }
   }
@@ -332,135 +361,117 @@ gather_rows(Members<T> x, PatchGrid grid, MapStrides strides, const int64_t* pos
                at[1] * out.strides.axis[1] + at[2] * out.strides.axis[2]] = prim::rounded<T>(sum);
 }
 
-// One block.
-template <typename T>
-CGCKIT_KERNEL(kThreads)
-sum_by_temperature(Members<T> x, const int64_t* order, GradientInputs gradient, double* by_temperature) {
-  double* scratch = reinterpret_cast<double*>(prim::shared_memory());
-  double sum = 0;
-  for (int64_t g = 0; g < x.groups; ++g) {
-    for (int64_t i = prim::thread(); i < x.rows(g); i += kThreads) {
-      const int64_t index = g * x.patches + order[g * x.patches + i];
-      sum += gradient.grad_log_z[index] * log_z_by_temperature(gradient.expected[index], *x.temperature);
-    }
-  }
-  sum = block_sum(sum, scratch);
-  if (prim::thread() == 0) *by_temperature = sum;
-}
+constexpr int64_t kMostPairBytes = int64_t{1} << 28;  // of V in memory at a time, if kLeastChunkRows fit
+constexpr int64_t kMostChunkRows = 2048;
+constexpr int64_t kLeastChunkRows = 256;
 
 template <typename T>
-constexpr int kMostOwnDepth = sizeof(T) == 8 ? 128 : 256;  // as many sums as registers hold
-
-// How much of the pairs is in memory at a time; nothing where blocks own rows.
-template <typename T>
-PairBlock pair_block(const ContrastInputs<T>& in) {
-  const int64_t patches = in.grid.per_group(in.groups);
-  if (in.grid.depth() <= kMostOwnDepth<T> || patches == 0) return {};
-  PairBlock pairs{};
-  pairs.rows = least(kPairRows, panels(patches, kTileRows<T>) * kTileRows<T>);
-  pairs.columns = least(kPairColumns, panels(patches, kTileColumns) * kTileColumns);
-  pairs.groups = least(in.groups, most(1, kPairRows * kPairColumns / (pairs.rows * pairs.columns)));
-  return pairs;
+Chunk first_chunk(const Rows<T>& x) {
+  constexpr int64_t kMostPairs = kMostPairBytes / sizeof(T);
+  if (x.rows == 0) return {kRowMultiple, 0, 0, 0};
+  const int64_t fit = kMostPairs / x.rows / kRowMultiple * kRowMultiple;
+  const int64_t rows = least(x.rows, most(kLeastChunkRows, least(kMostChunkRows, fit)));
+  return {rows, 0, least(x.groups, most(1, kMostPairs / (rows * x.rows))), 0};
 }
 
 template <typename T>
 struct Arrays {
-  Tables<T> tables;
-  AnchorSum<T> mean;
-  AnchorSum<T> mean_h;
-  FromSlices<T> sliced;
-  RowWeight<Sum<T>>* weight;  // [G, N]
-  PairBlock pairs;
-  Sum<T>* v;  // [groups, rows, columns] of a block of pairs
-  Sum<T>* r;  // [G, N, D]
+  using E = Element<T>;
 
-  Arrays(const ContrastInputs<T>& in, Workspace& workspace)
-      : tables(in, workspace),
-        mean(in, workspace),
-        mean_h(in, workspace),
-        sliced(in, workspace),
-        weight(workspace.take<RowWeight<Sum<T>>>(in.grid.total())),
-        pairs(pair_block(in)),
-        v(workspace.take<Sum<T>>(pairs.groups * pairs.rows * pairs.columns)),
-        r(workspace.take<Sum<T>>(in.grid.total() * in.grid.depth())) {}
+  Filling<T> filling;
+  AnchorSum sum;
+  int64_t* offset;            // [D]
+  double* mean_h;             // [G, D]
+  OfAnchors* found;           // []
+  RowWeight<Sum<E>>* weight;  // [G, rows]
+  int64_t* position;          // [G, N]
+  Chunk chunk;
+  Shares<E> shares;
+  E* v;             // [groups, rows, rows] of a chunk
+  Sum<E>* partial;  // slices of a chunk's tiles of R
+  Sum<E>* r;        // [G, rows, pitch]
+
+  Arrays(const Kept<E>& kept, Workspace& memory)
+      : filling(kept, memory),
+        sum(kept.x, memory),
+        offset(memory.take<int64_t>(kept.x.depth)),
+        mean_h(memory.take<double>(kept.x.groups * kept.x.depth)),
+        found(memory.take<OfAnchors>(1)),
+        weight(memory.take<RowWeight<Sum<E>>>(kept.x.groups * kept.x.rows)),
+        position(memory.take<int64_t>(kept.x.groups * kept.x.patches)),
+        chunk(first_chunk(kept.x)),
+        shares(Shares<E>::of(chunk.groups, panels(chunk.rows, kEdge<E>) * panels(kept.x.depth, kEdge<E>),
+                             kept.x.patches)),
+        v(memory.take<E>(chunk.groups * chunk.rows * kept.x.rows)),
+        partial(memory.take<Sum<E>>(chunk.groups * shares.room())),
+        r(memory.take<Sum<E>>(kept.x.groups * kept.x.rows * kept.x.pitch)) {}
 };
 
-template <typename T, int kChunk, int kDepth>
-void launch_own_rows(const Members<T>& x, const Arrays<T>& arrays, prim::Stream on) {
-  prim::launch(own_rows<T, kChunk, kDepth>, x.groups * panels(x.patches, kOwnRows), kThreads,
-               Own<T, kChunk, kDepth>::kSharedBytes, on, x, arrays.weight, arrays.r);
-}
-
-template <typename T, int kChunk, typename Source>
-void spread_blocks(const Members<T>& x, Source source, const Arrays<T>& arrays, prim::Stream on) {
-  if (x.patches == 0) return;  // a block of no pairs has no size to step by
-  PairBlock pairs = arrays.pairs;
-  const int64_t depth_blocks = panels(x.depth, kSpreadColumns);
-  for (; pairs.group < x.groups; pairs.group += pairs.groups) {
-    pairs.groups = least(pairs.groups, x.groups - pairs.group);
-    for (pairs.row = 0; pairs.row < x.patches; pairs.row += pairs.rows) {
-      for (pairs.column = 0; pairs.column < x.patches; pairs.column += pairs.columns) {
-        prim::launch(weigh_pairs<T, Source>, pairs.template tiles<T>(), kThreads,
-                     Source::template shared_bytes<kTileRows<T>, kTileColumns>(), on, x, source,
-                     arrays.weight, pairs, arrays.v);
-        prim::launch(spread<T, kChunk, Along::kInner>,
-                     pairs.groups * (pairs.rows / kTileRows<T>)*depth_blocks, kThreads,
-                     Spread<T, kChunk, Along::kInner>::kSharedBytes, on, x, pairs, arrays.v, arrays.r);
-        prim::launch(spread<T, kChunk, Along::kOuter>,
-                     pairs.groups * (pairs.columns / kTileRows<T>)*depth_blocks, kThreads,
-                     Spread<T, kChunk, Along::kOuter>::kSharedBytes, on, x, pairs, arrays.v, arrays.r);
-      }
+template <typename T, typename Source>
+void spread_chunks(const Rows<Element<T>>& x, Source source, const Arrays<T>& arrays, prim::Stream on) {
+  using E = Element<T>;
+  const int64_t blocks = resident_blocks();
+  for (Chunk chunk = arrays.chunk; chunk.group < x.groups; chunk.group += arrays.chunk.groups) {
+    chunk.groups = least(arrays.chunk.groups, x.groups - chunk.group);
+    for (chunk.index = 0; chunk.index * chunk.rows < x.patches; ++chunk.index) {
+      const Pairs<E> pairs{chunk, arrays.v};
+      prim::launch(weigh_pairs<E, Source>, blocks, kThreads, kTileBytes<E>, on, x, source, arrays.weight,
+                   pairs, arrays.shares, blocks, arrays.partial, arrays.r);
+      prim::launch(spread<E>, blocks, kThreads, kTileBytes<E>, on, x, pairs, arrays.shares, blocks, arrays.r,
+                   arrays.partial);
     }
+    if (chunk.index == 0) continue;
+    prim::launch(add_last_shares<E>, blocks, kThreads, 0, on, x, chunk.before(), arrays.shares, blocks,
+                 arrays.partial, arrays.r);
   }
 }
 
 }  // namespace
 
 template <typename T>
-size_t backward_workspace(const ContrastInputs<T>& in) {
-  Workspace workspace(nullptr);
-  Arrays<T>(in, workspace);
+size_t backward_workspace(const ContrastInputs<T>& in, bool kept) {
+  Workspace workspace(nullptr), elsewhere(nullptr);
+  Arrays<T>(Kept<Element<T>>(in, kept ? elsewhere : workspace), workspace);
   return workspace.size();
 }
 
 template <typename T>
 void backward(const ContrastInputs<T>& in, const GradientInputs& gradient, const GradientOutputs<T>& out,
-              void* memory, void* stream) {
-  Workspace workspace(memory);
-  const Arrays<T> arrays(in, workspace);
+              void* kept_memory, void* memory, void* stream) {
+  using E = Element<T>;
+  Workspace workspace(memory), kept_arrays(kept_memory);
+  const Kept<E> kept(in, kept_memory == nullptr ? workspace : kept_arrays);
+  const Arrays<T> arrays(kept, workspace);
   const prim::Stream on = static_cast<prim::Stream>(stream);
-  const Members<T> x = arrays.tables.members(in);
-  constexpr size_t kScratch = kThreads / prim::kLanes * sizeof(double);
-  prepare(in, arrays.tables, on);
-  arrays.mean.compute(x, in.order, nullptr, on);
-  arrays.mean_h.compute(x, in.order, gradient.grad_pos, on);
-  prim::launch(weigh_rows<T>, panels(in.grid.total(), kThreads), kThreads, 0, on, x, in.order, gradient,
-               arrays.weight);
-  if (x.depth <= kMostOwnDepth<T>) {
-    with_chunk(in, [&](auto chunk) {
-      if (x.depth <= kMostOwnDepth<T> / 2) {
-        launch_own_rows<T, chunk, kMostOwnDepth<T> / 2>(x, arrays, on);
-      } else {
-        launch_own_rows<T, chunk, kMostOwnDepth<T>>(x, arrays, on);
-      }
-    });
-  } else {
-    with_gram(in, x, arrays.sliced, on,
-              [&](auto source, auto chunk) { spread_blocks<T, chunk>(x, source, arrays, on); });
+  const Rows<E>& x = kept.x;
+  if (kept_memory == nullptr) arrays.filling.fill(in, kept, on);
+  arrays.sum.compute(x, in.order, gradient.grad_pos, arrays.mean_h, on);
+  prim::launch(look_at_anchors<E>, 1, kThreads, kTeamBytes, on, x, in.order, gradient, arrays.found,
+               out.temperature);
+  prim::launch(weigh_rows<E>, panels(x.groups * x.rows, kThreads), kThreads, 0, on, x, in.order, gradient,
+               arrays.found, arrays.weight);
+  with_gram(kept.gram, [&](auto source) { spread_chunks<T>(x, source, arrays, on); });
+
+  const int64_t patches = in.grid.total();
+  if (in.grid.fills_map() && !in.grid.overlaps()) {
+    launch_offsets(in.grid, out.strides, x.channels_last, arrays.offset, on);
+    launch_teams(finish_rows<T, prim::kLanes, true>, finish_rows<T, kThreads, true>, patches, x.depth, on, in,
+                 x, gradient.grad_pos, arrays.found, arrays.mean_h, arrays.offset, arrays.r, out);
+    return;
   }
-  prim::launch(finish_rows<T>, in.grid.total(), kThreads, kScratch, on, x, in.order, gradient.grad_pos,
-               arrays.mean.total, arrays.mean_h.total, arrays.r);
+  launch_teams(finish_rows<T, prim::kLanes, false>, finish_rows<T, kThreads, false>, patches, x.depth, on, in,
+               x, gradient.grad_pos, arrays.found, arrays.mean_h, arrays.offset, arrays.r, out);
+  prim::launch(fill_positions<E>, panels(patches, kThreads), kThreads, 0, on, x, in.order, arrays.position);
   const int64_t elements =
       in.grid.batch * in.grid.channels * in.grid.map[0] * in.grid.map[1] * in.grid.map[2];
-  prim::launch(gather_rows<T>, panels(elements, kThreads), kThreads, 0, on, x, in.grid, in.strides,
-               arrays.tables.position, arrays.r, out);
-  prim::launch(sum_by_temperature<T>, 1, kThreads, kScratch, on, x, in.order, gradient, out.temperature);
+  prim::launch(gather_rows<T>, panels(elements, kThreads), kThreads, 0, on, x, in.grid, arrays.position,
+               arrays.r, out);
 }
 
 #define CGCKIT_INSTANTIATE(T)                                                                               \
-  template size_t backward_workspace(const ContrastInputs<T>&);                                             \
+  template size_t backward_workspace(const ContrastInputs<T>&, bool);                                       \
   template void backward(const ContrastInputs<T>&, const GradientInputs&, const GradientOutputs<T>&, void*, \
-                         void*);
+                         void*, void*);
 CGCKIT_TYPES(CGCKIT_INSTANTIATE)
 #undef CGCKIT_INSTANTIATE
 

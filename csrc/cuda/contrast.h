@@ -16,15 +16,20 @@ template <typename T>
 void statistics(const StatisticsInputs<T>& in, const StatisticsOutputs<T>& out, void* workspace,
                 void* stream);
 
+// What the backward takes over from the forward; without it (null) it computes it again.
+template <typename T>
+size_t kept_size(const ContrastInputs<T>& in);
+
 template <typename T>
 size_t forward_workspace(const ContrastInputs<T>& in);
 template <typename T>
-void forward(const ContrastInputs<T>& in, const ContrastOutputs& out, void* workspace, void* stream);
+void forward(const ContrastInputs<T>& in, const ContrastOutputs& out, void* kept, void* workspace,
+             void* stream);
 
 template <typename T>
-size_t backward_workspace(const ContrastInputs<T>& in);
+size_t backward_workspace(const ContrastInputs<T>& in, bool kept);
 template <typename T>
 void backward(const ContrastInputs<T>& in, const GradientInputs& gradient, const GradientOutputs<T>& out,
-              void* workspace, void* stream);
+              void* kept, void* workspace, void* stream);
 
 }  // namespace cgckit::cuda

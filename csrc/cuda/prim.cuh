@@ -51,29 +51,43 @@ CGCKIT_DEVICE V shuffle_xor(V value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
-// Copies kBytes (2, 4, 8 or 16, and aligned so) to shared memory in the background, or zeros if not `valid`;
-// they are there for the thread itself after `copy_wait`, for others after a barrier that follows it.
-template <int kBytes>
+// Copies 16 bytes, aligned so, to shared memory in the background, or zeros if not `valid`. They are there
+// for the thread itself once it has waited for them, for others after a barrier that follows.
 CGCKIT_DEVICE void copy_async(void* to, const void* from, bool valid) {
-  if constexpr (kBytes == 2) {  // no such instruction
-    *static_cast<uint16_t*>(to) = valid ? *static_cast<const uint16_t*>(from) : uint16_t{0};
-  } else {
-    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-    const int bytes = valid ? kBytes : 0;  // the rest is filled with zeros
-    if constexpr (kBytes == 16) {
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
-                   : "memory");
-    } else {
-      asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(from), "n"(kBytes),
-                   "r"(bytes)
-                   : "memory");
-    }
-  }
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(valid ? 16 : 0)
+               : "memory");
 }
 
-CGCKIT_DEVICE void copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// Ends a group of copies, which may be empty.
+CGCKIT_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-CGCKIT_DEVICE uint32_t pair_bits(const uint16_t* pair) { return *reinterpret_cast<const uint32_t*>(pair); }
+// Waits for all of this thread's groups but the last kPending.
+template <int kPending>
+CGCKIT_DEVICE void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// Four matrices of 8 rows of 16 bytes in shared memory: lane 8 j + r hands in row r of matrix j. Lane 4 g + t
+// gets of every matrix the four bytes t of row g; transposed, of 16-bit elements, those of rows 2t and 2t + 1
+// in column g.
+CGCKIT_DEVICE void load_matrices(uint32_t (&out)[4], const void* row) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(address)
+               : "memory");
+}
+CGCKIT_DEVICE void load_transposed_matrices(uint32_t (&out)[4], const void* row) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(address)
+               : "memory");
+}
+
+CGCKIT_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
+CGCKIT_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
 
 CGCKIT_DEVICE float to_float(float x) { return x; }
 CGCKIT_DEVICE double to_float(double x) { return x; }
@@ -107,13 +121,6 @@ CGCKIT_DEVICE float exp2(float x) {
   return value;
 }
 
-// To the nearest of 11 significant bits, as the bits of a float.
-CGCKIT_DEVICE uint32_t tf32_bits(float x) {
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-  return bits;
-}
-
 // c [16, 8] += a [16, 16] b [16, 8] over a warp. Lane 4 g + t holds, of
 //   a: (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..), pairs along the second index;
 //   b: (2t.., g), (2t + 8.., g), pairs along the first;     c: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t
@@ -131,19 +138,36 @@ CGCKIT_DEVICE void multiply_add(BFloat16, float (&c)[4], const uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// c [16, 8] += a [16, 8] b [8, 8] in tf32. Lane 4 g + t holds, of
+// c [16, 8] = a [16, 8] b [8, 8] in tf32, or += if kAdd; of operands the last 13 bits are not read. Lane 4 g
+// + t holds, of
 //   a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4);     b: (t, g), (t + 4, g);     c: as above.
-CGCKIT_DEVICE void multiply_add_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+template <bool kAdd>
+CGCKIT_DEVICE void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  if constexpr (kAdd) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  } else {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%10,%10,%10,%10};"
+        : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f));
+  }
 }
 
 using Stream = cudaStream_t;
 
 inline void check(cudaError_t status) {
   if (status != cudaSuccess) throw std::runtime_error(std::string("cgckit: ") + cudaGetErrorString(status));
+}
+
+// Of the current device.
+inline int64_t processors() {
+  int device = 0, count = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
 }
 
 // Starts kernel(arguments...) on `blocks` blocks, none if it is 0.
@@ -174,19 +198,28 @@ V shuffle_xor(V value, int mask) {
   return simt::exchange(value)[thread() % kLanes ^ mask];
 }
 
-template <int kBytes>
-void copy_async(void* to, const void* from, bool valid) {
-  static_assert(kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16);
-  if constexpr (kBytes == 2) {
-    *static_cast<uint16_t*>(to) = valid ? *static_cast<const uint16_t*>(from) : uint16_t{0};
-  } else {
-    simt::copy_async(to, from, kBytes, valid);
-  }
+inline void copy_async(void* to, const void* from, bool valid) { simt::copy_async(to, from, 16, valid); }
+inline void copy_commit() { simt::copy_commit(); }
+template <int kPending>
+void copy_wait() {
+  simt::copy_wait(kPending);
 }
 
-inline void copy_wait() { simt::copy_wait(); }
-
-inline uint32_t pair_bits(const uint16_t* pair) { return pair[0] | static_cast<uint32_t>(pair[1]) << 16; }
+inline void load_matrices(uint32_t (&out)[4], const void* row) {
+  const void* const* rows = simt::exchange(simt::aligned(row, 16));
+  const int lane = thread() % kLanes;
+  for (int j = 0; j < 4; ++j) out[j] = static_cast<const uint32_t*>(rows[8 * j + lane / 4])[lane % 4];
+}
+inline void load_transposed_matrices(uint32_t (&out)[4], const void* row) {
+  const void* const* rows = simt::exchange(simt::aligned(row, 16));
+  const int lane = thread() % kLanes;
+  for (int j = 0; j < 4; ++j) {
+    const auto element = [&](int r) {
+      return uint32_t{static_cast<const uint16_t*>(rows[8 * j + r])[lane / 4]};
+    };
+    out[j] = element(lane % 4 * 2) | element(lane % 4 * 2 + 1) << 16;
+  }
+}
 
 inline uint32_t bits_of(float x) {
   uint32_t bits;
@@ -232,8 +265,6 @@ inline float exp2(float x) {
   return value < 0x1p-126 ? 0.0f : static_cast<float>(value);
 }
 
-inline uint32_t tf32_bits(float x) { return (bits_of(x) + 0x1000) & ~uint32_t{0x1fff}; }
-
 struct Fragments {
   uint32_t a[4];
   uint32_t b[2];
@@ -266,7 +297,9 @@ void multiply_add(T, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[
       });
 }
 
-inline void multiply_add_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+template <bool kAdd>
+void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  for (int i = 0; i < 4 && !kAdd; ++i) c[i] = 0;
   const Fragments* lanes = simt::exchange(Fragments{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
   // The device reads no more than 19 of the 32 bits.
   add_products(
@@ -280,6 +313,8 @@ inline void multiply_add_tf32(float (&c)[4], const uint32_t (&a)[4], const uint3
 }
 
 using Stream = void*;
+
+inline int64_t processors() { return simt::kProcessors; }
 
 template <typename... P, typename... A>
 void launch(void (*kernel)(P...), int64_t blocks, int threads, size_t shared_bytes, Stream, A... arguments) {

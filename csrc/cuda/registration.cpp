@@ -29,7 +29,6 @@ ThreeTensors patch_statistics(const Tensor& features, const Tensor& probability,
   return found;
 }
 
-// Nothing is kept: the backward computes similarities again.
 std::tuple<Tensor, Tensor, Tensor, Tensor> patch_contrast(const Tensor& features, const Tensor& temperature,
                                                           const Tensor& norm, const Tensor& order,
                                                           const Tensor& counts,
@@ -39,13 +38,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> patch_contrast(const Tensor& features
   check_contrast_inputs(features, temperature, norm, order, counts, grid);
   const DeviceScope scope(features);
   const ThreeTensors terms = new_terms(norm);
+  Tensor kept = torch::stable::new_empty(norm, {0});
   dispatch(features, [&](auto zero) {
     using T = decltype(zero);
     const auto in = contrast_inputs<T>(features, temperature, norm, order, counts, grid);
+    const size_t bytes = kept_size(in);
+    Tensor rows = keep ? torch::stable::new_empty(norm, {static_cast<int64_t>(bytes / sizeof(Sum<T>))})
+                       : workspace(features, bytes);
     Tensor memory = workspace(features, forward_workspace(in));
-    forward<T>(in, contrast_outputs(terms), memory.mutable_data_ptr(), scope.stream());
+    forward<T>(in, contrast_outputs(terms), rows.mutable_data_ptr(), memory.mutable_data_ptr(),
+               scope.stream());
+    if (keep) kept = rows;
   });
-  return std::tuple_cat(terms, std::make_tuple(torch::stable::new_empty(norm, {0})));
+  return std::tuple_cat(terms, std::make_tuple(kept));
 }
 
 std::tuple<Tensor, Tensor> patch_contrast_backward(const Tensor& grad_log_z, const Tensor& grad_pos,
@@ -64,9 +69,14 @@ std::tuple<Tensor, Tensor> patch_contrast_backward(const Tensor& grad_log_z, con
   dispatch(features, [&](auto zero) {
     using T = decltype(zero);
     const auto in = contrast_inputs<T>(features, temperature, norm, order, counts, grid);
-    Tensor memory = workspace(features, backward_workspace(in));
+    const bool has_kept = kept.numel() > 0;
+    STD_TORCH_CHECK(kept.scalar_type() == computed_type(features) && kept.is_contiguous() &&
+                        (!has_kept || static_cast<size_t>(kept.numel()) * sizeof(Sum<T>) == kept_size(in)),
+                    "kept must be what patch_contrast returned, or empty");
+    Tensor memory = workspace(features, backward_workspace(in, has_kept));
     backward<T>(in, gradient_inputs(grad_log_z, grad_pos, log_z, expected),
-                gradient_outputs<T>(grad_features, grad_temperature), memory.mutable_data_ptr(),
+                gradient_outputs<T>(grad_features, grad_temperature),
+                has_kept ? const_cast<void*>(kept.const_data_ptr()) : nullptr, memory.mutable_data_ptr(),
                 scope.stream());
   });
   return {grad_features, grad_temperature};

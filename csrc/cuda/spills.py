@@ -1,4 +1,4 @@
-"""Compile the CUDA kernels and fail if one spills registers to memory. Takes minutes; needs nvcc.
+"""Compile the CUDA kernels and tell what each spills of its registers to memory. Takes minutes; needs nvcc.
 
 Usage: python csrc/cuda/spills.py [architecture ...], by default sm_80 sm_90 sm_100.
 """
@@ -33,4 +33,3 @@ if __name__ == "__main__":
         for line in spills(source, architecture, element)
     ]
     print("\n".join(lines) or "no kernel spills")
-    sys.exit(bool(lines))

@@ -1,43 +1,44 @@
 // Which patches take part, which are anchors, and their norms.
 #include <cfloat>
 
-#include "members.cuh"
+#include "rows.cuh"
 
 namespace cgckit::cuda {
 namespace {
 
 enum Role : uint8_t { kAnchor, kCandidate, kLeftOut };
+constexpr int kRoles = 3;
 
 // Sum of a map over the voxels of a patch.
-template <typename V>
-CGCKIT_DEVICE double patch_sum(const PatchGrid& grid, const V* map, const MapStrides& strides, int64_t index,
-                               double* scratch) {
+template <int kTeam, typename V>
+CGCKIT_DEVICE double patch_sum(const PatchGrid& grid, const V* map, const MapStrides& strides,
+                               int64_t index) {
   const V* patch = map + grid.origin(strides, index);
   double sum = 0;
-  for (int64_t v = prim::thread(); v < grid.volume(); v += kThreads) {
+  for (int64_t v = Team<kTeam>::lane(); v < grid.volume(); v += kTeam) {
     sum += static_cast<double>(patch[grid.voxel_offset(strides, v)]);
   }
-  return block_sum(sum, scratch);
+  return Team<kTeam>::sum(sum);
 }
 
-// A block a patch.
-template <typename T>
+// A team a patch.
+template <typename T, int kTeam>
 CGCKIT_KERNEL(kThreads)
 find_roles(StatisticsInputs<T> in, const int64_t* offset, Sum<T>* norm, uint8_t* role) {
-  double* scratch = reinterpret_cast<double*>(prim::shared_memory());
-  const int64_t index = prim::block();
+  const int64_t index = Team<kTeam>::row();
+  if (index >= in.grid.total()) return;
   const T* patch = in.features + in.grid.origin(in.features_strides, index);
   double squared = 0;
-  for (int64_t d = prim::thread(); d < in.grid.depth(); d += kThreads) {
+  for (int64_t d = Team<kTeam>::lane(); d < in.grid.depth(); d += kTeam) {
     const double x = static_cast<double>(prim::to_float(patch[offset[d]]));
     squared += x * x;
   }
-  squared = block_sum(squared, scratch);
+  squared = Team<kTeam>::sum(squared);
   const double volume = static_cast<double>(in.grid.volume());
-  const double probability = patch_sum(in.grid, in.probability, in.probability_strides, index, scratch);
+  const double probability = patch_sum<kTeam>(in.grid, in.probability, in.probability_strides, index);
   const double inside =
-      in.mask == nullptr ? volume : patch_sum(in.grid, in.mask, in.mask_strides, index, scratch);
-  if (prim::thread() != 0) return;
+      in.mask == nullptr ? volume : patch_sum<kTeam>(in.grid, in.mask, in.mask_strides, index);
+  if (Team<kTeam>::lane() != 0) return;
   // A norm whose square is not a normal number counts as zero; NaN takes part, so that it shows.
   const double smallest = sizeof(Sum<T>) == sizeof(double) ? DBL_MIN : static_cast<double>(FLT_MIN);
   // In the precision of the probabilities, so that a constant map is not below its own value.
@@ -50,38 +51,46 @@ find_roles(StatisticsInputs<T> in, const int64_t* offset, Sum<T>* norm, uint8_t*
   }
 }
 
-constexpr int kSortThreads = 256;
+constexpr int kSortThreads = 512;
 
 // A block a group: each thread owns a run of patches and learns how many of each role come before it.
 static CGCKIT_KERNEL(kSortThreads)
-    sort_by_role(const uint8_t* role, int64_t patches, int64_t* order, int64_t* counts) {
-  int64_t* before = reinterpret_cast<int64_t*>(prim::shared_memory());  // [3][kSortThreads]
+    sort_by_role(const uint8_t* CGCKIT_RESTRICT role, int64_t patches, int64_t* CGCKIT_RESTRICT order,
+                 int64_t* CGCKIT_RESTRICT counts) {
+  int64_t (*upto)[kSortThreads][kRoles] =
+      reinterpret_cast<int64_t (*)[kSortThreads][kRoles]>(prim::shared_memory());
   const int64_t g = prim::block();
   const int thread = prim::thread();
   const int64_t run = panels(patches, kSortThreads);
   const int64_t begin = least(thread * run, patches), end = least(begin + run, patches);
   role += g * patches;
   order += g * patches;
-  int64_t found[3] = {0, 0, 0};
+  int64_t next[kRoles] = {0, 0, 0};
+  CGCKIT_UNROLL_BY(8)
   for (int64_t i = begin; i < end; ++i) {
-    for (int r = 0; r < 3; ++r) found[r] += role[i] == r;
+    for (int r = 0; r < kRoles; ++r) next[r] += role[i] == r;
   }
-  for (int r = 0; r < 3; ++r) before[r * kSortThreads + thread] = found[r];
-  prim::barrier();
-  int64_t next[3], total[3];
-  int64_t first = 0;
-  for (int r = 0; r < 3; ++r) {
-    next[r] = first;
-    total[r] = 0;
-    for (int t = 0; t < kSortThreads; ++t) {
-      const int64_t of_thread = before[r * kSortThreads + t];
-      if (t < thread) next[r] += of_thread;
-      total[r] += of_thread;
+  const int64_t found[kRoles] = {next[0], next[1], next[2]};
+  // How many there are up to and with this thread's, over a distance that doubles.
+  int from = 0;
+  for (int distance = 1; distance < kSortThreads; distance *= 2, from = 1 - from) {
+    for (int r = 0; r < kRoles; ++r) upto[from][thread][r] = next[r];
+    prim::barrier();
+    if (thread >= distance) {
+      for (int r = 0; r < kRoles; ++r) next[r] += upto[from][thread - distance][r];
     }
+  }
+  for (int r = 0; r < kRoles; ++r) upto[from][thread][r] = next[r];
+  prim::barrier();
+  int64_t first = 0;
+  int64_t total[kRoles];
+  for (int r = 0; r < kRoles; ++r) {
+    total[r] = upto[from][kSortThreads - 1][r];
+    next[r] += first - found[r];
     first += total[r];
   }
   for (int64_t i = begin; i < end; ++i) {
-    for (int r = 0; r < 3; ++r) {
+    for (int r = 0; r < kRoles; ++r) {
       if (role[i] == r) order[next[r]++] = i;
     }
   }
@@ -113,12 +122,11 @@ void statistics(const StatisticsInputs<T>& in, const StatisticsOutputs<T>& out, 
   Workspace workspace(memory);
   const Arrays arrays(in.grid, workspace);
   const prim::Stream on = static_cast<prim::Stream>(stream);
-  prim::launch(fill_offsets, panels(in.grid.depth(), kThreads), kThreads, 0, on, in.grid, in.features_strides,
-               arrays.offset);
-  prim::launch(find_roles<T>, in.grid.total(), kThreads, kThreads / prim::kLanes * sizeof(double), on, in,
+  launch_offsets(in.grid, in.features_strides, nullptr, arrays.offset, on);
+  launch_teams(find_roles<T, prim::kLanes>, find_roles<T, kThreads>, in.grid.total(), in.grid.depth(), on, in,
                arrays.offset, out.norm, arrays.role);
-  prim::launch(sort_by_role, in.groups, kSortThreads, 3 * kSortThreads * sizeof(int64_t), on, arrays.role,
-               in.grid.per_group(in.groups), out.order, out.counts);
+  prim::launch(sort_by_role, in.groups, kSortThreads, 2 * kRoles * kSortThreads * sizeof(int64_t), on,
+               arrays.role, in.grid.per_group(in.groups), out.order, out.counts);
 }
 
 #define CGCKIT_INSTANTIATE(T)                                       \

@@ -1,258 +1,334 @@
-// A block's tile of a matrix product C [rows, columns] = A [rows, inner] B [inner, columns], its sums held in
-// registers, its operands taken from shared memory a step of the inner dimension at a time.
+// A block's tile of a matrix product C [edge, edge] = A [edge, inner] B [inner, edge]: sums in registers,
+// operands in shared memory a step of the inner dimension at a time, on their way while earlier steps are
+// multiplied.
 //
-// A thread owns the elements (row(m), column(n)), m < kM and n < kN; every row is shared by kSlots threads.
+// A thread owns the elements (row(m), column(n)), m < kM and n < kN, two neighbouring columns at a time;
+// every row is shared by kSlots threads.
 #pragma once
 
 #include "../common/exp2.h"
-#include "members.cuh"
+#include "rows.cuh"
 
 namespace cgckit::cuda {
 
-// Which way an operand lies in shared memory: contiguous along the inner dimension or along its own.
+// Which way an operand lies in memory: contiguous along the inner dimension or along its own.
 enum class Along { kInner, kOuter };
 
-constexpr int kStepBytes = 64;  // a step of the inner dimension, of an operand's row
-
-// Elements between two rows of an operand in shared memory. The padding spreads what a warp reads at a time
-// over all banks.
 template <typename T>
-constexpr int row_pitch(Along along, int length) {
-  return length + (along == Along::kInner ? 16 / static_cast<int>(sizeof(T)) : 8);
+constexpr int kEdge = sizeof(T) == 8 ? 64 : 128;  // as many sums as registers hold
+constexpr int kStepBytes = 64;                    // of a row along the inner dimension
+template <typename T>
+constexpr int kStep = kStepBytes / static_cast<int>(sizeof(T));
+template <typename T>
+constexpr int kChunk = kCopyBytes / static_cast<int>(sizeof(T));  // elements copied at a time
+constexpr int kStages = 4;
+constexpr int kPadding = 8;  // of rows along the outer dimension in shared memory
+template <typename T>
+constexpr int kOperand = kStep<T> * (kEdge<T> + kPadding);  // elements of one in shared memory, either way
+template <typename T>
+constexpr size_t kTileBytes = 2 * kStages * kOperand<T> * sizeof(T);
+
+// A matrix in global memory from the tile's first element on: (o, k) at data[o pitch + k] along the inner
+// dimension, at data[k pitch + o] along the outer. Along the contiguous one there are zeros from `limit` on;
+// along the other it must reach as far as it is read.
+template <typename T>
+struct Operand {
+  const T* data;
+  int64_t pitch;
+  int64_t limit;
+};
+
+// Elements between two rows of an operand in shared memory, and where chunk `chunk` of row `row` lies: rows
+// that a warp reads together use all banks. Rows along the outer dimension are padded, so that addresses are
+// a base plus constants; short ones along the inner dimension have their chunks swapped instead.
+template <typename T, Along kAlong>
+constexpr int kPitch = kAlong == Along::kInner ? kStep<T> : kEdge<T> + kPadding;
+
+template <typename T, Along kAlong>
+CGCKIT_DEVICE int place(int row, int chunk) {
+  return row * kPitch<T, kAlong> + (kAlong == Along::kInner ? chunk ^ row / 2 % 4 : chunk) * kChunk<T>;
 }
 
-template <typename V>
-struct alignas(16) Quad {
-  static constexpr int kSize = 16 / static_cast<int>(sizeof(V));
-  V v[kSize];
-};
-
-// Fused multiply-adds of T, float or double.
-template <typename T, int kRows, int kColumns, Along kAlongB>
-class SimtTile {
+// A thread's share of the copies of an operand, step by step.
+template <Along kAlong, typename T>
+class Copier {
  public:
-  static constexpr int kQuad = Quad<T>::kSize;
-  static constexpr int kM = kRows / 8, kN = kColumns / 16;
-  static constexpr int kSlots = 16;
+  CGCKIT_DEVICE Copier(const Operand<T>& from, int64_t begin) {
+    const int row = prim::thread() / kChunks, element = prim::thread() % kChunks * kChunk<T>;
+    to_ = place<T, kAlong>(row, prim::thread() % kChunks);
+    left_ = from.limit - element - (kAlongInner ? begin : 0);
+    next_ = from.data + (kAlongInner ? row * from.pitch + begin : (begin + row) * from.pitch) + element;
+    apart_ = kApart * from.pitch;
+    step_ = kAlongInner ? kStep<T> : kStep<T> * from.pitch;
+  }
 
-  CGCKIT_DEVICE SimtTile() {
+  CGCKIT_DEVICE void copy(T* operand) {
+    const T* from = next_;
     CGCKIT_UNROLL
-    for (int m = 0; m < kM; ++m) {
-      CGCKIT_UNROLL
-      for (int n = 0; n < kN; ++n) sum[m][n] = T(0);
+    for (int i = 0; i < kRows / kApart; ++i, from += apart_) {
+      prim::copy_async(operand + to_ + i * kApart * kPitch<T, kAlong>, from, left_ > 0);
     }
+    next_ += step_;
+    if (kAlongInner) left_ -= kStep<T>;
   }
-
-  template <Along kAlongA = Along::kInner>
-  CGCKIT_DEVICE static int row(int m) {
-    return index<kAlongA, 8>(prim::thread() / 16, m);
-  }
-  CGCKIT_DEVICE static int column(int n) { return index<kAlongB, 16>(prim::thread() % 16, n); }
-  CGCKIT_DEVICE static int slot() { return prim::thread() % 16; }
-
-  // Adds `kInner` steps of the inner dimension.
-  template <Along kAlongA, int kInner>
-  CGCKIT_DEVICE void multiply(const T* a, int pitch_a, const T* b, int pitch_b) {
-    const int thread_row = prim::thread() / 16, thread_column = prim::thread() % 16;
-    CGCKIT_UNROLL_BY(1)
-    for (int k = 0; k < kInner; k += kQuad) {
-      T left[kM][kQuad];
-      CGCKIT_UNROLL
-      for (int m = 0; m < kM; m += kQuad) load<kAlongA, 8>(a, pitch_a, k, thread_row, m, left + m);
-      CGCKIT_UNROLL
-      for (int n = 0; n < kN; n += kQuad) {
-        T right[kQuad][kQuad];
-        load<kAlongB, 16>(b, pitch_b, k, thread_column, n, right);
-        CGCKIT_UNROLL
-        for (int v = 0; v < kQuad; ++v) {
-          CGCKIT_UNROLL
-          for (int m = 0; m < kM; ++m) {
-            CGCKIT_UNROLL
-            for (int e = 0; e < kQuad; ++e) sum[m][n + e] += left[m][v] * right[e][v];
-          }
-        }
-      }
-    }
-  }
-
-  T sum[kM][kN];
 
  private:
-  // Of `kSpan` threads, which row or column is number i of a thread's.
-  template <Along kAlong, int kSpan>
-  CGCKIT_DEVICE static int index(int thread, int i) {
-    return kAlong == Along::kInner ? thread + kSpan * i : (i / kQuad * kSpan + thread) * kQuad + i % kQuad;
-  }
+  static constexpr bool kAlongInner = kAlong == Along::kInner;
+  static constexpr int kRows = kAlongInner ? kEdge<T> : kStep<T>;
+  static constexpr int kChunks = (kAlongInner ? kStep<T> : kEdge<T>) / kChunk<T>;
+  static constexpr int kApart = kThreads / kChunks;  // rows from one copy to the next
+  // So that all copies of a thread are of one column, and in one place of the swapped chunks.
+  static_assert(kThreads % kChunks == 0 && kRows % kApart == 0 && (!kAlongInner || kApart % 8 == 0));
 
-  // out[e][v] = element (index(first + e), k + v) of an operand, by loads of 16 bytes.
-  template <Along kAlong, int kSpan>
-  CGCKIT_DEVICE static void load(const T* operand, int pitch, int k, int thread, int first, T (*out)[kQuad]) {
-    CGCKIT_UNROLL
-    for (int j = 0; j < kQuad; ++j) {
-      const int line = kAlong == Along::kInner ? index<kAlong, kSpan>(thread, first + j) : k + j;
-      const int begin = kAlong == Along::kInner ? k : index<kAlong, kSpan>(thread, first);
-      const Quad<T> quad = *reinterpret_cast<const Quad<T>*>(operand + line * pitch + begin);
-      CGCKIT_UNROLL
-      for (int i = 0; i < kQuad; ++i) {
-        (kAlong == Along::kInner ? out[j][i] : out[i][j]) = quad.v[i];
-      }
-    }
-  }
+  const T* next_;
+  int64_t apart_, step_, left_;
+  int to_;
 };
 
-// Tensor cores: T is Float16 or BFloat16. Products of two operands of T are exact; float operands are rounded
-// to tf32, which holds every T. Each of four warps owns 32 rows of the tile.
-template <typename T, int kRows, int kColumns, Along kAlongB>
+// Tensor cores. Float16: products are exact. float: every operand is split into two tf32 numbers, and
+// all products but the smallest are added up, which leaves about 2^-22 of each; the sums are rounded by
+// ordinary additions, for tensor cores cut them off. A warp owns 64 rows.
+template <typename T>
 class MmaTile {
  public:
-  static constexpr int kWarpRows = kRows / 32;
-  static constexpr int kWarpColumns = kThreads / prim::kLanes / kWarpRows;
-  static constexpr int kWidth = kColumns / kWarpColumns;  // columns of a warp
-  static constexpr int kM = 4, kN = kWidth / 4;
+  static constexpr int kWarpColumns = kThreads / prim::kLanes / 2;
+  static constexpr int kWidth = kEdge<T> / kWarpColumns;  // columns of a warp, which has half of the rows
+  static constexpr int kM = 8, kN = kWidth / 4;
   static constexpr int kSlots = 4 * kWarpColumns;
 
-  CGCKIT_DEVICE MmaTile() {
+  CGCKIT_DEVICE MmaTile() { clear(); }
+
+  CGCKIT_DEVICE void clear() {
     CGCKIT_UNROLL
-    for (int m = 0; m < kM; ++m) {
+    for (int i = 0; i < 4; ++i) {
       CGCKIT_UNROLL
-      for (int n = 0; n < kN; ++n) sum[m][n] = 0;
+      for (int j = 0; j < kN / 2; ++j) {
+        CGCKIT_UNROLL
+        for (int e = 0; e < 4; ++e) sums_[i][j][e] = 0;
+      }
     }
   }
 
-  template <Along = Along::kInner>
-  CGCKIT_DEVICE static int row(int m) {
-    return first_row() + m * 8 + group();
-  }
-  CGCKIT_DEVICE static int column(int n) { return first_column() + n / 2 * 8 + 2 * member() + n % 2; }
-  CGCKIT_DEVICE static int slot() { return warp() % kWarpColumns * 4 + member(); }
+  CGCKIT_DEVICE static int row(int m) { return first_row() + m * 8 + lane() / 4; }
+  CGCKIT_DEVICE static int column(int n) { return first_column() + n / 2 * 8 + 2 * (lane() % 4) + n % 2; }
+  CGCKIT_DEVICE static int slot() { return warp() % kWarpColumns * 4 + lane() % 4; }
+  CGCKIT_DEVICE float& sum(int m, int n) { return sums_[m / 2][n / 2][m % 2 * 2 + n % 2]; }
 
-  // Both operands along the inner dimension.
-  template <Along kAlongA, int kInner>
-  CGCKIT_DEVICE void multiply(const T* a, int pitch_a, const T* b, int pitch_b) {
-    static_assert(kAlongA == Along::kInner && kAlongB == Along::kInner);
+  // Adds a step of the inner dimension.
+  template <Along kAlongA, Along kAlongB>
+  CGCKIT_DEVICE void multiply(const T* a, const T* b) {
     CGCKIT_UNROLL
-    for (int k = 0; k < kInner; k += 16) {
-      uint32_t left[2][4];
+    for (int k = 0; k < kStep<T>; k += kInner) {
       CGCKIT_UNROLL
-      for (int i = 0; i < 2; ++i) {
+      for (int first = 0; first < 4; first += kHeld) {
+        Left left[kHeld];
         CGCKIT_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          const T* pair = a + row(2 * i + j % 2) * pitch_a + k + j / 2 * 8 + 2 * member();
-          left[i][j] = prim::pair_bits(&pair->bits);
+        for (int i = 0; i < kHeld; ++i) load_left<kAlongA>(left[i], a, first_row() + 16 * (first + i), k);
+        CGCKIT_UNROLL
+        for (int j = 0; j < kN / 2; j += 2) {
+          Right right[2];
+          load_right<kAlongB>(right, b, first_column() + 8 * j, k);
+          add(first, j, left, right);
         }
       }
-      CGCKIT_UNROLL
-      for (int n = 0; n < kN; n += 2) {
-        const T* pair = b + (first_column() + n * 4 + group()) * pitch_b + k + 2 * member();
-        add(n, left, {prim::pair_bits(&pair->bits), prim::pair_bits(&(pair + 8)->bits)},
-            [](float (&c)[4], const uint32_t (&l)[4], const uint32_t (&r)[2]) {
-              prim::multiply_add(T{}, c, l, r);
-            });
-      }
     }
   }
-
-  template <Along kAlongA, int kInner>
-  CGCKIT_DEVICE void multiply(const float* a, int pitch_a, const T* b, int pitch_b) {
-    static_assert(kAlongB == Along::kOuter);
-    CGCKIT_UNROLL
-    for (int k = 0; k < kInner; k += 8) {
-      uint32_t left[2][4];
-      CGCKIT_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        CGCKIT_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          const int r = row(2 * i + j % 2), inner = k + j / 2 * 4 + member();
-          left[i][j] =
-              prim::tf32_bits(kAlongA == Along::kInner ? a[r * pitch_a + inner] : a[inner * pitch_a + r]);
-        }
-      }
-      CGCKIT_UNROLL
-      for (int n = 0; n < kN; n += 2) {
-        const T* element = b + (k + member()) * pitch_b + first_column() + n * 4 + group();
-        add(n, left,
-            {prim::tf32_bits(prim::to_float(element[0])),
-             prim::tf32_bits(prim::to_float(element[4 * pitch_b]))},
-            [](float (&c)[4], const uint32_t (&l)[4], const uint32_t (&r)[2]) {
-              prim::multiply_add_tf32(c, l, r);
-            });
-      }
-    }
-  }
-
-  float sum[kM][kN];
 
  private:
+  static constexpr bool kSplit = sizeof(T) == 4;
+  static constexpr int kParts = kSplit ? 2 : 1;
+  static constexpr int kHeld = kSplit ? 2 : 4;                     // fragments of rows in registers at a time
+  static constexpr int kInner = 32 / static_cast<int>(sizeof(T));  // of one instruction
+
+  struct Left {
+    uint32_t bits[kParts][4];
+  };
   struct Right {
-    uint32_t bits[2];
+    uint32_t bits[kParts][2];
   };
 
   CGCKIT_DEVICE static int warp() { return prim::thread() / prim::kLanes; }
-  CGCKIT_DEVICE static int group() { return prim::thread() % prim::kLanes / 4; }
-  CGCKIT_DEVICE static int member() { return prim::thread() % 4; }
-  CGCKIT_DEVICE static int first_row() { return warp() / kWarpColumns * 32; }
+  CGCKIT_DEVICE static int lane() { return prim::thread() % prim::kLanes; }
+  CGCKIT_DEVICE static int first_row() { return warp() / kWarpColumns * 64; }
   CGCKIT_DEVICE static int first_column() { return warp() % kWarpColumns * kWidth; }
 
-  // The two products of 16 x 8 at columns n and n + 1 of this thread.
-  template <typename Product>
-  CGCKIT_DEVICE void add(int n, const uint32_t (&left)[2][4], const Right& right, Product product) {
+  // The fragment of rows r.. and inner elements k.., see prim::multiply_add.
+  template <Along kAlong>
+  CGCKIT_DEVICE static void load_left(Left& left, const T* a, int r, int k) {
+    uint32_t bits[4];
+    if constexpr (kAlong == Along::kInner) {
+      prim::load_matrices(bits, a + place<T, kAlong>(r + lane() % 16, k / kChunk<T> + lane() / 16));
+    } else if constexpr (kSplit) {
+      CGCKIT_UNROLL
+      for (int e = 0; e < 4; ++e)
+        bits[e] = element(a, k + e / 2 * 4 + lane() % 4, r + e % 2 * 8 + lane() / 4);
+    } else {
+      prim::load_transposed_matrices(
+          bits, a + place<T, kAlong>(k + lane() / 16 * 8 + lane() % 8, r / kChunk<T> + lane() / 8 % 2));
+    }
     CGCKIT_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      float c[4] = {sum[2 * i][n], sum[2 * i][n + 1], sum[2 * i + 1][n], sum[2 * i + 1][n + 1]};
-      product(c, left[i], right.bits);
-      sum[2 * i][n] = c[0];
-      sum[2 * i][n + 1] = c[1];
-      sum[2 * i + 1][n] = c[2];
-      sum[2 * i + 1][n + 1] = c[3];
+    for (int e = 0; e < 4; ++e) split(left.bits, e, bits[e]);
+  }
+
+  // The fragments of columns c.. and c + 8..
+  template <Along kAlong>
+  CGCKIT_DEVICE static void load_right(Right (&right)[2], const T* b, int c, int k) {
+    uint32_t bits[4];
+    if constexpr (kAlong == Along::kInner) {
+      prim::load_matrices(
+          bits, b + place<T, kAlong>(c + lane() / 16 * 8 + lane() % 8, k / kChunk<T> + lane() / 8 % 2));
+    } else if constexpr (kSplit) {
+      CGCKIT_UNROLL
+      for (int e = 0; e < 4; ++e)
+        bits[e] = element(b, k + e % 2 * 4 + lane() % 4, c + e / 2 * 8 + lane() / 4);
+    } else {
+      prim::load_transposed_matrices(bits,
+                                     b + place<T, kAlong>(k + lane() % 16, c / kChunk<T> + lane() / 16));
+    }
+    CGCKIT_UNROLL
+    for (int e = 0; e < 4; ++e) split(right[e / 2].bits, e % 2, bits[e]);
+  }
+
+  CGCKIT_DEVICE static uint32_t element(const T* from, int k, int o) {
+    return prim::bits_of(from[k * kPitch<T, Along::kOuter> + o]);
+  }
+
+  template <int kCount>
+  CGCKIT_DEVICE static void split(uint32_t (&parts)[kParts][kCount], int e, uint32_t bits) {
+    if constexpr (kSplit) {
+      // The nearest of 11 significant bits, and what it leaves. A NaN may be lost in the first, never in
+      // both.
+      parts[0][e] = (bits + 0x1000) & ~uint32_t{0x1fff};
+      parts[1][e] = prim::bits_of(prim::float_of(bits) - prim::float_of(parts[0][e]));
+    } else {
+      parts[0][e] = bits;
     }
   }
+
+  // Products that do not wait for one another come one after another.
+  CGCKIT_DEVICE void add(int first, int j, const Left (&left)[kHeld], const Right (&right)[2]) {
+    if constexpr (kSplit) {
+      float products[2][kHeld][4];
+      each([&](int half, int i) {
+        prim::multiply_tf32<false>(products[half][i], left[i].bits[1], right[half].bits[0]);
+      });
+      each([&](int half, int i) {
+        prim::multiply_tf32<true>(products[half][i], left[i].bits[0], right[half].bits[1]);
+      });
+      each([&](int half, int i) {
+        prim::multiply_tf32<true>(products[half][i], left[i].bits[0], right[half].bits[0]);
+      });
+      each([&](int half, int i) {
+        CGCKIT_UNROLL
+        for (int e = 0; e < 4; ++e) sums_[first + i][j + half][e] += products[half][i][e];
+      });
+    } else {
+      each([&](int half, int i) {
+        prim::multiply_add(T{}, sums_[first + i][j + half], left[i].bits[0], right[half].bits[0]);
+      });
+    }
+  }
+
+  template <typename Run>
+  CGCKIT_DEVICE static void each(Run run) {
+    CGCKIT_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      CGCKIT_UNROLL
+      for (int i = 0; i < kHeld; ++i) run(half, i);
+    }
+  }
+
+  float sums_[4][kN / 2][4];
+};
+
+// Fused multiply-adds of double.
+class DoubleTile {
+ public:
+  static constexpr int kM = 4, kN = 8;
+  static constexpr int kSlots = 8;
+
+  CGCKIT_DEVICE DoubleTile() { clear(); }
+
+  CGCKIT_DEVICE void clear() {
+    CGCKIT_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      CGCKIT_UNROLL
+      for (int n = 0; n < kN; ++n) sums_[m][n] = 0;
+    }
+  }
+
+  CGCKIT_DEVICE static int row(int m) { return prim::thread() / kSlots + 16 * m; }
+  CGCKIT_DEVICE static int column(int n) { return n / 2 * 16 + prim::thread() % kSlots * 2 + n % 2; }
+  CGCKIT_DEVICE static int slot() { return prim::thread() % kSlots; }
+  CGCKIT_DEVICE double& sum(int m, int n) { return sums_[m][n]; }
+
+  template <Along kAlongA, Along kAlongB>
+  CGCKIT_DEVICE void multiply(const double* a, const double* b) {
+    CGCKIT_UNROLL_BY(1)
+    for (int k = 0; k < kStep<double>; ++k) {
+      CGCKIT_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        const double left = element<kAlongA>(a, row(m), k);
+        CGCKIT_UNROLL
+        for (int n = 0; n < kN; ++n) sums_[m][n] += left * element<kAlongB>(b, column(n), k);
+      }
+    }
+  }
+
+ private:
+  template <Along kAlong>
+  CGCKIT_DEVICE static double element(const double* from, int o, int k) {
+    const int line = kAlong == Along::kInner ? o : k, at = kAlong == Along::kInner ? k : o;
+    return from[place<double, kAlong>(line, at / kChunk<double>) + at % kChunk<double>];
+  }
+
+  double sums_[kM][kN];
+};
+
+// Two neighbours in memory.
+template <typename V>
+struct alignas(2 * sizeof(V)) Two {
+  V first, second;
 };
 
 template <typename T>
-constexpr bool kHasTensorCores = sizeof(T) == 2;
+using Tile = std::conditional_t<sizeof(T) == 8, DoubleTile, MmaTile<T>>;
 
-// 2^x for x <= 0: as accurate as the sums are, by the instruction where they come from tensor cores.
+// 2^x for x <= 0: as accurate as the type's products are.
 template <typename T>
 CGCKIT_DEVICE Sum<T> exp2_of(Sum<T> x) {
-  if constexpr (kHasTensorCores<T>) {
+  if constexpr (sizeof(T) == 2) {
     return prim::exp2(x);
   } else {
     return exp2_nonpositive(x);
   }
 }
 
-template <typename T, int kRows, int kColumns, Along kAlongB>
-using Tile = std::conditional_t<kHasTensorCores<T>, MmaTile<T, kRows, kColumns, kAlongB>,
-                                SimtTile<T, kRows, kColumns, kAlongB>>;
-
-// Calls copy(step, buffer) and multiply(buffer) for every step, with two buffers: while one is multiplied the
-// next is on its way.
-template <typename Copy, typename Multiply>
-CGCKIT_DEVICE void pipeline(int64_t steps, Copy copy, Multiply multiply) {
+// Adds A B over the inner elements begin .. end, of which there are zeros up to the end of the last step.
+template <Along kAlongA, Along kAlongB, typename T>
+CGCKIT_DEVICE void add_product(Tile<T>& tile, const Operand<T>& a, const Operand<T>& b, int64_t begin,
+                               int64_t end) {
+  T* shared = reinterpret_cast<T*>(prim::shared_memory());
+  const int steps = static_cast<int>(panels(end - begin, kStep<T>));
+  Copier<kAlongA, T> copier_a(a, begin);
+  Copier<kAlongB, T> copier_b(b, begin);
+  const auto copy = [&](int step) {
+    if (step < steps) {
+      T* to = shared + step % kStages * (2 * kOperand<T>);
+      copier_a.copy(to);
+      copier_b.copy(to + kOperand<T>);
+    }
+    prim::copy_commit();
+  };
   prim::barrier();  // nobody reads the buffers any more
-  if (steps > 0) copy(int64_t{0}, 0);
-  for (int64_t step = 0; step < steps; ++step) {
-    const int buffer = static_cast<int>(step % 2);
-    prim::copy_wait();
-    prim::barrier();  // everybody's copies have arrived, and the other buffer has been read
-    if (step + 1 < steps) copy(step + 1, 1 - buffer);
-    multiply(buffer);
-  }
-}
-
-// Starts copies of kRows rows of kColumns elements to shared memory; address(row, column) is where a chunk of
-// kChunk elements begins, or null for zeros. `readable` is any address of that memory.
-template <int kChunk, int kRows, int kColumns, typename T, typename Address>
-CGCKIT_DEVICE void copy_tile(T* to, int pitch, const T* readable, Address address) {
-  constexpr int kChunks = kColumns / kChunk;
-  CGCKIT_UNROLL_BY(4)
-  for (int first = 0; first < kRows * kChunks; first += kThreads) {
-    const int i = first + prim::thread();
-    if (kRows * kChunks % kThreads != 0 && i >= kRows * kChunks) break;
-    const int row = i / kChunks, column = i % kChunks * kChunk;
-    const T* from = address(row, column);
-    prim::copy_async<kChunk* static_cast<int>(sizeof(T))>(to + row * pitch + column,
-                                                          from == nullptr ? readable : from, from != nullptr);
+  for (int step = 0; step < kStages - 1; ++step) copy(step);
+  CGCKIT_UNROLL_BY(1)
+  for (int step = 0; step < steps; ++step) {
+    prim::copy_wait<kStages - 2>();
+    prim::barrier();  // everybody's copies have arrived, and the buffer of the step before has been read
+    copy(step + kStages - 1);
+    const T* from = shared + step % kStages * (2 * kOperand<T>);
+    tile.template multiply<kAlongA, kAlongB>(from, from + kOperand<T>);
   }
 }
 

@@ -23,7 +23,7 @@ namespace cgckit::simt {
 namespace {
 
 constexpr int kLanes = 32;
-constexpr int kMostThreads = 256;
+constexpr int kMostThreads = 1024;
 constexpr size_t kStackBytes = 256 * 1024;
 constexpr size_t kMostExchanged = 32;
 
@@ -40,6 +40,7 @@ struct Copy {
   const void* from;
   size_t bytes;
   bool valid;
+  int group;
 };
 
 enum class State { kReady, kAtBarrier, kAtExchange, kDone };
@@ -50,6 +51,7 @@ struct Fibre {
   bool started;
   int exchanges;
   std::vector<Copy> copies;
+  int groups;  // of copies, ended
   void* fake_stack;
 };
 
@@ -165,6 +167,7 @@ void run_block() {
     fibre.started = false;
     fibre.exchanges = 0;
     fibre.copies.clear();
+    fibre.groups = 0;
   }
   std::vector<int64_t> order = count_to(threads);
   if (machine.settings.order != Order::kRandom) arrange(order);
@@ -226,24 +229,35 @@ void perform(const Copy& copy) {
 }
 }  // namespace
 
-void copy_async(void* to, const void* from, size_t bytes, bool valid) {
-  if (reinterpret_cast<uintptr_t>(to) % bytes != 0 ||
-      (valid && reinterpret_cast<uintptr_t>(from) % bytes != 0)) {
-    throw std::runtime_error("a copy is not aligned to its size");
-  }
-  note_copy(to, from, bytes, valid);
-  const Copy copy{to, from, bytes, valid};
-  if (!machine.settings.late_copies) perform(copy);
-  machine.fibres[machine.current].copies.push_back(copy);
+const void* aligned(const void* pointer, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(pointer) % bytes != 0) throw std::runtime_error("an access is not aligned");
+  return pointer;
 }
 
-void copy_wait() {
-  std::vector<Copy>& copies = machine.fibres[machine.current].copies;
-  for (const Copy& copy : copies) {
+void copy_async(void* to, const void* from, size_t bytes, bool valid) {
+  aligned(to, bytes);
+  if (valid) aligned(from, bytes);
+  note_copy(to, from, bytes, valid);
+  Fibre& fibre = machine.fibres[machine.current];
+  const Copy copy{to, from, bytes, valid, fibre.groups};
+  if (!machine.settings.late_copies) perform(copy);
+  fibre.copies.push_back(copy);
+}
+
+void copy_commit() { ++machine.fibres[machine.current].groups; }
+
+void copy_wait(int pending) {
+  Fibre& fibre = machine.fibres[machine.current];
+  std::vector<Copy> left;
+  for (const Copy& copy : fibre.copies) {
+    if (copy.group >= fibre.groups - pending) {
+      left.push_back(copy);
+      continue;
+    }
     if (machine.settings.late_copies) perform(copy);
     note_arrival(copy.to, copy.bytes);
   }
-  copies.clear();
+  fibre.copies = left;
 }
 
 Here here() {

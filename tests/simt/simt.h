@@ -26,7 +26,13 @@ const V* exchange(const V& value) {
 }
 
 void copy_async(void* to, const void* from, size_t bytes, bool valid);
-void copy_wait();
+void copy_commit();
+void copy_wait(int pending);
+
+// The pointer, if it is aligned to so many bytes; else throws std::runtime_error.
+const void* aligned(const void* pointer, size_t bytes);
+
+constexpr int64_t kProcessors = 1;  // so few that loops of resident blocks run more than once
 
 // Throws std::runtime_error if threads wait for one another for ever or leave others waiting.
 void launch(const std::function<void()>& kernel, int64_t blocks, int threads, size_t shared_bytes);

@@ -54,15 +54,17 @@ def case(
     return Case(features.to(dtype), probability, mask, grid)
 
 
-# The regimes of the kernels: rows owned by blocks (D <= 256), V in memory (D above), D in slices (few patches).
+# The regimes of the kernels: Gram tiles from rows, or kept (N <= D), in slices of D; anchors in several chunks; tiles
+# that are whole or not; rows of which a warp takes care (D <= 256 here) or a block.
 CASES = {
     "own float32": case((2, 1, 18, 15, 4), (3, 3, 2), torch.float32, stride=(3, 1, 2)),
     "own bfloat16": case((1, 16, 5, 8, 2), (1, 1, 1), torch.bfloat16, channels_last=True),
     "own float16": case((2, 9, 9, 12, 6), (3, 3, 1), torch.float16),
-    "spread float32": case((1, 15, 21, 30, 6), (3, 3, 2), torch.float32),
+    "chunks float32": case((1, 2, 24, 30, 4), (2, 2, 2), torch.float32),
+    "spread float32": case((1, 15, 12, 15, 4), (3, 3, 2), torch.float32),
     "spread bfloat16": case((1, 16, 12, 9, 6), (3, 3, 2), torch.bfloat16, channels_last=True),
     "spread float64": case((1, 15, 15, 9, 4), (3, 3, 2), torch.float64),
-    "sliced float32": case((2, 16, 12, 6, 4), (3, 3, 2), torch.float32),
+    "sliced float32": case((1, 16, 12, 6, 4), (3, 3, 2), torch.float32),
     "unaligned float32": case((1, 2, 8, 6, 6), (2, 3, 4), torch.float32),
 }
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
@@ -93,7 +95,10 @@ def planted() -> Iterator[Simulation]:
 
 
 def results(of: Simulation, inputs: Case, order: Order, late_copies: bool) -> tuple[Tensor, ...]:
-    """All that the three operators return, with gradients upstream that differ from anchor to anchor."""
+    """What the three operators return, with gradients upstream that differ from anchor to anchor.
+
+    But for what the forward keeps for the backward, which has holes.
+    """
     of.configure(order, seed=3, late_copies=late_copies)
     operators: dict[str, Any] = {name: getattr(of.operators, name) for name in OPERATORS}
     geometry = inputs.grid.size, inputs.grid.stride
@@ -104,7 +109,7 @@ def results(of: Simulation, inputs: Case, order: Order, late_copies: bool) -> tu
     gradients = operators["patch_contrast_backward"](
         *upstream(log_z), inputs.features, temperature, *statistics, log_z, expected, kept, *geometry
     )
-    return (*statistics, *contrast, *gradients)
+    return (*statistics, *contrast[:3], *gradients)
 
 
 def upstream(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +132,7 @@ REFERENCE = {name: reference(inputs) for name, inputs in CASES.items()}
 
 def numbers_agree(name: str, found: tuple[Tensor, ...]) -> bool:
     """Whether results are those of the reference."""
-    _, order, counts, log_z, pos, _, _, by_features, by_temperature = found
+    _, order, counts, log_z, pos, _, by_features, by_temperature = found
     expected = REFERENCE[name]
     tolerance = TOLERANCE[CASES[name].features.dtype]
     return (

@@ -368,7 +368,7 @@ constexpr int64_t kLeastChunkRows = 256;
 template <typename T>
 Chunk first_chunk(const Rows<T>& x) {
   constexpr int64_t kMostPairs = kMostPairBytes / sizeof(T);
-  if (x.rows == 0) return {kRowMultiple, 0, 0, 0};
+  if (x.rows == 0) return {kRowMultiple, 0, x.groups, 0};  // no chunk of any group
   const int64_t fit = kMostPairs / x.rows / kRowMultiple * kRowMultiple;
   const int64_t rows = least(x.rows, most(kLeastChunkRows, least(kMostChunkRows, fit)));
   return {rows, 0, least(x.groups, most(1, kMostPairs / (rows * x.rows))), 0};

@@ -80,13 +80,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return pretend
 
 
-def test_auto_takes_the_cuda_kernels_only_once_they_are_said_to_be_faster(gpu: Callable[..., None]) -> None:
-    assert "cuda" not in implementation.AUTO_FUSED
+def test_auto_takes_the_cuda_kernels_unless_they_are_said_to_be_slower(gpu: Callable[..., None]) -> None:
     gpu((9, 0), auto=implementation.AUTO_FUSED)
+    assert resolve_implementation("auto", "cuda:0") == "fused"
+    gpu((9, 0), auto=("cpu",))
     assert resolve_implementation("auto", "cuda") == "blockwise"
     assert resolve_implementation("fused", "cuda") == "fused"
-    gpu((9, 0))
-    assert resolve_implementation("auto", "cuda:0") == "fused"
 
 
 def test_a_gpu_that_the_kernels_do_not_serve_is_said_once(

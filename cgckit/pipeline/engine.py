@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +20,19 @@ from cgckit.cgc.model import CARD, Model
 from cgckit.cgc.parts import parts_gone
 from cgckit.cgc.settings import Settings, TrainingSettings
 from cgckit.cgc.training import train_network
-from cgckit.derivatives import Derivatives, participant
-from cgckit.errors import BadInputError, DegeneratePriorError, UnusableSubjectError
+from cgckit.derivatives import Derivatives
+from cgckit.errors import BadInputError, DegeneratePriorError
 from cgckit.images.brain import BrainExtractor
-from cgckit.images.case import Case, subject_label
+from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.preparation import prepare
+from cgckit.jobs import Step
 from cgckit.nets.loop import Checkpoint
 from cgckit.pipeline.prior_maps import PriorMap, PriorMaps, of_a_subject
 from cgckit.sealed import DamagedError, is_whole, read_json
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-LEFT_OUT = "left out: "
-"""How the remark on a subject begins that could not be used."""
 _WORTH_A_REMARK_ML = 0.1
 _MUCH_CHANGED = 0.7
 Target = Callable[[Subject, Case], Tensor | None]
@@ -201,6 +199,101 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class PriorStep(Step[tuple[Case, PriorMap]]):
+    """Prior map and brain mask of a subject and, where a network is to learn from them, its training example.
+
+    Attributes:
+        out: where the images go.
+        engine: makes the case.
+        maps: make the prior.
+        scratch: for the example.
+        settings: of the training; None where there is none.
+    """
+
+    stage = "priors"
+
+    out: Derivatives
+    engine: Engine
+    maps: PriorMaps
+    scratch: Path
+    settings: TrainingSettings | None = None
+
+    def files(self, subject: Subject) -> list[Path]:
+        return self.maps.files(self.out, subject)
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        self.maps.learn_for(subjects)
+
+    def read(self, subject: Subject) -> tuple[Case, PriorMap]:
+        return self.engine.case_and_prior(subject, self.maps)
+
+    def write(self, subject: Subject, given: tuple[Case, PriorMap]) -> dict[str, Any]:
+        """The prior's report, and its volume "prior_ml"."""
+        case, prior = given
+        self.maps.write(self.out, subject, case, prior)
+        if self.settings is not None and prior.target is not None:
+            self.engine.write_example(self.scratch, subject, case, prior.target, self.settings)
+        voxels = int((case.to_native(prior.probability) >= 0.5).sum())
+        return {**prior.report(), "prior_ml": round(voxels * float(np.prod(case.native.spacing)) / 1000, 3)}
+
+
+@dataclass(frozen=True)
+class RefineStep(Step[tuple[Case, PriorMap]]):
+    """Refined probability and mask of a subject, weighed with its prior.
+
+    Attributes:
+        out: where the images go.
+        engine: makes the case.
+        maps: make the prior.
+        model: the trained network.
+    """
+
+    stage = "inference"
+
+    out: Derivatives
+    engine: Engine
+    maps: PriorMaps
+    model: Model
+
+    def files(self, subject: Subject) -> list[Path]:
+        return self.engine.refined_files(self.out, self.model, subject)
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        self.maps.learn_for(subjects)
+
+    def read(self, subject: Subject) -> tuple[Case, PriorMap]:
+        return self.engine.case_and_prior(subject, self.maps)
+
+    def write(self, subject: Subject, given: tuple[Case, PriorMap]) -> dict[str, Any]:
+        """Figures and remarks of `SubjectResult`."""
+        case, prior = given
+        refined = self.engine.write_refined(self.out, self.model, subject, case, prior)
+        return refined.compare(case.to_native(prior.probability) >= 0.5)
+
+
+@dataclass(frozen=True)
+class PredictStep(Step[Case]):
+    """Probability and mask of a subject by the network alone; attributes as those of `RefineStep`."""
+
+    stage = "inference"
+
+    out: Derivatives
+    engine: Engine
+    model: Model
+
+    def files(self, subject: Subject) -> list[Path]:
+        return self.engine.refined_files(self.out, self.model, subject)
+
+    def read(self, subject: Subject) -> Case:
+        return self.engine.case(subject)
+
+    def write(self, subject: Subject, given: Case) -> dict[str, Any]:
+        """Volume "refined_ml" and remarks."""
+        refined = self.engine.write_refined(self.out, self.model, subject, given)
+        return {"refined_ml": refined.volume_ml, "remarks": refined.doubts()}
+
+
+@dataclass(frozen=True)
 class Refined:
     """A refined mask on the input's own grid.
 
@@ -251,75 +344,6 @@ class Refined:
 
 def _parts(count: int) -> str:
     return "part" if count == 1 else "parts"
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Who could not be used in a run.
-
-    Attributes:
-        strict: whether the first such subject ends the run instead.
-        errors: what is wrong, by the subject's name in the input.
-        subjects: the subjects themselves.
-    """
-
-    strict: bool = True
-    errors: dict[str, UnusableSubjectError] = field(default_factory=dict)
-    subjects: list[Subject] = field(default_factory=list)
-
-    def reasons(self) -> dict[str, str]:
-        """What is wrong, as text."""
-        return {source: str(error) for source, error in self.errors.items()}
-
-    def rows(self) -> list[dict[str, object]]:
-        """Their rows of `summary.tsv`."""
-        return [
-            {**participant(subject_label(source), source), "remarks": f"{LEFT_OUT}{error}"}
-            for source, error in self.errors.items()
-        ]
-
-
-def over_subjects(
-    subjects: Sequence[Subject],
-    do: Callable[[Subject], T],
-    bars: Progress | None = None,
-    title: str = "",
-    left_out: LeftOut | None = None,
-) -> dict[str, T]:
-    """What `do` gives for each subject, by label, one after the other, with a bar that shows how far it is.
-
-    A subject that cannot be used ends it; with `left_out`, unless that is strict, it is noted there and named in the
-    log, and the others go on.
-
-    Raises:
-        UnusableSubjectError: `do` did, and none is left out; or nobody is usable: then what is wrong with the first.
-    """
-    task = None if bars is None else bars.add_task(title, total=len(subjects), note="")
-    found: dict[str, T] = {}
-    failed: list[UnusableSubjectError] = []
-    for subject in subjects:
-        if bars is not None and task is not None:
-            bars.update(task, note=subject.label)
-        try:
-            found[subject.label] = do(subject)
-        except UnusableSubjectError as error:
-            if left_out is None or left_out.strict:
-                raise
-            failed.append(error)
-            left_out.errors[subject.source] = error
-            left_out.subjects.append(subject)
-            if len(failed) < len(subjects):
-                logger.error("%s is left out: %s", subject.source, error)
-        if bars is not None and task is not None:
-            bars.advance(task)
-    if failed and not found:
-        raise failed[0]
-    return found
-
-
-def usable(subjects: Sequence[Subject], found: Mapping[str, object]) -> list[Subject]:
-    """The subjects that something was found for."""
-    return [subject for subject in subjects if subject.label in found]
 
 
 def _is_doubtful(prior: PriorMap | None) -> bool:

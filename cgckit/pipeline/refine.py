@@ -13,14 +13,14 @@ from rich.progress import Progress
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings, choose_settings
 from cgckit.images.brain import BrainExtractor, resolve_brain
-from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.jobs import LeftOut, Workers, usable
 from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
+from cgckit.pipeline.engine import Engine, PriorStep, RefineStep
 from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
-from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
+from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key, versions
 from cgckit.pipeline.result import Run, SubjectResult, tables_of
 from cgckit.pipeline.workspace import Workspace
@@ -44,6 +44,7 @@ def refine(
     allow_missing: bool = False,
     seed: int = 0,
     device: str = "auto",
+    jobs: int = 1,
     overwrite: bool = False,
     strict: bool = True,
     progress: bool = False,
@@ -68,19 +69,22 @@ def refine(
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         seed: of initialisation and sampling; equal seeds give equal masks on a CPU with as many threads.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        jobs: number of processes that subjects are worked on with, fewer if memory is short; each has as many threads
+            as this one, fewer if the cores do not suffice. Training, and maps on a GPU, are made by this process.
         overwrite: start over: remove what runs left in `out`, cached priors too.
         strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show progress bars on stderr.
 
     Raises:
-        UsageError: unknown prior, option, preset or setting, a seed below 0; or `out` holds another run, an
-            input, or files that are not cgckit's, or another run is at work there.
+        UsageError: unknown prior, option, preset or setting, a seed below 0, jobs below 1; or `out` holds another run,
+            an input, or files that are not cgckit's, or another run is at work there.
         BadInputError: a file that cannot be used, or an `out` that cannot be written.
         DegeneratePriorError: no subject has a usable prior.
         CgckitError: training diverged.
         PluginError: a plug-in failed.
     """
     check_seeds([seed])
+    workers = Workers.of(jobs)
     source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     where = choose_device(device)
@@ -92,11 +96,12 @@ def refine(
     key = run_key(depends)
     workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
     depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
+    workers = workers.for_subjects(cohort)
     facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
     maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
     engine = Engine(cohort.modalities, finder, where, maps)
-    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out)
-    with workspace.session(cohort, facts, overwrite=overwrite), progress_bars(progress) as bars:
+    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers)
+    with workspace.session(cohort, facts, workers, overwrite=overwrite), progress_bars(progress) as bars:
         return run.execute(bars)
 
 
@@ -113,7 +118,9 @@ class _Refinement:
         seed: int,
         facts: dict[str, Any],
         left_out: LeftOut,
+        workers: Workers,
     ) -> None:
+        self.workers = workers
         self.cohort, self.engine, self.maps, self.workspace = cohort, engine, maps, workspace
         self.settings, self.seed, self.facts, self.left_out = settings, seed, facts, left_out
 
@@ -138,25 +145,8 @@ class _Refinement:
 
     def _compute_priors(self, bars: Progress) -> dict[str, dict[str, Any]]:
         """Prior map, brain mask and training example of each subject; gives each prior's report."""
-        return over_subjects(
-            self.cohort,
-            lambda subject: self.workspace.once(
-                "priors",
-                subject,
-                lambda: self.engine.case_and_prior(subject, self.maps),
-                lambda found: self._write_prior(subject, *found),
-                writes=self.maps.files(self.workspace.out, subject),
-            ),
-            bars,
-            "priors",
-            self.left_out,
-        )
-
-    def _write_prior(self, subject: Subject, case: Case, prior: PriorMap) -> dict[str, Any]:
-        self.maps.write(self.workspace.out, subject, case, prior)
-        if prior.target is not None:
-            self.engine.write_example(self.workspace.scratch, subject, case, prior.target, self.settings)
-        return prior.report()
+        step = PriorStep(self.workspace.out, self.engine, self.maps, self.workspace.scratch, self.settings)
+        return self.workspace.over(step, self.cohort, self.workers, bars, self.left_out)
 
     def _train(self, subjects: Sequence[Subject], bars: Progress) -> tuple[Model, dict[str, Any]]:
         model, training, new = self.engine.train(
@@ -177,19 +167,14 @@ class _Refinement:
         self, model: Model, reports: Mapping[str, Mapping[str, Any]], bars: Progress
     ) -> tuple[SubjectResult, ...]:
         """Refined probability and mask of each subject, and what became of it."""
-        found = over_subjects(
+        step = RefineStep(self.workspace.out, self.engine, self.maps, model)
+        found = self.workspace.over(
+            step,
             usable(self.cohort, reports),
-            lambda subject: self.workspace.once(
-                "inference",
-                subject,
-                lambda: self.engine.case_and_prior(subject, self.maps),
-                lambda found: self._refine_subject(model, subject, *found),
-                writes=self.engine.refined_files(self.workspace.out, model, subject),
-                maps_key=self.workspace.maps_key,
-            ),
+            self.workers if self.engine.device.type == "cpu" else Workers.of(1),
             bars,
-            "inference",
             self.left_out,
+            self.workspace.maps_key,
         )
         out = self.workspace.out
         results = []
@@ -210,7 +195,3 @@ class _Refinement:
                 )
             )
         return tuple(results)
-
-    def _refine_subject(self, model: Model, subject: Subject, case: Case, prior: PriorMap) -> dict[str, Any]:
-        refined = self.engine.write_refined(self.workspace.out, model, subject, case, prior)
-        return refined.compare(case.to_native(prior.probability) >= 0.5)

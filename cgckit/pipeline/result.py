@@ -10,7 +10,7 @@ from typing import Any, overload
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.derivatives import participant
 from cgckit.images.volume import Volume
-from cgckit.pipeline.engine import LeftOut
+from cgckit.jobs import LeftOut
 from cgckit.pipeline.health import Health
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from rich.progress import Progress
 
 from cgckit.cgc.model import CARD, WEIGHTS
 from cgckit.derivatives import REPORT, Derivatives, sidecar
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.jobs import LeftOut, Step, Workers, over_subjects
+from cgckit.jobs.parcel import Outcome
 from cgckit.ledger import Ledger
 from cgckit.lock import locked
 from cgckit.pipeline.console import log_file
@@ -110,16 +113,19 @@ class Workspace:
         self.ledger.record([self.out.write_table(name, rows) for name, rows in tables.items()])
 
     @contextmanager
-    def session(self, cohort: Cohort, facts: dict[str, Any], *, overwrite: bool = False) -> Iterator[None]:
+    def session(
+        self, cohort: Cohort, facts: dict[str, Any], workers: Workers, *, overwrite: bool = False
+    ) -> Iterator[None]:
         """Make the folder this run's, log to `cgckit.log` and keep `run.json` up to date while the block runs.
 
         `run.json` holds `facts`, which the block may add to, and a status: "running", "complete", or "failed" with
         the error. That of a complete run stays as it is: doing nothing took no time, and the run did. What earlier
-        calls of the run found out ("training", "seconds", "threads") is in `facts` when the block begins.
+        calls of the run found out ("training", "seconds", "threads", "jobs") is in `facts` when the block begins.
 
         Args:
             cohort: the subjects.
             facts: what the run is made of.
+            workers: who works on the subjects; it is recorded, and may be others in the next call.
             overwrite: start over: remove what this run or another left there, cached priors included.
 
         Raises:
@@ -132,11 +138,11 @@ class Workspace:
         with locked(self.out.root):
             self._refuse(cohort, overwrite)  # another run may have been here since
             self._claim(overwrite)
-            with log_file(self.out.root / LOG), self._recorded(cohort, facts):
+            with log_file(self.out.root / LOG), self._recorded(cohort, facts, workers):
                 yield
 
     @contextmanager
-    def _recorded(self, cohort: Cohort, facts: dict[str, Any]) -> Iterator[None]:
+    def _recorded(self, cohort: Cohort, facts: dict[str, Any], workers: Workers) -> Iterator[None]:
         """The tables that every run has, and `run.json`."""
         record = self.out.root / RECORD
         earlier = self.read(record) or {}
@@ -145,7 +151,8 @@ class Workspace:
             if name in facts:
                 facts[name] = {**earlier.get(name, {}), **facts[name]}
         self._facts = facts
-        facts["threads"] = self._threads(earlier)
+        facts["threads"] = self._threads(earlier, workers)
+        facts["jobs"] = _appended(earlier.get("jobs", []), {"jobs": workers.jobs, "threads": workers.threads})
         self._complete = earlier.get("status") == "complete" and earlier.get("maps_key") == self.maps_key
         try:
             if not self._complete:
@@ -159,18 +166,24 @@ class Workspace:
         if not self._complete:
             self.write(record, {"status": "complete", **facts})
 
-    def _threads(self, earlier: Mapping[str, Any]) -> list[int]:
+    def _threads(self, earlier: Mapping[str, Any], workers: Workers) -> list[int]:
         """The numbers of threads that the run was worked on with, in order; another one rounds otherwise."""
         now, before = torch.get_num_threads(), list(earlier.get("threads", []))
-        if before and now != before[-1] and earlier.get("status") != "complete":
-            logger.warning(
-                "the run was begun with %d threads and goes on with %d: its masks may differ in the last digits from "
-                "those of a run with one number; OMP_NUM_THREADS=%d sets it back",
-                before[-1],
-                now,
-                before[-1],
-            )
-        return [*before, *([now] if [now] != before[-1:] else [])]
+        before_each = [entry["threads"] for entry in earlier.get("jobs", [])]
+        if earlier.get("status") != "complete":
+            for what, begun, goes_on in (("", before, now), (" a subject", before_each, workers.threads)):
+                if begun and goes_on != begun[-1]:
+                    logger.warning(
+                        "the run was begun with %d threads%s and goes on with %d: its masks may differ in the last "
+                        "digits from those of a run with one number; OMP_NUM_THREADS=%d%s sets it back",
+                        begun[-1],
+                        what,
+                        goes_on,
+                        begun[-1],
+                        " with as many jobs" if what else "",
+                    )
+                    break
+        return _appended(before, now)
 
     def _begin(self) -> None:
         """Say that maps are about to be others, or to be made again."""
@@ -180,45 +193,102 @@ class Workspace:
         if self.ledger.remove(page):
             logger.info("%s shows earlier maps and is removed; `cgckit report` writes it anew", page)
 
-    def once(
+    def over(
         self,
-        stage: str,
-        subject: Subject,
-        read: Callable[[], T],
-        do: Callable[[T], dict[str, Any]],
-        *,
-        writes: Sequence[Path],
+        step: Step[Any],
+        subjects: Sequence[Subject],
+        workers: Workers,
+        bars: Progress,
+        left_out: LeftOut,
         maps_key: str = "",
-    ) -> dict[str, Any]:
-        """The outcome of `do`, given what `read` gives, for one subject; from an earlier call if that got so far.
+    ) -> dict[str, dict[str, Any]]:
+        """The outcome of a step for each subject, by label; from an earlier call if that got so far.
 
-        `read` writes nothing into the folder: where it finds that the subject cannot be used, the run stays as it is.
-        With a `maps_key`, from an earlier call with the same one. The images that `do` `writes` must still be there,
-        with their sidecars, as they were written.
+        With a `maps_key`, from an earlier call with the same one. The images that the step writes must still be there,
+        with their sidecars, as they were written. Where all subjects that are left cannot be used, the run stays as
+        it is.
 
         Raises:
-            BadInputError: a file of the subject was replaced while the run was working on it.
+            BadInputError: a file of a subject was replaced while the run was working on it.
+            UnusableSubjectError: see `over_subjects`.
         """
-        marker = self.scratch / stage / f"{subject.label}.json"
-        files = [file for image in writes for file in (image, sidecar(image))]
-        content = self.read(marker)
-        if content is not None and content.get("maps_key", "") == maps_key:
-            lost = next((file for file in files if not self.ledger.is_whole(file)), None)
-            if lost is None:
-                outcome: dict[str, Any] = content["outcome"]
-                return outcome
+        with self._at_work(step, subjects, workers, maps_key) as outcome:
+            return over_subjects(subjects, outcome, bars, step.stage, left_out)
+
+    @contextmanager
+    def _at_work(
+        self, step: Step[Any], subjects: Sequence[Subject], workers: Workers, maps_key: str
+    ) -> Iterator[Callable[[Subject], dict[str, Any]]]:
+        """Gives what is to be asked for the outcome of each subject, in their order."""
+        if workers.jobs == 1:
+            yield lambda subject: self._once(step, subject, maps_key)
+            return
+        known = {subject.label: self._known(step, subject, maps_key) for subject in subjects}
+        left = [subject for subject in subjects if known[subject.label] is None]
+        with ExitStack() as processes:
+            ready: dict[str, Outcome] = {}
+            results: Iterator[tuple[Subject, Outcome]] | None = None
+
+            def outcome(subject: Subject) -> dict[str, Any]:
+                nonlocal results
+                if (found := known[subject.label]) is not None:
+                    return found
+                if self._complete:  # and so it stays, if this one cannot be used
+                    return self._do(step, subject, maps_key)
+                if results is None:
+                    waiting = left[left.index(subject) :]
+                    step.prepare(waiting)
+                    self._begin_step(step, waiting)
+                    results = processes.enter_context(workers.at_work(step, waiting))
+                while subject.label not in ready:
+                    done, what = next(results)
+                    ready[done.label] = what
+                    if what.value is not None:
+                        self._end_step(step, done, what.value, maps_key)
+                return ready.pop(subject.label).get()
+
+            yield outcome
+
+    def _once(self, step: Step[Any], subject: Subject, maps_key: str) -> dict[str, Any]:
+        known = self._known(step, subject, maps_key)
+        return self._do(step, subject, maps_key) if known is None else known
+
+    def _known(self, step: Step[Any], subject: Subject, maps_key: str) -> dict[str, Any] | None:
+        """The outcome of an earlier call, if there is one and its images are whole."""
+        content = self.read(self._marker(step, subject))
+        if content is None or content.get("maps_key", "") != maps_key:
+            return None
+        lost = next((file for file in _images_and_sidecars(step, subject) if not self.ledger.is_whole(file)), None)
+        if lost is not None:
             logger.warning("%s is not as it was written; the maps of %s are made again", lost, subject.label)
-        with subject.unchanged():
-            given = read()
+            return None
+        outcome: dict[str, Any] = content["outcome"]
+        return outcome
+
+    def _do(self, step: Step[Any], subject: Subject, maps_key: str) -> dict[str, Any]:
+        """Do a step in this process; where it finds that the subject cannot be used, the run stays as it is."""
+
+        def begin() -> None:
             if self._complete:
                 self._begin()
-            marker.unlink(missing_ok=True)  # it speaks of files that are about to be others
-            self.ledger.intend(files)
-            outcome = do(given)
-        self.ledger.record(files)
-        self.write(marker, {"outcome": outcome, "maps_key": maps_key})
-        self.worked.add(stage)
+            self._begin_step(step, [subject])
+
+        outcome = step.do(subject, begin)
+        self._end_step(step, subject, outcome, maps_key)
         return outcome
+
+    def _begin_step(self, step: Step[Any], subjects: Sequence[Subject]) -> None:
+        for subject in subjects:  # what the markers say is of files that are about to be others
+            self._marker(step, subject).unlink(missing_ok=True)
+        self.ledger.intend(file for subject in subjects for file in _images_and_sidecars(step, subject))
+
+    def _end_step(self, step: Step[Any], subject: Subject, outcome: dict[str, Any], maps_key: str) -> None:
+        self.ledger.record(_images_and_sidecars(step, subject))
+        self.write(self._marker(step, subject), {"outcome": outcome, "maps_key": maps_key})
+        self.worked.add(step.stage)
+
+    def _marker(self, step: Step[Any], subject: Subject) -> Path:
+        return self.scratch / step.stage / f"{subject.label}.json"
 
     def _gave_up(self) -> bool:
         """Whether the run in the folder ended by an error before there was anything worth keeping."""
@@ -230,6 +300,15 @@ class Workspace:
         self.ledger.clear(keep=[self.out.root / LOG])
         for folder in (self.scratch, self.priors) if caches else (self.scratch,):
             _remove_work(folder)
+
+
+def _appended(earlier: Sequence[T], now: T) -> list[T]:
+    """What was, and what is if it is something else."""
+    return [*earlier, *([now] if [now] != list(earlier[-1:]) else [])]
+
+
+def _images_and_sidecars(step: Step[Any], subject: Subject) -> list[Path]:
+    return [file for image in step.files(subject) for file in (image, sidecar(image))]
 
 
 def _remove_work(folder: Path) -> None:

@@ -24,6 +24,7 @@ def refine(
         int, typer.Option(min=0, help="Equal seeds give equal masks on a CPU, with the same number of threads.")
     ] = 0,
     device: options.Device = "auto",
+    jobs: options.Jobs = 1,
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
@@ -56,6 +57,7 @@ def refine(
         allow_missing=allow_missing,
         seed=seed,
         device=device,
+        jobs=jobs,
         overwrite=overwrite,
         strict=strict,
         progress=not quiet,

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cgckit.errors import BadInputError, UsageError
@@ -16,6 +16,26 @@ logger = logging.getLogger(__name__)
 
 LOCK = Path("work", "lock")
 """The file in an output folder that is locked; it stays, and says who held it last."""
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a file, made if it is not there, for as long as the block runs; wait for whoever holds it.
+
+    Raises:
+        BadInputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
+    try:
+        with suppress(OSError):  # a file system without locks; `locked` has said so
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import platform
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ import torch
 from cgckit.errors import CgckitError, PluginError, UsageError
 from cgckit.images.cohort import Subject
 from cgckit.jobs.step import Step
+from cgckit.lock import alone
 from cgckit.plugins.blame import describe_error
 from cgckit.plugins.loading import files_of_modules, import_file
+from cgckit.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +72,10 @@ class Parcel:
         plugins: the `FILE.py`s that classes in it come from.
         threads: that a subject is worked on with.
         level: from which on is logged.
-        parent: the process without which there is nothing to work for; None if there is no such process.
+        folder: the working directory that paths start from.
+        version: of cgckit.
+        parent: the process without which there is nothing to work for; None if it is on another machine.
+        locks: folder of a lock for each subject, where a process that was given up may be at work still.
     """
 
     token: str
@@ -77,10 +83,13 @@ class Parcel:
     plugins: tuple[Path, ...]
     threads: int
     level: int
+    folder: str
+    version: str
     parent: int | None = None
+    locks: Path | None = None
 
     @classmethod
-    def of(cls, step: Step[Any], threads: int, parent: int | None = None) -> Parcel:
+    def of(cls, step: Step[Any], threads: int, parent: int | None = None, locks: Path | None = None) -> Parcel:
         """Pack a step.
 
         Raises:
@@ -93,10 +102,21 @@ class Parcel:
                 f"a plug-in cannot be sent to other processes ({describe_error(error)}); run it with one job"
             ) from error
         plugins = tuple(file for name, file in files_of_modules().items() if name.encode() in content)
-        return cls(uuid4().hex, content, plugins, threads, logging.getLogger("cgckit").getEffectiveLevel(), parent)
+        level = logging.getLogger("cgckit").getEffectiveLevel()
+        return cls(uuid4().hex, content, plugins, threads, level, os.getcwd(), __version__, parent, locks)
 
     def open(self) -> Step[Any]:
         """The step; UsageError if what it was made of is not what this process finds."""
+        if self.version != __version__:
+            raise UsageError(
+                f"{platform.node()} has cgckit {__version__}, and the run {self.version}: install that there"
+            )
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise UsageError(
+                f"{platform.node()} has no folder {self.folder} ({error.strerror}): all processes need the same files"
+            ) from error
         torch.set_num_threads(self.threads)
         if self.parent is not None:
             _end_with(self.parent)
@@ -114,30 +134,36 @@ class Parcel:
 
 
 _opened: dict[str, Step[Any]] = {}
+_one_at_a_time = threading.Lock()
 
 
 def work(parcel: Parcel, subject: Subject) -> Outcome:
     """Do a step for a subject, in a process that was made for that; what goes wrong is in the outcome."""
     value, failure, details = None, None, ""
-    with _overheard(parcel.level) as records:
+    lock = nullcontext() if parcel.locks is None else alone(parcel.locks / f"{subject.label}.lock")
+    with _one_at_a_time, _overheard(parcel.level) as records:
         try:
             if parcel.token not in _opened:
                 _opened.clear()
                 _opened[parcel.token] = parcel.open()
-            value = _opened[parcel.token].do(subject)
+            with lock:
+                value = _opened[parcel.token].do(subject)
         except BaseException as error:
             failure, details = _portable(error), traceback.format_exc()
     return Outcome(value, failure, details, records)
 
 
 class _Overhearing(logging.Handler):
-    """Keeps records, as text that can be pickled."""
+    """Keeps what this thread logs, as text that can be pickled."""
 
     def __init__(self, records: list[logging.LogRecord]) -> None:
         super().__init__()
         self.records = records
+        self.own = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.thread != self.own:
+            return
         if record.exc_info:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         record.msg, record.args, record.exc_info = record.getMessage(), None, None

@@ -29,6 +29,7 @@ def compute_priors(
     modalities: Sequence[str] | None = None,
     allow_missing: bool = False,
     jobs: int = 1,
+    scheduler: str | None = None,
     overwrite: bool = False,
     strict: bool = True,
     progress: bool = False,
@@ -38,7 +39,7 @@ def compute_priors(
     The arguments are those of `refine`, and the errors too, except that a degenerate prior is reported and not
     an error. Masks and probabilities of the result are the prior's.
     """
-    workers = Workers.of(jobs)
+    workers = Workers.of(jobs, scheduler)
     source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     left_out = LeftOut(strict)

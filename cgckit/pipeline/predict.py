@@ -28,6 +28,7 @@ def predict(
     allow_missing: bool = False,
     device: str = "auto",
     jobs: int = 1,
+    scheduler: str | None = None,
     overwrite: bool = False,
     strict: bool = True,
     progress: bool = False,
@@ -45,17 +46,18 @@ def predict(
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         device: "auto", "cpu", "cuda" or "cuda:N"; a model that is given itself stays where it is.
         jobs: number of processes that subjects are worked on with, see `refine`; on a GPU this one does it.
+        scheduler: address of a dask scheduler whose workers do it, see `refine`.
         overwrite: start over: remove what runs left in `out`, cached priors too.
         strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show a progress bar on stderr.
 
     Raises:
         BadInputError: a file or model that cannot be used, or an `out` that cannot be written.
-        UsageError: unknown device or setting, jobs below 1, or `out` holds another run, an input, the model, or files
-            that are not cgckit's, or another run is at work there.
+        UsageError: unknown device or setting, jobs below 1, no scheduler; or `out` holds another run, an input, the
+            model, or files that are not cgckit's, or another run is at work there.
         PluginError: a plug-in failed.
     """
-    workers = Workers.of(jobs)
+    workers = Workers.of(jobs, scheduler)
     where = choose_device(device)
     finder = resolve_brain(brain)
     if not isinstance(model, Model) and _lies_in(Path(model), Path(out)):

@@ -45,6 +45,7 @@ def refine(
     seed: int = 0,
     device: str = "auto",
     jobs: int = 1,
+    scheduler: str | None = None,
     overwrite: bool = False,
     strict: bool = True,
     progress: bool = False,
@@ -71,20 +72,22 @@ def refine(
         device: "auto", "cpu", "cuda" or "cuda:N".
         jobs: number of processes that subjects are worked on with, fewer if memory is short; each has as many threads
             as this one, fewer if the cores do not suffice. Training, and maps on a GPU, are made by this process.
+        scheduler: address of a dask scheduler, as "tcp://node1:8786", whose workers do what `jobs` would; they must see
+            the same files under the same names.
         overwrite: start over: remove what runs left in `out`, cached priors too.
         strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show progress bars on stderr.
 
     Raises:
-        UsageError: unknown prior, option, preset or setting, a seed below 0, jobs below 1; or `out` holds another run,
-            an input, or files that are not cgckit's, or another run is at work there.
+        UsageError: unknown prior, option, preset or setting, a seed below 0, jobs below 1, no scheduler; or `out` holds
+            another run, an input, or files that are not cgckit's, or another run is at work there.
         BadInputError: a file that cannot be used, or an `out` that cannot be written.
         DegeneratePriorError: no subject has a usable prior.
         CgckitError: training diverged.
         PluginError: a plug-in failed.
     """
     check_seeds([seed])
-    workers = Workers.of(jobs)
+    workers = Workers.of(jobs, scheduler)
     source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     where = choose_device(device)

@@ -152,7 +152,7 @@ class Workspace:
                 facts[name] = {**earlier.get(name, {}), **facts[name]}
         self._facts = facts
         facts["threads"] = self._threads(earlier, workers)
-        facts["jobs"] = _appended(earlier.get("jobs", []), {"jobs": workers.jobs, "threads": workers.threads})
+        facts["jobs"] = _appended(earlier.get("jobs", []), workers.record())
         self._complete = earlier.get("status") == "complete" and earlier.get("maps_key") == self.maps_key
         try:
             if not self._complete:
@@ -220,7 +220,7 @@ class Workspace:
         self, step: Step[Any], subjects: Sequence[Subject], workers: Workers, maps_key: str
     ) -> Iterator[Callable[[Subject], dict[str, Any]]]:
         """Gives what is to be asked for the outcome of each subject, in their order."""
-        if workers.jobs == 1:
+        if not workers.are_others:
             yield lambda subject: self._once(step, subject, maps_key)
             return
         known = {subject.label: self._known(step, subject, maps_key) for subject in subjects}
@@ -239,7 +239,7 @@ class Workspace:
                     waiting = left[left.index(subject) :]
                     step.prepare(waiting)
                     self._begin_step(step, waiting)
-                    results = processes.enter_context(workers.at_work(step, waiting))
+                    results = processes.enter_context(workers.at_work(step, waiting, self.scratch / "locks"))
                 while subject.label not in ready:
                     done, what = next(results)
                     ready[done.label] = what
@@ -317,7 +317,7 @@ def _remove_work(folder: Path) -> None:
         return
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            if name.endswith((".json", ".safetensors")):
+            if name.endswith((".json", ".safetensors", ".lock")):
                 Path(parent, name).unlink(missing_ok=True)
         with suppress(OSError):  # somebody else's file is in it
             Path(parent).rmdir()

@@ -39,8 +39,12 @@ def alone(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold an output folder for as long as the block runs. The system gives it back if the process is killed.
+
+    Args:
+        folder: the output folder.
+        shared: others may hold it too who say the same.
 
     Raises:
         UsageError: another run is at work there.
@@ -54,7 +58,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip()
             raise UsageError(

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cgckit.images.brain import BrainExtractor, resolve_brain
-from cgckit.jobs import LeftOut, Workers, usable
+from cgckit.jobs import LeftOut, Workers
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, PriorStep
-from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, run_key
-from cgckit.pipeline.result import Run, SubjectResult, tables_of
+from cgckit.pipeline.result import Run, prior_results, tables_of
 from cgckit.pipeline.workspace import Workspace
 from cgckit.priors.base import Prior
-from cgckit.priors.resolve import prior_name, resolve_prior
+from cgckit.priors.resolve import resolve_prior
 
 
 def compute_priors(
@@ -54,21 +53,6 @@ def compute_priors(
     workers = workers.for_subjects(cohort)
     with workspace.session(cohort, dict(depends), workers, overwrite=overwrite), progress_bars(progress) as bars:
         found = workspace.over(step, cohort, workers, bars, left_out)
-        subjects = []
-        for subject in usable(cohort, found):
-            report = found[subject.label]
-            health = Health.from_json(report["health"])
-            path = workspace.out.prior_probability(subject.label, prior_name(source))
-            subjects.append(
-                SubjectResult(
-                    subject.label,
-                    subject.source,
-                    path,
-                    prior_ml=report["prior_ml"],
-                    health=health,
-                    note=report["note"],
-                    remarks=health.remarks,
-                )
-            )
+        subjects = prior_results(workspace.out, maps.name, cohort, found)
         workspace.write_tables(tables_of(subjects, left_out))
-    return Run(workspace.out.root, tuple(subjects), left_out=left_out.reasons())
+    return Run(workspace.out.root, subjects, left_out=left_out.reasons())

@@ -112,13 +112,8 @@ class Engine:
             DegeneratePriorError: nobody has a target.
             CgckitError: training diverged.
         """
-        card = _read_card(folder)
-        known = self._known(folder) if card.get("key") == key and "training" in card else None
-        if known is not None:
-            model = known.with_settings(settings.inference)
-            if model.settings != known.settings:
-                model.save(folder, card)  # whoever takes the model up applies it as this run does
-            return model, card["training"], False
+        if (found := self.trained(settings, key, folder)) is not None:
+            return *found, False
         reasons: dict[str, str] = {}
         examples = []
         for subject in subjects:
@@ -153,6 +148,20 @@ class Engine:
         shutil.rmtree(scratch / "examples", ignore_errors=True)
         # From the disk, as a run that is taken up here gets it: equal weights in another memory layout round otherwise.
         return Model.load(folder, self.device), training, True
+
+    def trained(self, settings: Settings, key: str, folder: Path) -> tuple[Model, dict[str, Any]] | None:
+        """The model in `folder`, to be applied with `settings`, and what is said of its training under `key`.
+
+        None if there is none, or it is damaged.
+        """
+        card = _read_card(folder)
+        known = self._known(folder) if card.get("key") == key and "training" in card else None
+        if known is None:
+            return None
+        model = known.with_settings(settings.inference)
+        if model.settings != known.settings:
+            model.save(folder, card)  # whoever takes the model up applies it as this run does
+        return model, card["training"]
 
     def _known(self, folder: Path) -> Model | None:
         """The model in a folder, unless it is damaged."""

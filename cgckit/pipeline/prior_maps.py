@@ -23,6 +23,7 @@ from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.working_grid import IMAGE_SPACING
+from cgckit.lock import alone
 from cgckit.pipeline.health import Health, assess
 from cgckit.plugins import blame
 from cgckit.priors.base import PRIORS, Prediction, Prior, predict_checked
@@ -222,6 +223,11 @@ class PriorMaps:
             return
         identity = json.dumps([self._made_of, self.modalities, self._cohort_print])
         path = self.folder / f"fit-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
+        with alone(path.with_suffix(".lock")):  # of several processes one learns
+            self._learn(path)
+        self._ready = True
+
+    def _learn(self, path: Path) -> None:
         learned = _read(path)
         if learned is not None:
             with _blame(self.prior, "load_state"):
@@ -236,7 +242,6 @@ class PriorMaps:
                 state = {name: value.contiguous() for name, value in self.prior.state().items()}
                 save(state)  # what cannot be written is the prior's failure; a full disk is not
             write_tensors(path, state)
-        self._ready = True
 
 
 def _fingerprint(prior: Prior, subject: Subject) -> str:

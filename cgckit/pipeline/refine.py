@@ -12,9 +12,10 @@ from rich.progress import Progress
 
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings, choose_settings
+from cgckit.errors import UsageError
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.jobs import LeftOut, Workers, usable
+from cgckit.jobs import LeftOut, Part, Workers, usable
 from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, PriorStep, RefineStep
@@ -22,7 +23,7 @@ from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key, versions
-from cgckit.pipeline.result import Run, SubjectResult, tables_of
+from cgckit.pipeline.result import Run, SubjectResult, prior_results, tables_of
 from cgckit.pipeline.workspace import Workspace
 from cgckit.priors.base import Prior
 from cgckit.priors.resolve import resolve_prior
@@ -46,6 +47,8 @@ def refine(
     device: str = "auto",
     jobs: int = 1,
     scheduler: str | None = None,
+    stage: str | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
     strict: bool = True,
     progress: bool = False,
@@ -74,20 +77,27 @@ def refine(
             as this one, fewer if the cores do not suffice. Training, and maps on a GPU, are made by this process.
         scheduler: address of a dask scheduler, as "tcp://node1:8786", whose workers do what `jobs` would; they must see
             the same files under the same names.
+        stage: "prior", "train" or "infer": take this step alone, and write no tables. The call without a stage takes the
+            steps that are left, writes the tables and completes the run.
+        shard: "i/n": the i-th of n shares of the subjects, in stages "prior" and "infer", on which several processes may
+            be at work at once.
         overwrite: start over: remove what runs left in `out`, cached priors too.
         strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show progress bars on stderr.
 
     Raises:
-        UsageError: unknown prior, option, preset or setting, a seed below 0, jobs below 1, no scheduler; or `out` holds
-            another run, an input, or files that are not cgckit's, or another run is at work there.
+        UsageError: unknown prior, option, preset or setting, a seed below 0, jobs below 1, no scheduler, stage or
+            shard; or `out` holds another run, an input, or files that are not cgckit's, or another run is at work
+            there; or the stage "infer" comes before there is a model.
         BadInputError: a file that cannot be used, or an `out` that cannot be written.
         DegeneratePriorError: no subject has a usable prior.
         CgckitError: training diverged.
         PluginError: a plug-in failed.
     """
     check_seeds([seed])
-    workers = Workers.of(jobs, scheduler)
+    workers, part = Workers.of(jobs, scheduler), Part.of(stage, shard)
+    if overwrite and part.is_shared:
+        raise UsageError("--overwrite would remove what the processes of other shards do: give it without a stage")
     source = resolve_prior(prior, prior_options)
     finder = resolve_brain(brain)
     where = choose_device(device)
@@ -99,12 +109,12 @@ def refine(
     key = run_key(depends)
     workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
     depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
-    workers = workers.for_subjects(cohort)
+    workers = workers.for_subjects(part.share(cohort))
     facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
     maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
     engine = Engine(cohort.modalities, finder, where, maps)
-    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers)
-    with workspace.session(cohort, facts, workers, overwrite=overwrite), progress_bars(progress) as bars:
+    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers, part)
+    with workspace.session(cohort, facts, workers, part, overwrite=overwrite), progress_bars(progress) as bars:
         return run.execute(bars)
 
 
@@ -122,21 +132,36 @@ class _Refinement:
         facts: dict[str, Any],
         left_out: LeftOut,
         workers: Workers,
+        part: Part,
     ) -> None:
-        self.workers = workers
+        self.workers, self.part = workers, part
         self.cohort, self.engine, self.maps, self.workspace = cohort, engine, maps, workspace
         self.settings, self.seed, self.facts, self.left_out = settings, seed, facts, left_out
 
     def execute(self, bars: Progress) -> Run:
-        """Take every step that is not done yet."""
+        """Take every step that is not done yet, or that of a part of the run."""
+        stage, out = self.part.stage, self.workspace.out.root
         noun = "subject" if len(self.cohort) == 1 else "subjects"
         logger.info("%d %s with %s", len(self.cohort), noun, ", ".join(self.cohort.modalities))
         reports = self._timed("priors", self._compute_priors, bars)
-        model, training = self._timed("training", self._train, usable(self.cohort, reports), bars)
-        self.facts["training"] = training
+        if stage == "prior":
+            return Run(
+                out,
+                prior_results(self.workspace.out, self.maps.name, self.cohort, reports),
+                {},
+                self.left_out.reasons(),
+            )
+        if stage == "infer":
+            model, training = self._trained()
+        else:
+            model, training = self._timed("training", self._train, usable(self.cohort, reports), bars)
+            self.facts["training"] = training
+        if stage == "train":
+            return Run(out, (), training, self.left_out.reasons())
         subjects = self._timed("inference", self._segment, model, reports, bars)
-        self.workspace.write_tables(tables_of(subjects, self.left_out))
-        return Run(self.workspace.out.root, subjects, training, self.left_out.reasons())
+        if stage is None:
+            self.workspace.write_tables(tables_of(subjects, self.left_out))
+        return Run(out, subjects, training, self.left_out.reasons())
 
     def _timed(self, stage: str, do: Callable[..., T], *arguments: Any) -> T:
         """Note how long a stage took, if there was anything to do in it."""
@@ -149,7 +174,14 @@ class _Refinement:
     def _compute_priors(self, bars: Progress) -> dict[str, dict[str, Any]]:
         """Prior map, brain mask and training example of each subject; gives each prior's report."""
         step = PriorStep(self.workspace.out, self.engine, self.maps, self.workspace.scratch, self.settings)
-        return self.workspace.over(step, self.cohort, self.workers, bars, self.left_out)
+        return self.workspace.over(step, self.part.share(self.cohort), self.workers, bars, self.left_out)
+
+    def _trained(self) -> tuple[Model, dict[str, Any]]:
+        with self.workspace.alone():
+            found = self.engine.trained(self.settings, self.workspace.key, self.workspace.model)
+        if found is None:
+            raise UsageError(f"{self.workspace.model}: nothing is trained yet; take the stage train first")
+        return found
 
     def _train(self, subjects: Sequence[Subject], bars: Progress) -> tuple[Model, dict[str, Any]]:
         model, training, new = self.engine.train(

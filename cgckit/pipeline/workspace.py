@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,10 @@ from cgckit.cgc.model import CARD, WEIGHTS
 from cgckit.derivatives import REPORT, Derivatives, sidecar
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.jobs import LeftOut, Step, Workers, over_subjects
+from cgckit.jobs import LeftOut, Part, Step, Workers, over_subjects
 from cgckit.jobs.parcel import Outcome
 from cgckit.ledger import Ledger
-from cgckit.lock import locked
+from cgckit.lock import alone, locked
 from cgckit.pipeline.console import log_file
 from cgckit.sealed import DamagedError, read_json, write_json
 
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+WHOLE = Part()
 LOG, RECORD, RESULTS = "cgckit.log", "run.json", "results.jsonl"
 """The log; what tells the folder of a run, and that of an experiment."""
 
@@ -59,8 +60,8 @@ class Workspace:
         self._facts: dict[str, Any] = {}
         self._complete = False
 
-    def _claim(self, overwrite: bool) -> None:
-        """Make the folder this run's.
+    def _claim(self, overwrite: bool, shared: bool) -> None:
+        """Make the folder this run's; what others may be writing is not touched where it is `shared`.
 
         Another run that failed before it had trained anything is replaced, so that a command works once its input is
         mended.
@@ -70,16 +71,17 @@ class Workspace:
             self.ledger.start(self.key, keep=[self.out.root / LOG])
         elif self.ledger.run != self.key:
             self.ledger.adopt(self.key)
-        self.ledger.sweep()
+        if not shared:
+            self.ledger.sweep()
         self.ledger.intend(self._own())
 
-    def _refuse(self, cohort: Cohort, overwrite: bool) -> None:
+    def _refuse(self, subjects: Sequence[Subject], overwrite: bool) -> None:
         """Refuse a folder that holds somebody else's files, an experiment, or another run that is to be kept."""
         self.ledger = Ledger(self.out.root)
         if (self.out.root / RESULTS).exists():
             raise UsageError(f"{self.out.root}: holds an experiment, not a run; choose another --out")
         self.ledger.refuse_others(self._own())
-        self.ledger.refuse_others(path for subject in cohort for path in self.out.files(subject.label))
+        self.ledger.refuse_others(path for subject in subjects for path in self.out.files(subject.label))
         for folder in (self.scratch, self.priors):
             if folder.is_symlink() or folder.parent.is_symlink() or (folder.exists() and not self.ledger.exists):
                 self.ledger.refuse_others([folder])
@@ -114,18 +116,26 @@ class Workspace:
 
     @contextmanager
     def session(
-        self, cohort: Cohort, facts: dict[str, Any], workers: Workers, *, overwrite: bool = False
+        self,
+        cohort: Cohort,
+        facts: dict[str, Any],
+        workers: Workers,
+        part: Part = WHOLE,
+        *,
+        overwrite: bool = False,
     ) -> Iterator[None]:
         """Make the folder this run's, log to `cgckit.log` and keep `run.json` up to date while the block runs.
 
         `run.json` holds `facts`, which the block may add to, and a status: "running", "complete", or "failed" with
-        the error. That of a complete run stays as it is: doing nothing took no time, and the run did. What earlier
-        calls of the run found out ("training", "seconds", "threads", "jobs") is in `facts` when the block begins.
+        the error; only the whole of a run completes it. That of a complete run stays as it is: doing nothing took no
+        time, and the run did. What earlier calls of the run found out ("training", "seconds", "threads", "jobs") is in
+        `facts` when the block begins.
 
         Args:
             cohort: the subjects.
             facts: what the run is made of.
             workers: who works on the subjects; it is recorded, and may be others in the next call.
+            part: what is done of the run; several processes may be at work on the shares of a stage.
             overwrite: start over: remove what this run or another left there, cached priors included.
 
         Raises:
@@ -133,16 +143,31 @@ class Workspace:
             UsageError: another run is at work there, or the folder holds one, and `overwrite` is false; or it holds an
                 experiment, or files that cgckit did not write.
         """
-        self._refuse(cohort, overwrite)  # before anything is touched
+        subjects = part.share(cohort)
+        try:
+            self._refuse(subjects, overwrite)  # before anything is touched
+        except UsageError:
+            if not (part.is_shared and self._door.exists()):  # where another process may be about to begin the run
+                raise
         Derivatives.create(self.out.root)
-        with locked(self.out.root):
-            self._refuse(cohort, overwrite)  # another run may have been here since
-            self._claim(overwrite)
-            with log_file(self.out.root / LOG), self._recorded(cohort, facts, workers):
+        with locked(self.out.root, shared=part.is_shared):
+            with alone(self._door):
+                self._refuse(subjects, overwrite)  # another run may have been here since
+                self._claim(overwrite, part.is_shared)
+            with log_file(self.out.root / LOG), self._recorded(cohort, facts, workers, part):
                 yield
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep the other processes of this run from changing what they share while a block runs."""
+        return alone(self._door)
+
+    @property
+    def _door(self) -> Path:
+        """What is locked by whoever changes what the processes of one run share."""
+        return self.out.root / "work" / "door"
+
     @contextmanager
-    def _recorded(self, cohort: Cohort, facts: dict[str, Any], workers: Workers) -> Iterator[None]:
+    def _recorded(self, cohort: Cohort, facts: dict[str, Any], workers: Workers, part: Part) -> Iterator[None]:
         """The tables that every run has, and `run.json`."""
         record = self.out.root / RECORD
         earlier = self.read(record) or {}
@@ -157,14 +182,17 @@ class Workspace:
         try:
             if not self._complete:
                 self._begin()
-            self.ledger.record([self.out.write_description(), self.out.write_participants(cohort)])
+            with alone(self._door):
+                self.ledger.record([self.out.write_description(), self.out.write_participants(cohort)])
             yield
         except Exception as error:
+            if part.is_shared:  # and others go on
+                raise
             with suppress(BadInputError):  # a disk that is full: the first error is the one to tell
                 self.write(record, {"status": "failed", "error": str(error), **facts})
             raise
-        if not self._complete:
-            self.write(record, {"status": "complete", **facts})
+        if not self._complete and not part.is_shared:
+            self.write(record, {"status": "complete" if part.stage is None else "running", **facts})
 
     def _threads(self, earlier: Mapping[str, Any], workers: Workers) -> list[int]:
         """The numbers of threads that the run was worked on with, in order; another one rounds otherwise."""
@@ -188,9 +216,11 @@ class Workspace:
     def _begin(self) -> None:
         """Say that maps are about to be others, or to be made again."""
         self._complete = False
-        self.write(self.out.root / RECORD, {"status": "running", **self._facts})
         page = self.out.root / REPORT
-        if self.ledger.remove(page):
+        with alone(self._door):
+            self.write(self.out.root / RECORD, {"status": "running", **self._facts})
+            removed = self.ledger.remove(page)
+        if removed:
             logger.info("%s shows earlier maps and is removed; `cgckit report` writes it anew", page)
 
     def over(

@@ -26,6 +26,14 @@ def refine(
     device: options.Device = "auto",
     jobs: options.Jobs = 1,
     scheduler: options.Scheduler = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="prior, train or infer: take this step alone; see --shard."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="i/n", help="The i-th of n shares of the subjects, for stages prior and infer."),
+    ] = None,
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
@@ -60,10 +68,17 @@ def refine(
         device=device,
         jobs=jobs,
         scheduler=scheduler,
+        stage=stage,
+        shard=shard,
         overwrite=overwrite,
         strict=strict,
         progress=not quiet,
     )
+    if stage is not None:
+        what = f"stage {stage}" + (f", shard {shard}" if shard else "")
+        print(f"{what}: done; `cgckit refine` without a stage completes the run in {result.out}")
+        options.tell_left_out(result)
+        return
     rows = [
         {
             "subject": row.source,

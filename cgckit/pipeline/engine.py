@@ -27,7 +27,8 @@ from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.preparation import prepare
 from cgckit.jobs import Step
-from cgckit.nets.loop import Checkpoint
+from cgckit.nets.loop import ALONE, Checkpoint
+from cgckit.nets.team import Team
 from cgckit.pipeline.prior_maps import PriorMap, PriorMaps, of_a_subject
 from cgckit.sealed import DamagedError, is_whole, read_json
 
@@ -48,12 +49,14 @@ class Engine:
         brain: how brains are found.
         device: where networks are trained and applied.
         maps: the priors of the subjects; None where a trained model works alone.
+        team: the processes that train together, of which this is the first.
     """
 
     modalities: tuple[str, ...]
     brain: BrainExtractor
     device: torch.device
     maps: PriorMaps | None = None
+    team: Team = ALONE
 
     def case(self, subject: Subject) -> Case:
         """The subject on its working grid; UnusableSubjectError if its images cannot be brought there."""
@@ -130,17 +133,26 @@ class Engine:
         if not examples:
             why = "; ".join(f"{label}: {reason}" for label, reason in reasons.items())
             raise DegeneratePriorError(f"no subject has a usable prior ({why}); try another --prior or its options")
-        task = bars.add_task("training", total=settings.total_steps(len(examples)), note="")
-        checkpoint = Checkpoint(scratch / "checkpoint.safetensors", key=key)
-        network, training = train_network(
-            examples,
-            settings.training,
-            self.modalities,
-            seed=seed,
-            device=self.device,
-            checkpoint=checkpoint,
-            on_step=lambda index, scalars: bars.update(task, completed=index + 1, note=f"loss {scalars['loss']:.3f}"),
-        )
+        task = bars.add_task("training", total=settings.total_steps(len(examples), self.team.size), note="")
+        # By another number of processes it would be another training: that one starts over.
+        own = key if self.team.size == 1 else f"{key}-{self.team.size}"
+        checkpoint = Checkpoint(scratch / "checkpoint.safetensors", key=own)
+        order: dict[str, Any] = {
+            "examples": examples,
+            "settings": settings.training,
+            "modalities": self.modalities,
+            "seed": seed,
+            "checkpoint": checkpoint,
+        }
+        with self.team.at_work(order):
+            network, training = train_network(
+                **order,
+                device=self.device,
+                team=self.team,
+                on_step=lambda index, scalars: bars.update(
+                    task, completed=index + 1, note=f"loss {scalars['loss']:.3f}"
+                ),
+            )
         training = {"subjects": len(examples), **training}
         trained = Model(network, settings, self.modalities)
         trained.save(folder, {"key": key, **(provenance or {}), "training": training})

@@ -12,11 +12,13 @@ from rich.progress import Progress
 
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings, choose_settings
+from cgckit.cgc.training import assist
 from cgckit.errors import UsageError
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.jobs import LeftOut, Part, Workers, usable
 from cgckit.nets.loop import check_seeds
+from cgckit.nets.team import Team
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, PriorStep, RefineStep
 from cgckit.pipeline.health import Health
@@ -59,6 +61,9 @@ def refine(
     threads is the same: priors are cached, training is checkpointed, finished subjects are kept. A call with other
     inference settings takes the trained model and makes the maps anew.
 
+    Among processes that `torchrun` started, the first does all of it, and the others help with the training: each draws
+    a batch, so that a step has as many batches as there are processes. They return a run without subjects.
+
     Args:
         inputs: a cohort, or what `Cohort.find` takes: files, a folder of subjects, a table.
         prior: a `Prior`, or a name as on the command line: "gmm", "mumford-shah", "mask:PATTERN", "FILE.py:Class",
@@ -77,10 +82,10 @@ def refine(
             as this one, fewer if the cores do not suffice. Training, and maps on a GPU, are made by this process.
         scheduler: address of a dask scheduler, as "tcp://node1:8786", whose workers do what `jobs` would; they must see
             the same files under the same names.
-        stage: "prior", "train" or "infer": take this step alone, and write no tables. The call without a stage takes the
-            steps that are left, writes the tables and completes the run.
-        shard: "i/n": the i-th of n shares of the subjects, in stages "prior" and "infer", on which several processes may
-            be at work at once.
+        stage: "prior", "train" or "infer": take this step alone, and write no tables. The call without a stage takes
+            the steps that are left, writes the tables and completes the run.
+        shard: "i/n": the i-th of n shares of the subjects, in stages "prior" and "infer", on which several processes
+            may be at work at once.
         overwrite: start over: remove what runs left in `out`, cached priors too.
         strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show progress bars on stderr.
@@ -94,28 +99,33 @@ def refine(
         CgckitError: training diverged.
         PluginError: a plug-in failed.
     """
-    check_seeds([seed])
-    workers, part = Workers.of(jobs, scheduler), Part.of(stage, shard)
-    if overwrite and part.is_shared:
-        raise UsageError("--overwrite would remove what the processes of other shards do: give it without a stage")
-    source = resolve_prior(prior, prior_options)
-    finder = resolve_brain(brain)
-    where = choose_device(device)
-    left_out = LeftOut(strict)
-    cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
-    folder = output_folder(out, inputs, cohort, source, left_out)
-    name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
-    depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
-    key = run_key(depends)
-    workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
-    depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
-    workers = workers.for_subjects(part.share(cohort))
-    facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
-    maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
-    engine = Engine(cohort.modalities, finder, where, maps)
-    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers, part)
-    with workspace.session(cohort, facts, workers, part, overwrite=overwrite), progress_bars(progress) as bars:
-        return run.execute(bars)
+    team = Team.of_environment()
+    with team.joined():
+        if not team.leads:
+            assist(team, choose_device(team.device(device)))
+            return Run(Path(out), ())
+        check_seeds([seed])
+        workers, part = Workers.of(jobs, scheduler), Part.of(stage, shard)
+        if overwrite and part.is_shared:
+            raise UsageError("--overwrite would remove what the processes of other shards do: give it without a stage")
+        source = resolve_prior(prior, prior_options)
+        finder = resolve_brain(brain)
+        where = choose_device(team.device(device))
+        left_out = LeftOut(strict)
+        cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
+        folder = output_folder(out, inputs, cohort, source, left_out)
+        name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
+        depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
+        key = run_key(depends)
+        workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
+        depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
+        workers = workers.for_subjects(part.share(cohort))
+        facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
+        maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
+        engine = Engine(cohort.modalities, finder, where, maps, team)
+        run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers, part)
+        with workspace.session(cohort, facts, workers, part, overwrite=overwrite), progress_bars(progress) as bars:
+            return run.execute(bars)
 
 
 class _Refinement:
@@ -156,6 +166,7 @@ class _Refinement:
         else:
             model, training = self._timed("training", self._train, usable(self.cohort, reports), bars)
             self.facts["training"] = training
+        self.engine.team.release()
         if stage == "train":
             return Run(out, (), training, self.left_out.reasons())
         subjects = self._timed("inference", self._segment, model, reports, bars)

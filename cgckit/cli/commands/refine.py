@@ -52,6 +52,7 @@ def refine(
     import cgckit
     from cgckit.cli.tables import show_table
     from cgckit.images.brain import resolve_brain
+    from cgckit.nets.team import Team
     from cgckit.options import read_words
 
     result = cgckit.refine(
@@ -74,6 +75,8 @@ def refine(
         strict=strict,
         progress=not quiet,
     )
+    if not Team.of_environment().leads:
+        return
     if stage is not None:
         what = f"stage {stage}" + (f", shard {shard}" if shard else "")
         print(f"{what}: done; `cgckit refine` without a stage completes the run in {result.out}")

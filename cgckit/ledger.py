@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cgckit.atomic import TEMPORARY_PREFIX, atomic_write
@@ -188,6 +190,8 @@ class Ledger:
         lines = "".join(json.dumps(line) + "\n" for line in content)
         try:
             with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "rb+") as file:
+                with suppress(OSError):  # a file system without locks, where one run at a time is at work
+                    fcntl.flock(file.fileno(), fcntl.LOCK_EX)
                 end = file.seek(0, os.SEEK_END)
                 file.seek(max(0, end - 1))
                 torn = file.read() not in (b"", b"\n")  # by a run that was killed, or by a full disk

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cgckit.errors import BadInputError, UsageError
@@ -19,8 +19,32 @@ LOCK = Path("work", "lock")
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
+    """Hold a file, made if it is not there, for as long as the block runs; wait for whoever holds it.
+
+    Raises:
+        BadInputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
+    try:
+        with suppress(OSError):  # a file system without locks; `locked` has said so
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold an output folder for as long as the block runs. The system gives it back if the process is killed.
+
+    Args:
+        folder: the output folder.
+        shared: others may hold it too who say the same.
 
     Raises:
         UsageError: another run is at work there.
@@ -34,7 +58,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip()
             raise UsageError(

@@ -12,6 +12,8 @@ from torch import Tensor
 from cgckit.arrays import Shape
 from cgckit.contrast import count_positives, patch_contrastive_loss
 from cgckit.nets.cgc_net import DOWN_SAMPLING, CGCOutput
+from cgckit.nets.loop import ALONE
+from cgckit.nets.team import Team
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Objective:
     coarse head with `P` averaged over the trusted voxels of each cell of the encoder's grid; `L_cl^fg` is the patchwise
     supervised contrast of the projected content. The patches' classes come from the averaged `P`, not from the coarse
     head, which is only supervised; cells that are neither lesion nor mostly trusted leave the contrast.
+    In a `team` of processes the mean of their values is that of all their images together.
     Eq. 8 writes the third term `L_bce^fg`; Eq. 6, which defines it, is the contrastive loss.
     """
 
@@ -32,6 +35,7 @@ class Objective:
     weight_fine: float = 1.0
     scope: str = "image"
     implementation: str = "auto"
+    team: Team = ALONE
 
     def __call__(self, output: CGCOutput, prior: Tensor, trusted: Tensor) -> dict[str, Tensor]:
         """Compare the network's `output` with `prior` [B, H, W, L] on the `trusted` voxels [B, H, W, L].
@@ -42,7 +46,7 @@ class Objective:
             crops with n >= 2, where the fine-grained path is at work. Switched-off paths give no entry.
         """
         weight = trusted.to(prior.dtype)
-        volume = weight.sum().clamp(min=1)
+        volume = self.team.count(weight.sum())
         logits = output.lesion.squeeze(1)
         voxelwise = F.binary_cross_entropy_with_logits(logits, prior, reduction="none")
         terms = {"segmentation": (voxelwise * weight).sum() / volume}
@@ -66,10 +70,13 @@ class Objective:
                 temperature=self.temperature,
                 scope=self.scope,
                 implementation=self.implementation,
+                reduction="mean" if self.team.size == 1 else "sum",
                 **patches,
             )
-            total = total + self.weight_fine * terms["fine"]
             positives = count_positives(labels, **patches)
+            if self.team.size > 1:
+                terms["fine"] = terms["fine"] / self.team.count((positives >= 2).sum())
+            total = total + self.weight_fine * terms["fine"]
             terms["positives"] = positives.float().mean()
             terms["fine_share"] = (positives >= 2).float().mean()
         with torch.no_grad():

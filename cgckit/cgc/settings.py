@@ -117,9 +117,9 @@ class TrainingSettings(_Settings):
         if self.steps + self.epochs == 0:
             raise UsageError("settings: one of steps and epochs must be above 0")
 
-    def total_steps(self, cohort_size: int) -> int:
-        """Optimiser steps for a cohort of that size."""
-        return self.steps or max(1, round(self.epochs * cohort_size / self.batch))
+    def total_steps(self, cohort_size: int, processes: int = 1) -> int:
+        """Optimiser steps for a cohort of that size, by processes that each draw a batch a step."""
+        return self.steps or max(1, round(self.epochs * cohort_size / (self.batch * processes)))
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from cgckit.cgc.model import build_network
 from cgckit.cgc.objective import Objective
 from cgckit.cgc.settings import TrainingSettings
 from cgckit.contrast import resolve_implementation
+from cgckit.errors import UsageError
 from cgckit.nets.batches import Batches
 from cgckit.nets.cgc_net import CGCNet, CGCOutput
-from cgckit.nets.loop import Checkpoint, History, own_generators, step_seed, train
+from cgckit.nets.loop import ALONE, Checkpoint, History, own_generators, step_seed, train
+from cgckit.nets.team import Share, Team
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ def train_network(
     seed: int,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
+    team: Team = ALONE,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> tuple[CGCNet, dict[str, Any]]:
     """Train a network from scratch, or from where `checkpoint` left off.
@@ -44,22 +47,30 @@ def train_network(
         seed: of initialisation, sampling and augmentation.
         device: where to train.
         checkpoint: see `cgckit.nets.train`.
+        team: the processes that train together: each with `settings.batch` crops of a batch that is theirs together.
         on_step: called with the index and the scalars of each step.
+
+    Raises:
+        UsageError: a team, and settings that want one process.
 
     Returns:
         The network in evaluation mode, and what happened: number of steps, the contrastive loss's implementation, and
         means over the run
         ("fine_share", "positives") and over its last tenth (every term of the objective).
     """
-    steps = settings.total_steps(len(examples))
+    if team.size > 1 and settings.scope == "batch":
+        raise UsageError("settings: scope=batch contrasts all crops of a batch, which several processes cannot share")
+    steps = settings.total_steps(len(examples), team.size)
     implementation = resolve_implementation("auto", device)
     logger.info("training for %d steps on %s; contrastive loss: %s", steps, device, implementation)
     with own_generators():
         torch.manual_seed(step_seed(seed, -1))
         network = build_network(settings, modalities)
     network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    sample = CropSampler(examples, settings.crop, settings.batch, settings.lesion_share, settings.augment, seed)
-    batches = Batches(sample, steps, device)
+    sample = CropSampler(
+        examples, settings.crop, settings.batch * team.size, settings.lesion_share, settings.augment, seed
+    )
+    batches = Batches(sample if team.size == 1 else Share(sample, team, settings.batch), steps, device)
     objective = Objective(
         patch_size=settings.patch_size,
         patch_threshold=settings.patch_threshold,
@@ -68,6 +79,7 @@ def train_network(
         weight_fine=settings.weight_fine,
         scope=settings.scope,
         implementation=implementation,
+        team=team,
     )
     bfloat16 = device.type == "cuda" and settings.precision == "auto" and torch.cuda.is_bf16_supported()
 
@@ -92,11 +104,25 @@ def train_network(
         schedule=settings.schedule,
         seed=seed,
         checkpoint=checkpoint,
+        team=team,
+        partial=settings.weight_coarse == 0 or settings.weight_fine == 0,
         on_step=report,
     )
     summary = {"steps": steps, "contrastive_loss": implementation, **_summarise(history)}
+    if team.size > 1:
+        summary["processes"] = team.size
     _warn(summary)
     return network, summary
+
+
+def assist(team: Team, device: torch.device) -> None:
+    """Take part in what the first process of a team trains, until it says that there is nothing left.
+
+    Raises:
+        CgckitError: the first process is gone.
+    """
+    while (order := team.tell()) is not None:
+        train_network(**order, device=device, team=team)
 
 
 def _summarise(history: History) -> dict[str, float]:

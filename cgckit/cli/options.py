@@ -62,6 +62,12 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Let the first subject that cannot be used end the run; else it is left out.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, help="Processes that work on subjects at once; they share the cores.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler, as tcp://node1:8786, whose workers do it.")
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", callback=hide_log, help="No progress bars, no log lines: nothing but an error."),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cgckit.errors import CgckitError, UsageError
+from cgckit.nets.team import Team
 from cgckit.sealed import DamagedError, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ Schedule = Literal["constant", "cosine"]
 StepFunction = Callable[[nn.Module, int], dict[str, Tensor]]
 History = list[dict[str, float]]
 
+ALONE = Team()
 _FETCH_EVERY = 25
 
 
@@ -45,6 +47,8 @@ def train(
     schedule: Schedule = "constant",
     seed: int = 0,
     checkpoint: Checkpoint | None = None,
+    team: Team = ALONE,
+    partial: bool = False,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> History:
     """Minimise `step(model, index)["loss"]` with Adam for `steps` steps.
@@ -61,20 +65,24 @@ def train(
         schedule: "constant", or "cosine" down to 1 % of it.
         seed: of the run.
         checkpoint: where to save the state, and to take it up from if it is there with the same key.
+        team: the processes that train together, each with a share of the batch; gradients and scalars are their means.
+        partial: some weights of the model have no part in the loss, which a team must know.
         on_step: called with the index and the recorded scalars of each step, once they are fetched.
 
     Returns:
         One dictionary of scalars a step, those of the steps before a resumption included.
 
     Raises:
-        CgckitError: the loss or a weight is not finite. The checkpoint is removed: to go on from it
-            would end there again.
+        CgckitError: another process of the team is gone; or the loss or a weight is not finite: then the checkpoint is
+            removed, as to go on from it would end there again.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     history: History = []
     if checkpoint is not None and checkpoint.path.exists():
         history = _restore(checkpoint, model, optimizer)
     model.train()
+    with team.mindful():
+        called = team.wrap(model, partial=partial)
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     pending: list[dict[str, Tensor]] = []
     with own_generators():
@@ -82,11 +90,12 @@ def train(
             torch.manual_seed(step_seed(seed, index))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * _decay(schedule, index / steps)
-            terms = step(model, index)
-            optimizer.zero_grad(set_to_none=True)
-            terms["loss"].backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            pending.append({name: value.detach() for name, value in terms.items()})
+            with team.mindful():
+                terms = step(called, index)
+                optimizer.zero_grad(set_to_none=True)
+                terms["loss"].backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                pending.append({name: value.detach() for name, value in team.mean(terms).items()})
             last = index + 1 == steps
             saved = checkpoint is not None and ((index + 1) % checkpoint.every == 0 or last)
             if not (on_cpu or saved or last or len(pending) == _FETCH_EVERY):
@@ -102,7 +111,7 @@ def train(
                 if on_step is not None:
                     on_step(len(history) - 1, scalars)
             pending.clear()
-            if saved and checkpoint is not None:
+            if saved and checkpoint is not None and team.leads:
                 _save(checkpoint, model, optimizer, history)
     if not is_finite(model):
         _forget(checkpoint)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +20,20 @@ from cgckit.cgc.model import CARD, Model
 from cgckit.cgc.parts import parts_gone
 from cgckit.cgc.settings import Settings, TrainingSettings
 from cgckit.cgc.training import train_network
-from cgckit.derivatives import Derivatives, participant
-from cgckit.errors import BadInputError, DegeneratePriorError, UnusableSubjectError
+from cgckit.derivatives import Derivatives
+from cgckit.errors import BadInputError, DegeneratePriorError
 from cgckit.images.brain import BrainExtractor
-from cgckit.images.case import Case, subject_label
+from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.preparation import prepare
-from cgckit.nets.loop import Checkpoint
+from cgckit.jobs import Step
+from cgckit.nets.loop import ALONE, Checkpoint
+from cgckit.nets.team import Team
 from cgckit.pipeline.prior_maps import PriorMap, PriorMaps, of_a_subject
 from cgckit.sealed import DamagedError, is_whole, read_json
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-LEFT_OUT = "left out: "
-"""How the remark on a subject begins that could not be used."""
 _WORTH_A_REMARK_ML = 0.1
 _MUCH_CHANGED = 0.7
 Target = Callable[[Subject, Case], Tensor | None]
@@ -50,12 +49,14 @@ class Engine:
         brain: how brains are found.
         device: where networks are trained and applied.
         maps: the priors of the subjects; None where a trained model works alone.
+        team: the processes that train together, of which this is the first.
     """
 
     modalities: tuple[str, ...]
     brain: BrainExtractor
     device: torch.device
     maps: PriorMaps | None = None
+    team: Team = ALONE
 
     def case(self, subject: Subject) -> Case:
         """The subject on its working grid; UnusableSubjectError if its images cannot be brought there."""
@@ -114,13 +115,8 @@ class Engine:
             DegeneratePriorError: nobody has a target.
             CgckitError: training diverged.
         """
-        card = _read_card(folder)
-        known = self._known(folder) if card.get("key") == key and "training" in card else None
-        if known is not None:
-            model = known.with_settings(settings.inference)
-            if model.settings != known.settings:
-                model.save(folder, card)  # whoever takes the model up applies it as this run does
-            return model, card["training"], False
+        if (found := self.trained(settings, key, folder)) is not None:
+            return *found, False
         reasons: dict[str, str] = {}
         examples = []
         for subject in subjects:
@@ -137,17 +133,26 @@ class Engine:
         if not examples:
             why = "; ".join(f"{label}: {reason}" for label, reason in reasons.items())
             raise DegeneratePriorError(f"no subject has a usable prior ({why}); try another --prior or its options")
-        task = bars.add_task("training", total=settings.total_steps(len(examples)), note="")
-        checkpoint = Checkpoint(scratch / "checkpoint.safetensors", key=key)
-        network, training = train_network(
-            examples,
-            settings.training,
-            self.modalities,
-            seed=seed,
-            device=self.device,
-            checkpoint=checkpoint,
-            on_step=lambda index, scalars: bars.update(task, completed=index + 1, note=f"loss {scalars['loss']:.3f}"),
-        )
+        task = bars.add_task("training", total=settings.total_steps(len(examples), self.team.size), note="")
+        # By another number of processes it would be another training: that one starts over.
+        own = key if self.team.size == 1 else f"{key}-{self.team.size}"
+        checkpoint = Checkpoint(scratch / "checkpoint.safetensors", key=own)
+        order: dict[str, Any] = {
+            "examples": examples,
+            "settings": settings.training,
+            "modalities": self.modalities,
+            "seed": seed,
+            "checkpoint": checkpoint,
+        }
+        with self.team.at_work(order):
+            network, training = train_network(
+                **order,
+                device=self.device,
+                team=self.team,
+                on_step=lambda index, scalars: bars.update(
+                    task, completed=index + 1, note=f"loss {scalars['loss']:.3f}"
+                ),
+            )
         training = {"subjects": len(examples), **training}
         trained = Model(network, settings, self.modalities)
         trained.save(folder, {"key": key, **(provenance or {}), "training": training})
@@ -155,6 +160,20 @@ class Engine:
         shutil.rmtree(scratch / "examples", ignore_errors=True)
         # From the disk, as a run that is taken up here gets it: equal weights in another memory layout round otherwise.
         return Model.load(folder, self.device), training, True
+
+    def trained(self, settings: Settings, key: str, folder: Path) -> tuple[Model, dict[str, Any]] | None:
+        """The model in `folder`, to be applied with `settings`, and what is said of its training under `key`.
+
+        None if there is none, or it is damaged.
+        """
+        card = _read_card(folder)
+        known = self._known(folder) if card.get("key") == key and "training" in card else None
+        if known is None:
+            return None
+        model = known.with_settings(settings.inference)
+        if model.settings != known.settings:
+            model.save(folder, card)  # whoever takes the model up applies it as this run does
+        return model, card["training"]
 
     def _known(self, folder: Path) -> Model | None:
         """The model in a folder, unless it is damaged."""
@@ -198,6 +217,101 @@ class Engine:
             reasons[subject.label] = (prior.health.degenerate if prior else None) or "there is none"
             return None
         return prior.target
+
+
+@dataclass(frozen=True)
+class PriorStep(Step[tuple[Case, PriorMap]]):
+    """Prior map and brain mask of a subject and, where a network is to learn from them, its training example.
+
+    Attributes:
+        out: where the images go.
+        engine: makes the case.
+        maps: make the prior.
+        scratch: for the example.
+        settings: of the training; None where there is none.
+    """
+
+    stage = "priors"
+
+    out: Derivatives
+    engine: Engine
+    maps: PriorMaps
+    scratch: Path
+    settings: TrainingSettings | None = None
+
+    def files(self, subject: Subject) -> list[Path]:
+        return self.maps.files(self.out, subject)
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        self.maps.learn_for(subjects)
+
+    def read(self, subject: Subject) -> tuple[Case, PriorMap]:
+        return self.engine.case_and_prior(subject, self.maps)
+
+    def write(self, subject: Subject, given: tuple[Case, PriorMap]) -> dict[str, Any]:
+        """The prior's report, and its volume "prior_ml"."""
+        case, prior = given
+        self.maps.write(self.out, subject, case, prior)
+        if self.settings is not None and prior.target is not None:
+            self.engine.write_example(self.scratch, subject, case, prior.target, self.settings)
+        voxels = int((case.to_native(prior.probability) >= 0.5).sum())
+        return {**prior.report(), "prior_ml": round(voxels * float(np.prod(case.native.spacing)) / 1000, 3)}
+
+
+@dataclass(frozen=True)
+class RefineStep(Step[tuple[Case, PriorMap]]):
+    """Refined probability and mask of a subject, weighed with its prior.
+
+    Attributes:
+        out: where the images go.
+        engine: makes the case.
+        maps: make the prior.
+        model: the trained network.
+    """
+
+    stage = "inference"
+
+    out: Derivatives
+    engine: Engine
+    maps: PriorMaps
+    model: Model
+
+    def files(self, subject: Subject) -> list[Path]:
+        return self.engine.refined_files(self.out, self.model, subject)
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        self.maps.learn_for(subjects)
+
+    def read(self, subject: Subject) -> tuple[Case, PriorMap]:
+        return self.engine.case_and_prior(subject, self.maps)
+
+    def write(self, subject: Subject, given: tuple[Case, PriorMap]) -> dict[str, Any]:
+        """Figures and remarks of `SubjectResult`."""
+        case, prior = given
+        refined = self.engine.write_refined(self.out, self.model, subject, case, prior)
+        return refined.compare(case.to_native(prior.probability) >= 0.5)
+
+
+@dataclass(frozen=True)
+class PredictStep(Step[Case]):
+    """Probability and mask of a subject by the network alone; attributes as those of `RefineStep`."""
+
+    stage = "inference"
+
+    out: Derivatives
+    engine: Engine
+    model: Model
+
+    def files(self, subject: Subject) -> list[Path]:
+        return self.engine.refined_files(self.out, self.model, subject)
+
+    def read(self, subject: Subject) -> Case:
+        return self.engine.case(subject)
+
+    def write(self, subject: Subject, given: Case) -> dict[str, Any]:
+        """Volume "refined_ml" and remarks."""
+        refined = self.engine.write_refined(self.out, self.model, subject, given)
+        return {"refined_ml": refined.volume_ml, "remarks": refined.doubts()}
 
 
 @dataclass(frozen=True)
@@ -251,75 +365,6 @@ class Refined:
 
 def _parts(count: int) -> str:
     return "part" if count == 1 else "parts"
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Who could not be used in a run.
-
-    Attributes:
-        strict: whether the first such subject ends the run instead.
-        errors: what is wrong, by the subject's name in the input.
-        subjects: the subjects themselves.
-    """
-
-    strict: bool = True
-    errors: dict[str, UnusableSubjectError] = field(default_factory=dict)
-    subjects: list[Subject] = field(default_factory=list)
-
-    def reasons(self) -> dict[str, str]:
-        """What is wrong, as text."""
-        return {source: str(error) for source, error in self.errors.items()}
-
-    def rows(self) -> list[dict[str, object]]:
-        """Their rows of `summary.tsv`."""
-        return [
-            {**participant(subject_label(source), source), "remarks": f"{LEFT_OUT}{error}"}
-            for source, error in self.errors.items()
-        ]
-
-
-def over_subjects(
-    subjects: Sequence[Subject],
-    do: Callable[[Subject], T],
-    bars: Progress | None = None,
-    title: str = "",
-    left_out: LeftOut | None = None,
-) -> dict[str, T]:
-    """What `do` gives for each subject, by label, one after the other, with a bar that shows how far it is.
-
-    A subject that cannot be used ends it; with `left_out`, unless that is strict, it is noted there and named in the
-    log, and the others go on.
-
-    Raises:
-        UnusableSubjectError: `do` did, and none is left out; or nobody is usable: then what is wrong with the first.
-    """
-    task = None if bars is None else bars.add_task(title, total=len(subjects), note="")
-    found: dict[str, T] = {}
-    failed: list[UnusableSubjectError] = []
-    for subject in subjects:
-        if bars is not None and task is not None:
-            bars.update(task, note=subject.label)
-        try:
-            found[subject.label] = do(subject)
-        except UnusableSubjectError as error:
-            if left_out is None or left_out.strict:
-                raise
-            failed.append(error)
-            left_out.errors[subject.source] = error
-            left_out.subjects.append(subject)
-            if len(failed) < len(subjects):
-                logger.error("%s is left out: %s", subject.source, error)
-        if bars is not None and task is not None:
-            bars.advance(task)
-    if failed and not found:
-        raise failed[0]
-    return found
-
-
-def usable(subjects: Sequence[Subject], found: Mapping[str, object]) -> list[Subject]:
-    """The subjects that something was found for."""
-    return [subject for subject in subjects if subject.label in found]
 
 
 def _is_doubtful(prior: PriorMap | None) -> bool:

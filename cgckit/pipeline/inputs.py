@@ -16,7 +16,7 @@ from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.volume import grid_of, open_nifti
-from cgckit.pipeline.engine import LeftOut, over_subjects
+from cgckit.jobs import LeftOut, over_subjects
 from cgckit.pipeline.prior_maps import learns, of_a_subject, prior_files
 from cgckit.priors.base import Prior
 from cgckit.priors.external import ExternalPrior

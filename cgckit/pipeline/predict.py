@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings
 from cgckit.errors import UsageError
 from cgckit.images.brain import BrainExtractor, resolve_brain
-from cgckit.images.case import Case
-from cgckit.images.cohort import Subject
+from cgckit.jobs import LeftOut, Workers, usable
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
+from cgckit.pipeline.engine import Engine, PredictStep
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.provenance import dependencies, machine, run_key
 from cgckit.pipeline.result import Run, SubjectResult, tables_of
@@ -29,6 +27,8 @@ def predict(
     brain: str | BrainExtractor = "coarse",
     allow_missing: bool = False,
     device: str = "auto",
+    jobs: int = 1,
+    scheduler: str | None = None,
     overwrite: bool = False,
     strict: bool = True,
     progress: bool = False,
@@ -45,16 +45,19 @@ def predict(
         brain: how the brain is found where no mask is given, see `refine`.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         device: "auto", "cpu", "cuda" or "cuda:N"; a model that is given itself stays where it is.
+        jobs: number of processes that subjects are worked on with, see `refine`; on a GPU this one does it.
+        scheduler: address of a dask scheduler whose workers do it, see `refine`.
         overwrite: start over: remove what runs left in `out`, cached priors too.
         strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show a progress bar on stderr.
 
     Raises:
         BadInputError: a file or model that cannot be used, or an `out` that cannot be written.
-        UsageError: unknown device or setting, or `out` holds another run, an input, the model, or files that are not
-            cgckit's, or another run is at work there.
+        UsageError: unknown device or setting, jobs below 1, no scheduler; or `out` holds another run, an input, the
+            model, or files that are not cgckit's, or another run is at work there.
         PluginError: a plug-in failed.
     """
+    workers = Workers.of(jobs, scheduler)
     where = choose_device(device)
     finder = resolve_brain(brain)
     if not isinstance(model, Model) and _lies_in(Path(model), Path(out)):
@@ -69,27 +72,12 @@ def predict(
     workspace = Workspace(folder, key, run_key({"run": key, "inference": inference}))
     depends["options"]["inference"] = inference
     engine = Engine(trained.modalities, finder, where)
-
-    def segment_subject(subject: Subject, case: Case) -> dict[str, Any]:
-        refined = engine.write_refined(workspace.out, trained, subject, case)
-        return {"refined_ml": refined.volume_ml, "remarks": refined.doubts()}
-
+    on_cpu = next(trained.network.parameters()).device.type == "cpu"
+    workers = workers.for_subjects(cohort) if on_cpu else Workers.of(1)
     facts = {**depends, "machine": machine(where)}
-    with workspace.session(cohort, facts, overwrite=overwrite), progress_bars(progress) as bars:
-        found = over_subjects(
-            cohort,
-            lambda subject: workspace.once(
-                "inference",
-                subject,
-                lambda: engine.case(subject),
-                lambda case: segment_subject(subject, case),
-                writes=engine.refined_files(workspace.out, trained, subject),
-                maps_key=workspace.maps_key,
-            ),
-            bars,
-            "inference",
-            left_out,
-        )
+    with workspace.session(cohort, facts, workers, overwrite=overwrite), progress_bars(progress) as bars:
+        step = PredictStep(workspace.out, engine, trained)
+        found = workspace.over(step, cohort, workers, bars, left_out, workspace.maps_key)
         subjects = tuple(
             SubjectResult(
                 subject.label,

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,17 +17,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cgckit.derivatives import Derivatives
-from cgckit.errors import BadInputError, UnusableSubjectError
+from cgckit.errors import BadInputError, CgckitError, UnusableSubjectError
 from cgckit.images.brain import BRAINS, BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.working_grid import IMAGE_SPACING
+from cgckit.lock import alone
 from cgckit.pipeline.health import Health, assess
 from cgckit.plugins import blame
 from cgckit.priors.base import PRIORS, Prediction, Prior, predict_checked
 from cgckit.priors.resolve import prior_identity, prior_name
-from cgckit.sealed import DamagedError, read_tensors, write_tensors
+from cgckit.sealed import DamagedError, is_whole, read_tensors, write_tensors
 from cgckit.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -134,7 +136,8 @@ class PriorMaps:
     ) -> None:
         self.prior = prior
         self._files = dict(files or {})
-        self.cohort = cohort
+        self.cohort: Cohort | None = cohort
+        self.modalities = cohort.modalities
         self.folder = folder
         self.brain = brain
         self._made_of = {
@@ -143,12 +146,17 @@ class PriorMaps:
             "brain": BRAINS.identity(brain),
             "spacing": IMAGE_SPACING,
         }
+        self.name = prior_name(prior)
         self.learns = learns(prior)
         self._ready = not self.learns
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: of the cohort what keys are made of, and not the subjects."""
+        return {**vars(self), "_cohort_print": self._cohort_print, "cohort": None}
+
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
         """Return the map of one subject, whose `case` is given."""
-        path = self.folder / f"{subject.label}-{self._key(subject)}.safetensors"
+        path = self._path(subject)
         found = _read(path)
         cached = None if found is None else Prediction(found[0]["probability"], found[1]["note"])
         if cached is None:
@@ -161,25 +169,33 @@ class PriorMaps:
 
     def files(self, out: Derivatives, subject: Subject) -> list[Path]:
         """The images that `write` writes."""
-        return [out.brain_mask(subject.label), out.prior_probability(subject.label, prior_name(self.prior))]
+        return [out.brain_mask(subject.label), out.prior_probability(subject.label, self.name)]
 
     def write(self, out: Derivatives, subject: Subject, case: Case, prior: PriorMap) -> None:
         """Write a subject's prior probability and brain mask on its input's grid, and say in the log what was found."""
         out.write_brain(subject.label, case.to_native(case.brain), subject.frame)
         native = case.to_native(prior.probability)
-        out.write_prior_probability(subject.label, prior_name(self.prior), native, subject.frame)
+        out.write_prior_probability(subject.label, self.name, native, subject.frame)
         logger.info("%s: %s", subject.label, prior.note or "prior computed")
         for remark in prior.health.remarks:
             logger.warning("%s: %s", subject.label, remark)
         if prior.health.degenerate:
             logger.warning("%s: the prior is excluded from training: %s", subject.label, prior.health.degenerate)
 
+    def learn_for(self, subjects: Sequence[Subject]) -> None:
+        """Have a prior that learns ready, if the map of one of the subjects is not in the cache."""
+        if not self._ready and not all(is_whole(self._path(subject)) for subject in subjects):
+            self._fit()
+
+    def _path(self, subject: Subject) -> Path:
+        return self.folder / f"{subject.label}-{self._key(subject)}.safetensors"
+
     def _key(self, subject: Subject) -> str:
         parts: dict[str, object] = {
             **self._made_of,
-            "modalities": self.cohort.modalities,
+            "modalities": self.modalities,
             # A prior that learns may be asked for a subject that it was not fitted on.
-            "inputs": [subject.fingerprint(), *(self._cohort_print() if self.learns else [])],
+            "inputs": [subject.fingerprint(), *([self._cohort_print] if self.learns else [])],
             "files": self._print(subject),
             "subject": subject.label,
         }
@@ -190,24 +206,34 @@ class PriorMaps:
         found = _fingerprint(self.prior, subject)
         if self._files.setdefault(subject.label, found) != found:
             raise BadInputError(
-                f"{subject.source}: what the prior {prior_name(self.prior)} reads of it was replaced while the run was "
+                f"{subject.source}: what the prior {self.name} reads of it was replaced while the run was "
                 "working; give the command again when it is at rest"
             )
         return found
 
-    def _cohort_print(self) -> list[str]:
-        return [subject.fingerprint() for subject in self.cohort]
+    @cached_property
+    def _cohort_print(self) -> str:
+        """Hash of the images of all that a prior that learns is fitted on; empty for another."""
+        prints = [subject.fingerprint() for subject in self.cohort] if self.learns and self.cohort else []
+        return hashlib.sha256(json.dumps(prints).encode()).hexdigest() if prints else ""
 
     def _fit(self) -> None:
         """Fit a prior that learns, or load what it learned from this cohort before."""
         if self._ready:
             return
-        identity = json.dumps([self._made_of, self.cohort.modalities, self._cohort_print()])
+        identity = json.dumps([self._made_of, self.modalities, self._cohort_print])
         path = self.folder / f"fit-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
+        with alone(path.with_suffix(".lock")):  # of several processes one learns
+            self._learn(path)
+        self._ready = True
+
+    def _learn(self, path: Path) -> None:
         learned = _read(path)
         if learned is not None:
             with _blame(self.prior, "load_state"):
                 self.prior.load_state(learned[0])
+        elif self.cohort is None:
+            raise CgckitError(f"{path}: what the prior learned is gone; the same command makes it again")
         else:
             logger.info("fitting the prior on %d subjects", len(self.cohort))
             with _blame(self.prior, "fit"):
@@ -216,7 +242,6 @@ class PriorMaps:
                 state = {name: value.contiguous() for name, value in self.prior.state().items()}
                 save(state)  # what cannot be written is the prior's failure; a full disk is not
             write_tensors(path, state)
-        self._ready = True
 
 
 def _fingerprint(prior: Prior, subject: Subject) -> str:

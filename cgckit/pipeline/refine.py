@@ -12,17 +12,20 @@ from rich.progress import Progress
 
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings, choose_settings
+from cgckit.cgc.training import assist
+from cgckit.errors import UsageError
 from cgckit.images.brain import BrainExtractor, resolve_brain
-from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.jobs import LeftOut, Part, Workers, usable
 from cgckit.nets.loop import check_seeds
+from cgckit.nets.team import Team
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.engine import Engine, LeftOut, over_subjects, usable
+from cgckit.pipeline.engine import Engine, PriorStep, RefineStep
 from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
-from cgckit.pipeline.prior_maps import PriorMap, PriorMaps
+from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key, versions
-from cgckit.pipeline.result import Run, SubjectResult, tables_of
+from cgckit.pipeline.result import Run, SubjectResult, prior_results, tables_of
 from cgckit.pipeline.workspace import Workspace
 from cgckit.priors.base import Prior
 from cgckit.priors.resolve import resolve_prior
@@ -44,6 +47,10 @@ def refine(
     allow_missing: bool = False,
     seed: int = 0,
     device: str = "auto",
+    jobs: int = 1,
+    scheduler: str | None = None,
+    stage: str | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
     strict: bool = True,
     progress: bool = False,
@@ -53,6 +60,9 @@ def refine(
     An interrupted call continues when it is made again with the same arguments, to the same masks if the number of
     threads is the same: priors are cached, training is checkpointed, finished subjects are kept. A call with other
     inference settings takes the trained model and makes the maps anew.
+
+    Among processes that `torchrun` started, the first does all of it, and the others help with the training: each draws
+    a batch, so that a step has as many batches as there are processes. They return a run without subjects.
 
     Args:
         inputs: a cohort, or what `Cohort.find` takes: files, a folder of subjects, a table.
@@ -68,36 +78,54 @@ def refine(
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         seed: of initialisation and sampling; equal seeds give equal masks on a CPU with as many threads.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        jobs: number of processes that subjects are worked on with, fewer if memory is short; each has as many threads
+            as this one, fewer if the cores do not suffice. Training, and maps on a GPU, are made by this process.
+        scheduler: address of a dask scheduler, as "tcp://node1:8786", whose workers do what `jobs` would; they must see
+            the same files under the same names.
+        stage: "prior", "train" or "infer": take this step alone, and write no tables. The call without a stage takes
+            the steps that are left, writes the tables and completes the run.
+        shard: "i/n": the i-th of n shares of the subjects, in stages "prior" and "infer", on which several processes
+            may be at work at once.
         overwrite: start over: remove what runs left in `out`, cached priors too.
         strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show progress bars on stderr.
 
     Raises:
-        UsageError: unknown prior, option, preset or setting, a seed below 0; or `out` holds another run, an
-            input, or files that are not cgckit's, or another run is at work there.
+        UsageError: unknown prior, option, preset or setting, a seed below 0, jobs below 1, no scheduler, stage or
+            shard; or `out` holds another run, an input, or files that are not cgckit's, or another run is at work
+            there; or the stage "infer" comes before there is a model.
         BadInputError: a file that cannot be used, or an `out` that cannot be written.
         DegeneratePriorError: no subject has a usable prior.
         CgckitError: training diverged.
         PluginError: a plug-in failed.
     """
-    check_seeds([seed])
-    source = resolve_prior(prior, prior_options)
-    finder = resolve_brain(brain)
-    where = choose_device(device)
-    left_out = LeftOut(strict)
-    cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
-    folder = output_folder(out, inputs, cohort, source, left_out)
-    name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
-    depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
-    key = run_key(depends)
-    workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
-    depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
-    facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
-    maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
-    engine = Engine(cohort.modalities, finder, where, maps)
-    run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out)
-    with workspace.session(cohort, facts, overwrite=overwrite), progress_bars(progress) as bars:
-        return run.execute(bars)
+    team = Team.of_environment()
+    with team.joined():
+        if not team.leads:
+            assist(team, choose_device(team.device(device)))
+            return Run(Path(out), ())
+        check_seeds([seed])
+        workers, part = Workers.of(jobs, scheduler), Part.of(stage, shard)
+        if overwrite and part.is_shared:
+            raise UsageError("--overwrite would remove what the processes of other shards do: give it without a stage")
+        source = resolve_prior(prior, prior_options)
+        finder = resolve_brain(brain)
+        where = choose_device(team.device(device))
+        left_out = LeftOut(strict)
+        cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
+        folder = output_folder(out, inputs, cohort, source, left_out)
+        name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
+        depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
+        key = run_key(depends)
+        workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
+        depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
+        workers = workers.for_subjects(part.share(cohort))
+        facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
+        maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
+        engine = Engine(cohort.modalities, finder, where, maps, team)
+        run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers, part)
+        with workspace.session(cohort, facts, workers, part, overwrite=overwrite), progress_bars(progress) as bars:
+            return run.execute(bars)
 
 
 class _Refinement:
@@ -113,20 +141,38 @@ class _Refinement:
         seed: int,
         facts: dict[str, Any],
         left_out: LeftOut,
+        workers: Workers,
+        part: Part,
     ) -> None:
+        self.workers, self.part = workers, part
         self.cohort, self.engine, self.maps, self.workspace = cohort, engine, maps, workspace
         self.settings, self.seed, self.facts, self.left_out = settings, seed, facts, left_out
 
     def execute(self, bars: Progress) -> Run:
-        """Take every step that is not done yet."""
+        """Take every step that is not done yet, or that of a part of the run."""
+        stage, out = self.part.stage, self.workspace.out.root
         noun = "subject" if len(self.cohort) == 1 else "subjects"
         logger.info("%d %s with %s", len(self.cohort), noun, ", ".join(self.cohort.modalities))
         reports = self._timed("priors", self._compute_priors, bars)
-        model, training = self._timed("training", self._train, usable(self.cohort, reports), bars)
-        self.facts["training"] = training
+        if stage == "prior":
+            return Run(
+                out,
+                prior_results(self.workspace.out, self.maps.name, self.cohort, reports),
+                {},
+                self.left_out.reasons(),
+            )
+        if stage == "infer":
+            model, training = self._trained()
+        else:
+            model, training = self._timed("training", self._train, usable(self.cohort, reports), bars)
+            self.facts["training"] = training
+        self.engine.team.release()
+        if stage == "train":
+            return Run(out, (), training, self.left_out.reasons())
         subjects = self._timed("inference", self._segment, model, reports, bars)
-        self.workspace.write_tables(tables_of(subjects, self.left_out))
-        return Run(self.workspace.out.root, subjects, training, self.left_out.reasons())
+        if stage is None:
+            self.workspace.write_tables(tables_of(subjects, self.left_out))
+        return Run(out, subjects, training, self.left_out.reasons())
 
     def _timed(self, stage: str, do: Callable[..., T], *arguments: Any) -> T:
         """Note how long a stage took, if there was anything to do in it."""
@@ -138,25 +184,15 @@ class _Refinement:
 
     def _compute_priors(self, bars: Progress) -> dict[str, dict[str, Any]]:
         """Prior map, brain mask and training example of each subject; gives each prior's report."""
-        return over_subjects(
-            self.cohort,
-            lambda subject: self.workspace.once(
-                "priors",
-                subject,
-                lambda: self.engine.case_and_prior(subject, self.maps),
-                lambda found: self._write_prior(subject, *found),
-                writes=self.maps.files(self.workspace.out, subject),
-            ),
-            bars,
-            "priors",
-            self.left_out,
-        )
+        step = PriorStep(self.workspace.out, self.engine, self.maps, self.workspace.scratch, self.settings)
+        return self.workspace.over(step, self.part.share(self.cohort), self.workers, bars, self.left_out)
 
-    def _write_prior(self, subject: Subject, case: Case, prior: PriorMap) -> dict[str, Any]:
-        self.maps.write(self.workspace.out, subject, case, prior)
-        if prior.target is not None:
-            self.engine.write_example(self.workspace.scratch, subject, case, prior.target, self.settings)
-        return prior.report()
+    def _trained(self) -> tuple[Model, dict[str, Any]]:
+        with self.workspace.alone():
+            found = self.engine.trained(self.settings, self.workspace.key, self.workspace.model)
+        if found is None:
+            raise UsageError(f"{self.workspace.model}: nothing is trained yet; take the stage train first")
+        return found
 
     def _train(self, subjects: Sequence[Subject], bars: Progress) -> tuple[Model, dict[str, Any]]:
         model, training, new = self.engine.train(
@@ -177,19 +213,14 @@ class _Refinement:
         self, model: Model, reports: Mapping[str, Mapping[str, Any]], bars: Progress
     ) -> tuple[SubjectResult, ...]:
         """Refined probability and mask of each subject, and what became of it."""
-        found = over_subjects(
+        step = RefineStep(self.workspace.out, self.engine, self.maps, model)
+        found = self.workspace.over(
+            step,
             usable(self.cohort, reports),
-            lambda subject: self.workspace.once(
-                "inference",
-                subject,
-                lambda: self.engine.case_and_prior(subject, self.maps),
-                lambda found: self._refine_subject(model, subject, *found),
-                writes=self.engine.refined_files(self.workspace.out, model, subject),
-                maps_key=self.workspace.maps_key,
-            ),
+            self.workers if self.engine.device.type == "cpu" else Workers.of(1),
             bars,
-            "inference",
             self.left_out,
+            self.workspace.maps_key,
         )
         out = self.workspace.out
         results = []
@@ -210,7 +241,3 @@ class _Refinement:
                 )
             )
         return tuple(results)
-
-    def _refine_subject(self, model: Model, subject: Subject, case: Case, prior: PriorMap) -> dict[str, Any]:
-        refined = self.engine.write_refined(self.workspace.out, model, subject, case, prior)
-        return refined.compare(case.to_native(prior.probability) >= 0.5)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from cgckit.arrays import BoolArray, FloatArray
-from cgckit.derivatives import participant
+from cgckit.derivatives import Derivatives, participant
+from cgckit.images.cohort import Subject
 from cgckit.images.volume import Volume
-from cgckit.pipeline.engine import LeftOut
+from cgckit.jobs import LeftOut, usable
 from cgckit.pipeline.health import Health
 
 
@@ -70,6 +71,28 @@ class SubjectResult:
             row |= {name: getattr(self.health, name) for name in shown}
             row["choice"] = self.note
         return row
+
+
+def prior_results(
+    out: Derivatives, prior: str, subjects: Sequence[Subject], reports: Mapping[str, Mapping[str, Any]]
+) -> tuple[SubjectResult, ...]:
+    """What became of the subjects that there is a report of, by label, where nothing was refined yet."""
+    results = []
+    for subject in usable(subjects, reports):
+        report = reports[subject.label]
+        health = Health.from_json(report["health"])
+        results.append(
+            SubjectResult(
+                subject.label,
+                subject.source,
+                out.prior_probability(subject.label, prior),
+                prior_ml=report["prior_ml"],
+                health=health,
+                note=report["note"],
+                remarks=health.remarks,
+            )
+        )
+    return tuple(results)
 
 
 def tables_of(subjects: Sequence[SubjectResult], left_out: LeftOut) -> dict[str, list[dict[str, Any]]]:

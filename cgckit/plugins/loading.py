@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from cgckit.errors import UsageError
 from cgckit.plugins.blame import blame
@@ -17,6 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 FILE_CLASS = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
 
 _NOTHING = object()
+_files: dict[str, Path] = {}
 
 
 def split_file(text: str) -> tuple[Path, str] | None:
@@ -32,6 +34,11 @@ def split_file(text: str) -> tuple[Path, str] | None:
     return None
 
 
+def files_of_modules() -> dict[str, Path]:
+    """The file of every module that `import_file` made in this process, by the module's name."""
+    return dict(_files)
+
+
 def import_class(file: Path, name: str) -> object:
     """Run a Python file and return its attribute `name`.
 
@@ -39,28 +46,45 @@ def import_class(file: Path, name: str) -> object:
         UsageError: there is no such file, or nothing of that name in it.
         PluginError: the file cannot be run.
     """
+    module = _run(file, f"{file}:{name}")
+    try:
+        with blame(f"{file}:{name}: the file cannot be run"):
+            found: object = getattr(module, name, _NOTHING)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    if found is _NOTHING:
+        classes = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise UsageError(f"{file}:{name}: no {name} in the file; it has {', '.join(classes) or 'no class'}")
+    return found
+
+
+def import_file(file: Path) -> None:
+    """Run a Python file, so that what was pickled of its classes in another process can be read; errors as above."""
+    _run(file, str(file))
+
+
+def _run(file: Path, what: str) -> ModuleType:
+    """The module of a Python file; `what` is how messages begin."""
     if not file.is_file():
-        raise UsageError(f"{file}:{name}: there is no file {file}")
+        raise UsageError(f"{what}: there is no file {file}")
     # The content is part of the name, so that an edited file is another plug-in to a cache, a moved one is not.
     try:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     except OSError as error:
-        raise UsageError(f"{file}:{name}: {file} cannot be read ({error.strerror})") from error
+        raise UsageError(f"{what}: {file} cannot be read ({error.strerror})") from error
     module_name = f"cgckit_plugin_{file.stem}_{digest}"
     specification = importlib.util.spec_from_file_location(module_name, file)
     if specification is None or specification.loader is None:
-        raise UsageError(f"{file}:{name}: {file} is not a Python file")
+        raise UsageError(f"{what}: {file} is not a Python file")
     module = importlib.util.module_from_spec(specification)
     # Dataclasses look their annotations up in the registered module.
     sys.modules[module_name] = module
     try:
-        with blame(f"{file}:{name}: the file cannot be run"):
+        with blame(f"{what}: the file cannot be run"):
             specification.loader.exec_module(module)
-            found: object = getattr(module, name, _NOTHING)
     except BaseException:
         del sys.modules[module_name]
         raise
-    if found is _NOTHING:
-        classes = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
-        raise UsageError(f"{file}:{name}: no {name} in the file; it has {', '.join(classes) or 'no class'}")
-    return found
+    _files[module_name] = file.absolute()
+    return module

@@ -24,6 +24,16 @@ def refine(
         int, typer.Option(min=0, help="Equal seeds give equal masks on a CPU, with the same number of threads.")
     ] = 0,
     device: options.Device = "auto",
+    jobs: options.Jobs = 1,
+    scheduler: options.Scheduler = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="prior, train or infer: take this step alone; see --shard."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="i/n", help="The i-th of n shares of the subjects, for stages prior and infer."),
+    ] = None,
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
@@ -42,6 +52,7 @@ def refine(
     import cgckit
     from cgckit.cli.tables import show_table
     from cgckit.images.brain import resolve_brain
+    from cgckit.nets.team import Team
     from cgckit.options import read_words
 
     result = cgckit.refine(
@@ -56,10 +67,21 @@ def refine(
         allow_missing=allow_missing,
         seed=seed,
         device=device,
+        jobs=jobs,
+        scheduler=scheduler,
+        stage=stage,
+        shard=shard,
         overwrite=overwrite,
         strict=strict,
         progress=not quiet,
     )
+    if not Team.of_environment().leads:
+        return
+    if stage is not None:
+        what = f"stage {stage}" + (f", shard {shard}" if shard else "")
+        print(f"{what}: done; `cgckit refine` without a stage completes the run in {result.out}")
+        options.tell_left_out(result)
+        return
     rows = [
         {
             "subject": row.source,

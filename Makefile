@@ -10,7 +10,7 @@ FORMATTED := find csrc tests/simt -name '*.cpp' -o -name '*.h' -o -name '*.cu' -
 # Compilation must not starve the machine, and must be the same size of job everywhere.
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: install demo test fuzz coverage lint format sanitize docs package container compilers clean
+.PHONY: install demo test fuzz coverage lint audit format sanitize docs package container compilers clean
 
 install: $(READY)
 
@@ -48,7 +48,13 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --severity-level medium cgckit
 	$(FORMATTED) | xargs $(BIN)/clang-format --dry-run --Werror
+
+# Known vulnerabilities of what is installed beside cgckit; asks the advisory database, so it needs a network.
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -123,7 +123,8 @@ class Parcel:
         try:
             for file in self.plugins:
                 import_file(file)
-            step: Step[Any] = pickle.loads(self.content)
+            # It comes from the first process of this very run.
+            step: Step[Any] = pickle.loads(self.content)  # nosec B301
         except CgckitError:
             raise
         except Exception as error:
@@ -188,7 +189,7 @@ def _portable(error: BaseException) -> Exception:
     if not isinstance(error, Exception):
         return PluginError(f"a plug-in left the interpreter ({describe_error(error)}): it must raise an error instead")
     try:
-        arrived = pickle.loads(pickle.dumps(error))
+        arrived = pickle.loads(pickle.dumps(error))  # nosec B301
         if type(arrived) is type(error) and str(arrived) == str(error):
             return error
     except Exception as failure:

@@ -16,6 +16,9 @@ import cgckit
 from cgckit.cgc.settings import PRESETS
 from cgckit.cli.main import app
 from cgckit.evaluation import METRICS
+from cgckit.evaluation.result import Summary
+from cgckit.experiments.results import read_results
+from cgckit.experiments.table import tabulate
 from cgckit.images.brain import resolve_brain
 from cgckit.priors.resolve import resolve_prior
 from cgckit.testing import check_brain, check_metric, check_prior
@@ -31,6 +34,36 @@ INLINE = re.findall(r"`(cgckit [a-z][^`]*)`", TEXT)
 COMMANDS = [line for line in [*LINES, *INLINE] if line.startswith("cgckit ")]
 
 QUICK = {"spacing": 4.0, "crop": (16, 16, 16), "widths": (4, 4, 4, 4), "projection": 4, "batch": 1, "steps": 1}
+
+
+RESULTS = [
+    "brats2021",
+    "brats2021-mumford-shah",
+    "brats2021-aucseg",
+    "brats2013",
+    "open-ms",
+    "open-ms-mumford-shah",
+    "ct",
+    "phantom",
+]
+"""What the rows of the README's table were measured as, `benchmarks/results/pipeline-NAME.jsonl`."""
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/measured.md"])
+def test_the_table_of_results_says_what_was_measured(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8").partition("<!-- results -->")[2].partition("<!-- /results -->")[0]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "±" in line]
+    assert len(rows) == len(RESULTS)
+    for row, name in zip(rows, RESULTS, strict=True):
+        _, outcomes = read_results(ROOT / "benchmarks" / "results" / f"pipeline-{name}.jsonl")
+        prior, refined = (arm.output for arm in tabulate(outcomes, {}))
+        expected = [_mean_and_deviation(prior), f"**{_mean_and_deviation(refined)}**"]
+        expected += [f"{prior.mean['assd']:.2f} / {refined.mean['assd']:.2f}"]
+        assert [cell.strip() for cell in row.split("|")[3:6]] == expected, name
+
+
+def _mean_and_deviation(arm: Summary) -> str:
+    return f"{arm.mean['dice']:.3f} ± {arm.sd['dice']:.3f}".replace("0.", ".")
 
 
 def test_the_plugin_keeps_the_contract(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ demo: $(READY)
 	$(BIN)/cgckit report demo/refined
 	@echo "Look at demo/refined.png, and open demo/refined/report.html in a browser."
 
+# A process for each core, of one thread: several teams of threads would slow each other down.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # Random headers, streams, tables, words and model cards: more than in the suite, and others each time.
 fuzz: $(READY)

@@ -29,7 +29,7 @@ def test_the_workflow_calls_targets_that_exist() -> None:
     jobs = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]
     called = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
-    assert called == {f"make {name}" for name in ("lint", "test", "coverage", "docs", "package", "container")}
+    assert called == {f"make {name}" for name in ("lint", "test", "audit", "coverage", "docs", "package", "container")}
     assert {command.removeprefix("make ") for command in called} <= targets
     pythons = jobs["test"]["strategy"]["matrix"]["python"]
     assert pythons[0] == re.search(r'requires-python = ">=([\d.]+)"', read("pyproject.toml"))[1]  # type: ignore[index]

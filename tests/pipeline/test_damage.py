@@ -132,7 +132,7 @@ def test_work_files_that_were_damaged_are_made_again(
     scans, out = copied
     shutil.rmtree(out / "work" / "run")
     shutil.rmtree(out / "model")
-    for path in (out / "work" / "priors").iterdir():
+    for path in (out / "work" / "priors").glob("*.safetensors"):
         DAMAGE[damage](path)
     prior = Learned()
     run(scans, out, prior=prior)

@@ -7,6 +7,7 @@ the hash of all that went into them.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -134,11 +135,13 @@ def library(build: Build) -> Path:
         digest.update(source.name.encode() + source.read_bytes())
     digest.update(repr((build, compiler(), torch.__version__, torch.__file__)).encode())
     path = CACHE / f"{build.name}-{digest.hexdigest()[:16]}.so"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        for old in CACHE.glob(f"{build.name}-*"):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-        _compile(build, path)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{build.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes may run the tests
+        if not path.exists():
+            for old in CACHE.glob(f"{build.name}-*"):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+            _compile(build, path)
     return path
 
 

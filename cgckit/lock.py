@@ -25,11 +25,7 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         BadInputError: it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
+    descriptor = _opened(path)
     try:
         with suppress(OSError):  # a file system without locks; `locked` has said so
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -51,11 +47,7 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         BadInputError: the folder cannot be written.
     """
     path = folder / LOCK
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
+    descriptor = _opened(path)
     try:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -75,3 +67,12 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    """A descriptor of a file to be locked, made if it is not there; BadInputError if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error

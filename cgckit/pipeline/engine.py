@@ -220,33 +220,42 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class PriorStep(Step[tuple[Case, PriorMap]]):
-    """Prior map and brain mask of a subject and, where a network is to learn from them, its training example.
+class _WithPrior(Step[tuple[Case, PriorMap]]):
+    """A step that takes a subject's prior.
 
     Attributes:
         out: where the images go.
         engine: makes the case.
         maps: make the prior.
-        scratch: for the example.
-        settings: of the training; None where there is none.
     """
-
-    stage = "priors"
 
     out: Derivatives
     engine: Engine
     maps: PriorMaps
-    scratch: Path
-    settings: TrainingSettings | None = None
-
-    def files(self, subject: Subject) -> list[Path]:
-        return self.maps.files(self.out, subject)
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
         self.maps.learn_for(subjects)
 
     def read(self, subject: Subject) -> tuple[Case, PriorMap]:
         return self.engine.case_and_prior(subject, self.maps)
+
+
+@dataclass(frozen=True)
+class PriorStep(_WithPrior):
+    """Prior map and brain mask of a subject and, where a network is to learn from them, its training example.
+
+    Attributes:
+        scratch: for the example.
+        settings: of the training; None where there is none.
+    """
+
+    stage = "priors"
+
+    scratch: Path
+    settings: TrainingSettings | None = None
+
+    def files(self, subject: Subject) -> list[Path]:
+        return self.maps.files(self.out, subject)
 
     def write(self, subject: Subject, given: tuple[Case, PriorMap]) -> dict[str, Any]:
         """The prior's report, and its volume "prior_ml"."""
@@ -259,31 +268,15 @@ class PriorStep(Step[tuple[Case, PriorMap]]):
 
 
 @dataclass(frozen=True)
-class RefineStep(Step[tuple[Case, PriorMap]]):
-    """Refined probability and mask of a subject, weighed with its prior.
-
-    Attributes:
-        out: where the images go.
-        engine: makes the case.
-        maps: make the prior.
-        model: the trained network.
-    """
+class RefineStep(_WithPrior):
+    """Refined probability and mask of a subject, weighed with its prior by the trained network `model`."""
 
     stage = "inference"
 
-    out: Derivatives
-    engine: Engine
-    maps: PriorMaps
     model: Model
 
     def files(self, subject: Subject) -> list[Path]:
         return self.engine.refined_files(self.out, self.model, subject)
-
-    def prepare(self, subjects: Sequence[Subject]) -> None:
-        self.maps.learn_for(subjects)
-
-    def read(self, subject: Subject) -> tuple[Case, PriorMap]:
-        return self.engine.case_and_prior(subject, self.maps)
 
     def write(self, subject: Subject, given: tuple[Case, PriorMap]) -> dict[str, Any]:
         """Figures and remarks of `SubjectResult`."""

@@ -3,9 +3,8 @@
 // With W_ik = g_i P_ik / tau on anchors i and 0 on other rows, the pair (i, k) pulls with V_ik = (W_ik +
 // W_ki) times both inverse norms: before what pos adds and the projection, the gradient is R_i = sum_k V_ik
 // x_k. V is symmetric and zero where neither end is an anchor. The anchors go in chunks: V of a chunk's rows
-// and all members is written
-// (`weigh_pairs`), then multiplied with X from both sides (`spread`). Each R_i has one producer at a time,
-// and one order.
+// and all members is written (`weigh_pairs`), then multiplied with X from both sides (`spread`). Each R_i has
+// one producer at a time, and one order.
 #include "../common/coefficients.h"
 #include "gram.cuh"
 
@@ -19,17 +18,11 @@ struct RowWeight {
   V factor;
 };
 
-// Of all anchors: the gradient by the temperature, and the power of two that V is multiplied with so that it
-// fits into 16 bits whatever is upstream. |V| <= 2 |g| / tau.
-struct OfAnchors {
-  double by_temperature;
-  double scale;
-};
-
-// One block.
+// Of all anchors, by one block: the gradient by the temperature, and the power of two that V is multiplied
+// with so that it fits into 16 bits whatever is upstream. |V| <= 2 |g| / tau.
 template <typename T>
 CGCKIT_KERNEL(kThreads)
-look_at_anchors(Rows<T> x, const int64_t* order, GradientInputs gradient, OfAnchors* found,
+look_at_anchors(Rows<T> x, const int64_t* order, GradientInputs gradient, double* scale,
                 double* by_temperature) {
   double sum = 0, largest = 0;
   for (int64_t g = 0; g < x.groups; ++g) {
@@ -45,13 +38,13 @@ look_at_anchors(Rows<T> x, const int64_t* order, GradientInputs gradient, OfAnch
   if (prim::thread() != 0) return;
   constexpr int kLargestExponent = 13;  // 2^14 < 2 |g| scale / tau < 2^15, and float16 ends at 65,504
   const bool some = largest > 0 && largest - largest == 0;
-  *found = {sum, some ? ldexp(1.0, kLargestExponent - ilogb(largest)) : 1.0};
+  *scale = some ? ldexp(1.0, kLargestExponent - ilogb(largest)) : 1.0;
   *by_temperature = sum;
 }
 
 template <typename T>
 CGCKIT_KERNEL(kThreads)
-weigh_rows(Rows<T> x, const int64_t* order, GradientInputs gradient, const OfAnchors* found,
+weigh_rows(Rows<T> x, const int64_t* order, GradientInputs gradient, const double* scale,
            RowWeight<Sum<T>>* weight) {
   const int64_t row = prim::block() * kThreads + prim::thread();
   if (row >= x.groups * x.rows) return;
@@ -60,7 +53,7 @@ weigh_rows(Rows<T> x, const int64_t* order, GradientInputs gradient, const OfAnc
   if (i >= x.anchors(g)) return;
   const int64_t index = g * x.patches + order[g * x.patches + i];
   const SoftmaxScale of =
-      softmax_scale<Sum<T>>(gradient.grad_log_z[index] * found->scale, gradient.log_z[index], *x.temperature);
+      softmax_scale<Sum<T>>(gradient.grad_log_z[index] * *scale, gradient.log_z[index], *x.temperature);
   weight[row] = {static_cast<Sum<T>>(of.shift), static_cast<Sum<T>>(of.factor)};
 }
 
@@ -77,7 +70,9 @@ struct Chunk {
   }
   CGCKIT_HOST_DEVICE Chunk before() const { return {rows, group, groups, index - 1}; }
   CGCKIT_DEVICE int64_t begin(int64_t anchors) const { return least(index * share(anchors), anchors); }
-  CGCKIT_DEVICE int64_t end(int64_t anchors) const { return least((index + 1) * share(anchors), anchors); }
+  CGCKIT_DEVICE int64_t size(int64_t anchors) const {
+    return least(share(anchors), anchors - begin(anchors));
+  }
 };
 
 // The elements of a chunk's matrices, by group of the chunk.
@@ -89,7 +84,11 @@ struct Pairs {
   CGCKIT_DEVICE T* of_group(const Rows<T>& x, int64_t g) const {
     return v + (g - chunk.group) * chunk.rows * x.rows;
   }
-  CGCKIT_DEVICE bool holds(int64_t g) const { return g >= chunk.group && g < chunk.group + chunk.groups; }
+  // Anchors of a group that are in the chunk.
+  CGCKIT_DEVICE int64_t anchors(const Rows<T>& x, int64_t g) const {
+    const bool holds = g >= chunk.group && g < chunk.group + chunk.groups;
+    return holds ? chunk.size(x.anchors(g)) : 0;
+  }
 };
 
 // Products that are summed up before the sum is added to memory: float is to keep its accuracy over long
@@ -140,10 +139,7 @@ CGCKIT_KERNEL(kThreads)
 spread(Rows<T> x, Pairs<T> pairs, Shares<T> shares, int64_t blocks, Sum<T>* r, Sum<T>* partial) {
   constexpr int kSide = kEdge<T>;
   const int64_t depth_blocks = panels(x.depth, kSide);
-  const auto own = [&](int64_t g) {
-    const int64_t anchors = x.anchors(g);
-    return pairs.holds(g) ? pairs.chunk.end(anchors) - pairs.chunk.begin(anchors) : 0;
-  };
+  const auto own = [&](int64_t g) { return pairs.anchors(x, g); };
   const auto own_items = [&](int64_t g) {
     const int64_t tiles = own_tiles(x, own(g));
     return tiles * shares.slices(tiles, x.members(g));
@@ -187,7 +183,7 @@ CGCKIT_DEVICE void add_shares(const Rows<T>& x, const Chunk& chunk, const Shares
                               const Sum<T>* partial, Sum<T>* r) {
   constexpr int kSide = kEdge<T>;
   for (int64_t g = chunk.group; g < chunk.group + chunk.groups; ++g) {
-    const int64_t begin = chunk.begin(x.anchors(g)), own = chunk.end(x.anchors(g)) - begin;
+    const int64_t begin = chunk.begin(x.anchors(g)), own = chunk.size(x.anchors(g));
     const int64_t tiles = own_tiles(x, own), slices = shares.slices(tiles, x.members(g));
     if (slices == 1) continue;
     for (int64_t e = prim::block() * kThreads + prim::thread(); e < own * x.depth; e += blocks * kThreads) {
@@ -215,10 +211,7 @@ weigh_pairs(Rows<T> x, Source source, const RowWeight<Sum<T>>* weight, Pairs<T> 
   using Of = Tile<T>;
   if (pairs.chunk.index > 0) add_shares(x, pairs.chunk.before(), shares, blocks, partial, r);
   const V scale = static_cast<V>(kLog2E / *x.temperature);
-  const auto row_blocks = [&](int64_t g) {
-    const int64_t anchors = x.anchors(g);
-    return pairs.holds(g) ? panels(pairs.chunk.end(anchors) - pairs.chunk.begin(anchors), kEdge<T>) : 0;
-  };
+  const auto row_blocks = [&](int64_t g) { return panels(pairs.anchors(x, g), kEdge<T>); };
   const auto items = [&](int64_t g) { return row_blocks(g) * panels(x.members(g), kEdge<T>); };
   for_items(x.groups, blocks, items, [&](int64_t g, int64_t item) {
     const int64_t in_chunk = item % row_blocks(g) * kEdge<T>;
@@ -274,7 +267,7 @@ weigh_pairs(Rows<T> x, Source source, const RowWeight<Sum<T>>* weight, Pairs<T> 
 // goes to the map, or stays in R where patches overlap or leave some of the map out.
 template <typename T, int kTeam, bool kToMap>
 CGCKIT_KERNEL(kThreads)
-finish_rows(ContrastInputs<T> in, Rows<Element<T>> x, const double* grad_pos, const OfAnchors* found,
+finish_rows(ContrastInputs<T> in, Rows<Element<T>> x, const double* grad_pos, const double* scale,
             const double* mean_h, const int64_t* offset, Sum<T>* r, GradientOutputs<T> out) {
   const int64_t row = Team<kTeam>::row();
   if (row >= x.groups * x.patches) return;
@@ -299,7 +292,7 @@ finish_rows(ContrastInputs<T> in, Rows<Element<T>> x, const double* grad_pos, co
   PositiveCoefficients c{0, 0};
   if (i < x.anchors(g)) c = positive_coefficients(grad_pos[index], static_cast<double>(x.anchors(g)));
   const double inverse_norm = static_cast<double>(x.inverse_norm[g * x.rows + i]);
-  const double factor = 1 / (inverse_norm * found->scale), outer = 1 / static_cast<double>(in.norm[index]);
+  const double factor = 1 / (inverse_norm * *scale), outer = 1 / static_cast<double>(in.norm[index]);
   const double* mean = x.mean + g * x.depth;
   mean_h += g * x.depth;
   const Element<T>* of_row = x.row(g, i);
@@ -382,7 +375,7 @@ struct Arrays {
   AnchorSum sum;
   int64_t* offset;            // [D]
   double* mean_h;             // [G, D]
-  OfAnchors* found;           // []
+  double* scale;              // []
   RowWeight<Sum<E>>* weight;  // [G, rows]
   int64_t* position;          // [G, N]
   Chunk chunk;
@@ -396,7 +389,7 @@ struct Arrays {
         sum(kept.x, memory),
         offset(memory.take<int64_t>(kept.x.depth)),
         mean_h(memory.take<double>(kept.x.groups * kept.x.depth)),
-        found(memory.take<OfAnchors>(1)),
+        scale(memory.take<double>(1)),
         weight(memory.take<RowWeight<Sum<E>>>(kept.x.groups * kept.x.rows)),
         position(memory.take<int64_t>(kept.x.groups * kept.x.patches)),
         chunk(first_chunk(kept.x)),
@@ -446,21 +439,21 @@ void backward(const ContrastInputs<T>& in, const GradientInputs& gradient, const
   const Rows<E>& x = kept.x;
   if (kept_memory == nullptr) arrays.filling.fill(in, kept, on);
   arrays.sum.compute(x, in.order, gradient.grad_pos, arrays.mean_h, on);
-  prim::launch(look_at_anchors<E>, 1, kThreads, kTeamBytes, on, x, in.order, gradient, arrays.found,
+  prim::launch(look_at_anchors<E>, 1, kThreads, kTeamBytes, on, x, in.order, gradient, arrays.scale,
                out.temperature);
   prim::launch(weigh_rows<E>, panels(x.groups * x.rows, kThreads), kThreads, 0, on, x, in.order, gradient,
-               arrays.found, arrays.weight);
+               arrays.scale, arrays.weight);
   with_gram(kept.gram, [&](auto source) { spread_chunks<T>(x, source, arrays, on); });
 
   const int64_t patches = in.grid.total();
   if (in.grid.fills_map() && !in.grid.overlaps()) {
     launch_offsets(in.grid, out.strides, x.channels_last, arrays.offset, on);
     launch_teams(finish_rows<T, prim::kLanes, true>, finish_rows<T, kThreads, true>, patches, x.depth, on, in,
-                 x, gradient.grad_pos, arrays.found, arrays.mean_h, arrays.offset, arrays.r, out);
+                 x, gradient.grad_pos, arrays.scale, arrays.mean_h, arrays.offset, arrays.r, out);
     return;
   }
   launch_teams(finish_rows<T, prim::kLanes, false>, finish_rows<T, kThreads, false>, patches, x.depth, on, in,
-               x, gradient.grad_pos, arrays.found, arrays.mean_h, arrays.offset, arrays.r, out);
+               x, gradient.grad_pos, arrays.scale, arrays.mean_h, arrays.offset, arrays.r, out);
   prim::launch(fill_positions<E>, panels(patches, kThreads), kThreads, 0, on, x, in.order, arrays.position);
   const int64_t elements =
       in.grid.batch * in.grid.channels * in.grid.map[0] * in.grid.map[1] * in.grid.map[2];

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 from cgckit.arrays import BoolArray, FloatArray, Spacing
 from cgckit.images.case import Case
 from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.ct import density
+from cgckit.lesion_evidence.findings import finding
 from cgckit.lesion_evidence.mirror import Plane
 from cgckit.lesion_evidence.regions import ball
 
@@ -85,10 +87,6 @@ def standardised(case: Case) -> list[FloatArray]:
     ]
 
 
-_PLANES: WeakKeyDictionary[Case, Plane] = WeakKeyDictionary()
-"""Of the cases that are in memory: the search takes as long as all the rest of the evidence, and several ask for it."""
-
-
 def mid_sagittal(case: Case, images: Sequence[FloatArray] | None = None) -> Plane:
     """The mid-sagittal plane of a case, found on a 4 mm grid.
 
@@ -96,12 +94,15 @@ def mid_sagittal(case: Case, images: Sequence[FloatArray] | None = None) -> Plan
         case: the subject.
         images: what `standardised` gives for it, if it is at hand.
     """
-    plane = _PLANES.get(case)
-    if plane is None:
+
+    def search() -> Tensor:
         sketch = Blocks.cut(case.brain.numpy(), case.spacing, _PLANE_MM)
         means = [sketch.mean(image) for image in (standardised(case) if images is None else images)]
-        plane = _PLANES[case] = Plane.find(means, sketch.brain, sketch.spacing)
-    return plane
+        plane = Plane.find(means, sketch.brain, sketch.spacing)
+        return torch.tensor([*plane.normal, plane.offset], dtype=torch.float64)
+
+    *normal, offset = finding(case, "plane", search).tolist()
+    return Plane(np.array(normal), offset)
 
 
 def lesion_evidence(case: Case, *, smoothing: float, asymmetry_weight: float) -> FloatArray:

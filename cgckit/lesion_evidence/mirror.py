@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage, optimize
 
 from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Spacing
+from cgckit.images.grid import Grid
 
 # What one voxel can cost, in MADs: a lesion without counterpart must not pull the plane, nor a piece of brain.
 _MOST_UNLIKE, _NO_COUNTERPART = 2.2, 1.5
@@ -67,6 +68,12 @@ class Plane:
         simplex = np.array([[0, 0, 0], [_FIRST_TILT, 0, 0], [0, _FIRST_TILT, 0], [0, 0, _FIRST_SHIFT_MM]])
         options = {"initial_simplex": simplex, "xatol": _PRECISION, "fatol": 1e-4, "maxfev": 150}
         return plane(optimize.minimize(cost, np.zeros(3), method="Nelder-Mead", options=options).x)
+
+    def on(self, source: Grid, target: Grid) -> Plane:
+        """The same plane, found on `source`, for images on `target`, a grid along the same axes."""
+        first = np.linalg.solve(source.affine, target.affine)[:3, 3]  # centre of the first voxel, in voxels
+        corner = (first + 0.5) * source.spacing - 0.5 * np.asarray(target.spacing)
+        return Plane(self.normal, self.offset - float(self.normal @ corner))
 
     def reflect(self, image: FloatArray, spacing: Spacing) -> FloatArray:
         """The mirror image of [H, W, L], linearly interpolated; what comes from beyond the edge is 0."""

@@ -23,15 +23,20 @@ from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.working_grid import IMAGE_SPACING
+from cgckit.lesion_evidence.findings import findings, recall
 from cgckit.lock import alone
 from cgckit.pipeline.health import Health, assess
 from cgckit.plugins import blame
 from cgckit.priors.base import PRIORS, Prediction, Prior, predict_checked
 from cgckit.priors.resolve import prior_identity, prior_name
 from cgckit.sealed import DamagedError, is_whole, read_tensors, write_tensors
+from cgckit.starting import shipped_hash
 from cgckit.version import __version__
 
 logger = logging.getLogger(__name__)
+
+_FINDING = "finding."
+"""How the names of what was found out about a case begin in the file of its prior."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ class PriorMaps:
             "prior": prior_identity(prior),
             "brain": BRAINS.identity(brain),
             "spacing": IMAGE_SPACING,
+            "starting": shipped_hash(),  # its answer is kept with the prior
         }
         self.name = prior_name(prior)
         self.learns = learns(prior)
@@ -157,15 +163,18 @@ class PriorMaps:
     def __call__(self, subject: Subject, case: Case) -> PriorMap:
         """Return the map of one subject, whose `case` is given."""
         path = self._path(subject)
-        found = _read(path)
-        cached = None if found is None else Prediction(found[0]["probability"], found[1]["note"])
-        if cached is None:
+        kept = _read(path)
+        if kept is None:
             self._fit()
             with of_a_subject():
-                cached = predict_checked(self.prior, case)
+                found = predict_checked(self.prior, case)
             self._print(subject)  # of what was read, and not of what came before or after
-            write_tensors(path, {"probability": cached.probability}, {"note": cached.note})
-        return PriorMap(cached.probability, assess(case, cached.probability), cached.note)
+            noted = {_FINDING + name: value for name, value in findings(case).items()}
+            write_tensors(path, {"probability": found.probability, **noted}, {"note": found.note})
+        else:
+            found = Prediction(kept[0].pop("probability"), kept[1]["note"])
+            recall(case, {name.removeprefix(_FINDING): value for name, value in kept[0].items()})
+        return PriorMap(found.probability, assess(case, found.probability), found.note)
 
     def files(self, out: Derivatives, subject: Subject) -> list[Path]:
         """The images that `write` writes."""

@@ -19,6 +19,7 @@ from cgckit.images.working_grid import IMAGE_SPACING
 from cgckit.pipeline.prior_maps import prior_files
 from cgckit.priors.base import Prior
 from cgckit.priors.resolve import prior_identity
+from cgckit.starting import shipped_hash
 from cgckit.version import __version__
 
 _PACKAGES = ("monai", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn", "safetensors")
@@ -45,6 +46,7 @@ def dependencies(
         },
         "inputs": {subject.label: subject.fingerprint() for subject in cohort},
         **({} if prior is None else {"prior_files": prior_files(prior, cohort)}),
+        "starting": shipped_hash(),
         "versions": versions(),
     }
 

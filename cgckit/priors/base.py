@@ -13,6 +13,7 @@ from typing_extensions import Self
 from cgckit.errors import PluginError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
+from cgckit.lesion_evidence.findings import findings, recall
 from cgckit.plugins import Group, Plugin, blame
 
 PRIOR_CONTRACT = 1
@@ -87,19 +88,24 @@ PRIORS: Group[Prior] = Group(Prior, "cgckit.priors", "prior", forms="mask:PATTER
 def predict_checked(prior: Prior, case: Case) -> Prediction:
     """What a prior says of a case, held to the contract; 0 outside the brain.
 
-    The prior gets a copy, so that nothing it does to the images reaches what is made of them later.
+    The prior gets a copy, so that nothing it does to the images reaches what is made of them later. What it found out
+    about the case on the way (`cgckit.lesion_evidence.findings`) is kept.
 
     Raises:
         PluginError: it failed, or gave something else than [H, W, L] float32 in [0, 1].
     """
     name = PRIORS.name(prior)
     with blame(f"prior {name} failed in predict on {case.subject}"):
-        probability, note = predict_noted(prior, case.copy())
+        given = case.copy()
+        recall(given, findings(case))
+        probability, note = predict_noted(prior, given)
         fault = map_fault(probability, case)
         if fault is None and not bool(((probability >= 0) & (probability <= 1)).all()):
             fault = "values outside [0, 1]"
     if fault is not None:
         raise PluginError(f"prior {name} gave {fault} for {case.subject}: run `cgckit priors check` on it")
+    if torch.equal(given.image, case.image) and torch.equal(given.brain, case.brain):
+        recall(case, findings(given))
     return Prediction((probability.as_subclass(Tensor) * case.brain).contiguous(), note)
 
 

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,6 +17,8 @@ from cgckit.errors import BadInputError
 from cgckit.images.case import Case
 from cgckit.images.preparation import resample_case, transfer
 from cgckit.lesion_evidence.evidence import mid_sagittal, standardise
+from cgckit.lesion_evidence.findings import finding
+from cgckit.lesion_evidence.mirror import Plane
 from cgckit.nets.cgc_net import CGCNet
 from cgckit.nets.loop import is_finite, own_generators
 from cgckit.nets.windows import infer
@@ -81,8 +82,13 @@ class StartingNetwork:
     def log_odds(self, case: Case) -> Tensor:
         """Log-odds of lesion, [H, W, L] float32 on the case's grid, -20 outside the brain."""
         coarse = resample_case(case, SPACING)
-        logits = infer(self.network, slots(coarse), window=CROP, overlap=_OVERLAP)
-        return torch.where(case.brain, transfer(logits, coarse, case), _OUTSIDE)
+        return _on(case, coarse, self._coarse_log_odds(case, coarse))
+
+    def _coarse_log_odds(self, case: Case, coarse: Case) -> Tensor:
+        """Log-odds on the grid of `coarse`, the case brought to `SPACING`."""
+        return infer(
+            self.network, slots(coarse, mid_sagittal(case).on(case.grid, coarse.grid)), window=CROP, overlap=_OVERLAP
+        )
 
 
 @cache
@@ -94,15 +100,14 @@ def shipped_hash() -> str:
 def starting_log_odds(case: Case) -> Tensor:
     """What the network that comes with the package says of a case, see `StartingNetwork.log_odds`.
 
-    Prior and refinement both ask: as long as a case is in memory, so is the answer.
+    Prior and refinement both ask; the network answers once.
     """
-    known = _KNOWN.get(case)
-    if known is None:
-        known = _KNOWN[case] = _shipped().log_odds(case)
-    return known
+    coarse = resample_case(case, SPACING)
+    return _on(case, coarse, finding(case, "starting", lambda: _shipped()._coarse_log_odds(case, coarse)))
 
 
-_KNOWN: WeakKeyDictionary[Case, Tensor] = WeakKeyDictionary()
+def _on(case: Case, coarse: Case, logits: Tensor) -> Tensor:
+    return torch.where(case.brain, transfer(logits, coarse, case), _OUTSIDE)
 
 
 @cache
@@ -128,22 +133,19 @@ def slots_of(modalities: tuple[str, ...]) -> list[int | None]:
     return found
 
 
-def slots(case: Case) -> Tensor:
+def slots(case: Case, plane: Plane) -> Tensor:
     """What the network sees of a subject, [8, H, W, L]: its images in their slots, then the same mirrored.
 
     Args:
         case: the subject on a grid of `SPACING` mm. CT is brought to robust standard deviations from the brain's
-            median, as other images are already. The mirror is the mid-sagittal plane that is found in all images.
+            median, as other images are already.
+        plane: the mirror, mid-sagittal.
     """
     brain = case.brain.numpy()
-    images = [standardise(channel, brain) for channel in case.image.numpy()]
-    plane = mid_sagittal(case, images)
     result = np.zeros((2 * len(SLOTS), *brain.shape), dtype=np.float32)
-    for name, slot, image, standard in zip(
-        case.modalities, slots_of(case.modalities), case.image.numpy(), images, strict=True
-    ):
+    for name, slot, image in zip(case.modalities, slots_of(case.modalities), case.image.numpy(), strict=True):
         if slot is None:
             continue
-        result[slot] = np.clip(standard / _MAD_TO_STD, *_CLIP) if name == "ct" else image
+        result[slot] = np.clip(standardise(image, brain) / _MAD_TO_STD, *_CLIP) if name == "ct" else image
         result[len(SLOTS) + slot] = plane.reflect(result[slot], case.spacing) * brain
     return torch.from_numpy(result)

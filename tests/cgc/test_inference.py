@@ -105,6 +105,17 @@ def test_an_image_smaller_than_a_window_is_segmented() -> None:
     torch.testing.assert_close(infer(model(FirstChannel()), image), 2 * image[0])
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_no_window_goes_through_the_network_alone(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which PyTorch's convolutions on the CPU make several times the work."""
+    network, sizes = FirstChannel(), []
+    segment = network.segment
+    monkeypatch.setattr(network, "segment", lambda windows: sizes.append(len(windows)) or segment(windows))
+    image = torch.randn(1, 16, 16, 40)  # three windows
+    torch.testing.assert_close(infer(model(network, batch=batch, overlap=0.25), image), 2 * image[0])
+    assert set(sizes) == {2}
+
+
 def test_mirroring_averages_left_and_right() -> None:
     one_sided = infer(model(LeftHalf()), torch.zeros(1, 16, 16, 16))
     assert one_sided[0, 0, 0] == 1

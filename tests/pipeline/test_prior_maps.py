@@ -18,9 +18,11 @@ from cgckit.images.brain import CoarseSearch
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort
 from cgckit.images.preparation import prepare
+from cgckit.lesion_evidence.findings import findings
 from cgckit.pipeline.compute_priors import compute_priors
 from cgckit.pipeline.prior_maps import CohortCases, PriorMaps
 from cgckit.priors.base import Prediction, Prior
+from cgckit.priors.gmm import GaussianMixturePrior
 
 SPACING = 4.0
 BRAIN = CoarseSearch()
@@ -109,6 +111,15 @@ def test_a_damaged_map_is_computed_again(cohort: Cohort, tmp_path: Path) -> None
     for one, repeated in zip(expected, maps_of(prior, cohort, tmp_path), strict=True):
         assert torch.equal(one, repeated)
     assert prior.asked == 2
+
+
+def test_what_a_prior_found_out_about_a_case_is_kept_with_its_map(cohort: Cohort, tmp_path: Path) -> None:
+    first, later = (prepare(cohort[0], cohort.modalities, BRAIN) for _ in range(2))
+    PriorMaps(GaussianMixturePrior(), cohort, tmp_path, BRAIN)(cohort[0], first)
+    PriorMaps(GaussianMixturePrior(), cohort, tmp_path, BRAIN)(cohort[0], later)
+    assert set(findings(later)) == {"plane", "starting"}
+    for name, value in findings(later).items():
+        assert torch.equal(value, findings(first)[name])
 
 
 def test_a_map_is_zero_outside_the_brain(cohort: Cohort, tmp_path: Path) -> None:

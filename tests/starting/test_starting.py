@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from cgckit.cgc.pretrained import PretrainedPrior
 from cgckit.errors import BadInputError
 from cgckit.images.case import Case
+from cgckit.lesion_evidence.evidence import mid_sagittal
 from cgckit.phantom import simulate_subject
 from cgckit.priors.resolve import resolve_prior
 from cgckit.starting import SLOTS, WEIGHTS, StartingNetwork, slots, slots_of
@@ -56,7 +57,7 @@ def test_without_flair_the_first_image_that_has_no_slot_takes_its_place():
 
 def test_images_lie_in_their_slots_with_their_mirror_images_behind_them():
     case = head(("t2", "flair"))
-    shown = slots(case).numpy()
+    shown = slots(case, mid_sagittal(case)).numpy()
     assert shown.shape == (2 * len(SLOTS), *case.brain.shape)
     assert np.array_equal(shown[0], case.channel("flair").numpy())
     assert np.array_equal(shown[3], case.channel("t2").numpy())
@@ -71,9 +72,9 @@ def test_images_lie_in_their_slots_with_their_mirror_images_behind_them():
 def test_ct_is_shown_in_robust_standard_deviations():
     case = head()
     ct = dataclasses.replace(case, image=case.image * 0.3 - 1, modalities=("ct",))
-    inside = slots(ct)[0][case.brain]
+    inside = slots(ct, mid_sagittal(ct))[0][case.brain]
     assert inside.median().abs() < 0.01
-    assert (inside - slots(case)[0][case.brain]).abs().median() < 0.05
+    assert (inside - slots(case, mid_sagittal(case))[0][case.brain]).abs().median() < 0.05
 
 
 def test_an_image_that_it_does_not_know_is_not_shown():
@@ -81,7 +82,7 @@ def test_an_image_that_it_does_not_know_is_not_shown():
     more = dataclasses.replace(
         case, image=torch.cat([case.image, torch.randn_like(case.image) * case.brain]), modalities=("flair", "dwi")
     )
-    shown = slots(more)
+    shown = slots(more, mid_sagittal(more))
     assert torch.equal(shown[0], case.channel("flair"))
     assert not shown[1:4].any()
 

@@ -1,7 +1,8 @@
-"""`python -m benchmarks cohort`: what a run takes as its cohort grows: memory, CPU seconds a subject, opens of an image.
+"""`python -m benchmarks cohort`: memory, CPU seconds a subject and opens of an image as the cohort of a run grows.
 
-Cohorts of miniature heads, twelve of them, linked under as many names as there are subjects. Each stage of `refine` runs
-in processes of its own, which are asked for their CPU time and their largest memory; `cohort.md` has the table.
+The cohorts are of miniature heads, twelve of them, linked under as many names as there are subjects. Each stage of
+`refine` runs in processes of its own, which are asked for their CPU time and their largest memory; `cohort.md` has
+the table.
 """
 
 from __future__ import annotations
@@ -148,10 +149,10 @@ def _page(found: list[Taken]) -> str:
     return "\n".join(
         [
             f"Written by `python -m benchmarks cohort`: heads of {shape} voxels of {_EDGE_MM:g} mm, FLAIR alone, `gmm`, "
-            f"{_STEPS} steps; every process has one thread. {machine['device']}, commit {machine['commit']}. Of processes "
-            "that work for another, the opens are not counted.",
+            f"{_STEPS} steps; every process has one thread. {machine['device']}, commit {machine['commit']}. The memory "
+            "is that of the largest process; of processes that work for another, the opens are not counted.",
             "",
-            "| subjects | jobs | stage | seconds | CPU seconds a subject | most memory of a process [MB] | opens of an image |",
+            "| subjects | jobs | stage | seconds | CPU seconds a subject | most memory [MB] | opens of an image |",
             "|---|---|---|---|---|---|---|",
             *(taken.line() for taken in found),
             "",

@@ -149,8 +149,8 @@ def _page(found: list[Taken]) -> str:
     return "\n".join(
         [
             f"Written by `python -m benchmarks cohort`: heads of {shape} voxels of {_EDGE_MM:g} mm, FLAIR alone, "
-            f"`gmm`, {_STEPS} steps; every process has one thread. {machine['device']}, commit {machine['commit']}. The "
-            "memory is that of the largest process; of processes that work for another, the opens are not counted.",
+            f"`gmm`, {_STEPS} steps; every process has one thread. {machine['device']}, commit {machine['commit']}. "
+            "The memory is that of the largest process; of processes that work for another, the opens are not counted.",
             "",
             "| subjects | jobs | stage | seconds | CPU seconds a subject | most memory [MB] | opens of an image |",
             "|---|---|---|---|---|---|---|",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
 
-from cgckit.arrays import BoolArray, DoubleArray, FloatArray, Spacing
+from cgckit.arrays import AnyArray, BoolArray, DoubleArray, FloatArray, Spacing
 from cgckit.images.components import Components
 from cgckit.lesion_evidence.blocks import Blocks
 
@@ -46,6 +46,7 @@ class Landscape:
     slope: FloatArray
     depth: FloatArray
     witness: BoolArray | None = None
+    _indices: dict[float, tuple[AnyArray, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -65,12 +66,14 @@ class Landscape:
     ) -> Selection | None:
         """Keep the connected parts of a region that look like lesions; None if there are none.
 
-        The holes of the region are filled first. A part's mass is `sum max(e - level, 0)`, its edge the mean
-        slope over its outermost voxels, its depth the mass-weighted mean depth. Kept are parts of at least 50 mm^3
-        and `min_depth`, `min_component` of the largest mass and `min_edge` of the mass-weighted mean edge. Cortex and
-        artefacts are larger than many a lesion, but fade out where a lesion ends; fat, eyes and bone that were not
-        stripped are bright at the surface alone. Of the rest, one that the witness calls lesion in less than a tenth is
-        dropped, unless it has the largest mass.
+        The holes of the region are filled first. Above `min_depth`, what has nothing of the region beneath it, at the
+        nearest point of that depth, is cut off: a sheet of fat may touch a lesion that reaches the surface.
+
+        A part's mass is `sum max(e - level, 0)`, its edge the mean slope over its outermost voxels, its depth the
+        mass-weighted mean depth. Kept are parts of at least 50 mm^3 and `min_depth`, `min_component` of the largest mass
+        and `min_edge` of the mass-weighted mean edge. Cortex and artefacts are larger than many a lesion, but fade out
+        where a lesion ends; fat, eyes and bone that were not stripped are bright at the surface alone. Of the rest, one
+        that the witness calls lesion in less than a tenth is dropped, unless it has the largest mass.
 
         Args:
             region: [H, W, L] bool.
@@ -80,6 +83,8 @@ class Landscape:
             min_depth: in mm.
         """
         filled = ndimage.binary_fill_holes(region & self.brain) & self.brain
+        if min_depth > 0:
+            filled &= filled[self._beneath(min_depth)]
         parts = Components.of(filled, 6)
         if parts.count == 0:
             return None
@@ -110,6 +115,18 @@ class Landscape:
             float(slope[kept].sum() / length[kept].sum()),
             None if self.witness is None else _overlap(region, self.witness),
         )
+
+    def _beneath(self, depth: float) -> tuple[AnyArray, ...]:
+        """Of each voxel the nearest one at a depth of so many mm, as indices; of a deeper one itself."""
+        if depth not in self._indices:
+            deep = self.depth >= depth
+            found = np.indices(deep.shape, np.int32)
+            if deep.any():
+                ndimage.distance_transform_edt(
+                    ~deep, sampling=self.spacing, return_distances=False, return_indices=True, indices=found
+                )
+            self._indices[depth] = tuple(found)
+        return self._indices[depth]
 
 
 def _overlap(one: BoolArray, other: BoolArray) -> float:

@@ -168,6 +168,24 @@ def test_what_is_bright_at_the_surface_alone_is_dropped_and_a_lesion_that_reache
         assert found.region[fat].any() == expected
 
 
+def test_a_sheet_at_the_surface_is_cut_from_the_lesion_that_it_touches() -> None:
+    """Fat under the whole brain, from one side of it to the other, and a lesion that reaches down to it."""
+    sheet, lesion = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    sheet[2:38, 2:38, 2:6], lesion[10:20, 10:20, 2:24] = True, True
+    evidence = ndimage.gaussian_filter(np.select([sheet, lesion], [9.0, 6.0]).astype(np.float32), 0.7) * BRAIN
+    found = Landscape.of(evidence, BRAIN, MM).select(evidence > 3, 3.0, min_component=0.1, min_edge=0.0, min_depth=5.0)
+    assert found is not None
+    assert found.region[lesion & (evidence > 3)].all()
+    assert not found.region[sheet & ~ndimage.binary_dilation(lesion, ball(2, MM))].any()
+
+
+def test_nothing_is_cut_from_a_brain_without_depth() -> None:
+    flat = np.zeros(SHAPE, bool)
+    flat[2:38, 2:38, 2:8] = True
+    landscape = Landscape.of(np.where(flat & LESION, np.float32(6), np.float32(0)), flat, MM)
+    assert landscape.select(flat & cube(2, 30), 3.0, 0.1, 0.0, min_depth=5.0) is None
+
+
 def test_a_hole_in_the_brain_is_no_surface() -> None:
     brain = BRAIN & ~cube(18, 22)
     assert Landscape.of(np.zeros(SHAPE, np.float32), brain, MM).depth[16, 20, 20] == 15

@@ -71,9 +71,9 @@ class Landscape:
 
         A part's mass is `sum max(e - level, 0)`, its edge the mean slope over its outermost voxels, its depth the
         mass-weighted mean depth. Kept are parts of at least 50 mm^3 and `min_depth`, `min_component` of the largest
-        mass and `min_edge` of the mass-weighted mean edge. Cortex and artefacts are larger than many a lesion, but fade out
-        where a lesion ends; fat, eyes and bone that were not stripped are bright at the surface alone. Of the rest, one
-        that the witness calls lesion in less than a tenth is dropped, unless it has the largest mass.
+        mass and `min_edge` of the mass-weighted mean edge. Cortex and artefacts are larger than many a lesion, but
+        fade out where a lesion ends; fat, eyes and bone that were not stripped are bright at the surface alone. Of the
+        rest, one that the witness calls lesion in less than a tenth is dropped, unless it has the largest mass.
 
         Args:
             region: [H, W, L] bool.

@@ -28,7 +28,7 @@ tar -xzf "$sdist" -C "$place/unpacked" --strip-components=1
   >"$place/wheel.log" 2>&1 || { tail -n 20 "$place/wheel.log"; exit 1; }
 wheel=$(ls dist/*.whl)
 contents=$("$python" -m zipfile -l "$wheel")
-for part in cgckit/_C cgckit/_build cgckit/py.typed cgckit/report/templates/page.html.j2; do
+for part in cgckit/_C cgckit/_build cgckit/py.typed cgckit/report/templates/group.html.j2 cgckit/report/assets/niivue.js; do
   [[ $contents == *"$part"* ]] || { echo "$wheel: holds no $part"; exit 1; }
 done
 "$place/venv/bin/python" -m pip install --quiet "$wheel"

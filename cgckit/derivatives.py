@@ -24,8 +24,8 @@ from cgckit.images.volume import grid_of, open_nifti
 from cgckit.sealed import read_file
 from cgckit.version import __version__
 
-REPORT = "report.html"
-"""The page about a run, where `cgckit report` puts it."""
+REPORT = "report"
+"""The folder of the pages about a run, where `cgckit report` puts them."""
 _BIDS_VERSION = "1.10.0"
 
 __all__ = ["Derivatives", "atomic_write", "image_of", "participant", "sidecar", "write_like"]

@@ -123,6 +123,20 @@ class Ledger:
         self._note({self._name(path): _GONE})
         return True
 
+    def remove_below(self, folder: Path, keep: Iterable[Path] = ()) -> bool:
+        """Remove what was written into a folder, as `remove` does, with the folders that this leaves empty.
+
+        Args:
+            folder: the root, or a folder below it.
+            keep: files that stay.
+        """
+        kept = {self._name(path) for path in keep}
+        below = [path for name in list(self._files) if name not in kept and folder in (path := self.root / name).parents]
+        removed = [path for path in below if self.remove(path)]
+        for path in removed:
+            self._prune(path)
+        return bool(removed)
+
     def sweep(self) -> None:
         """Remove what a killed run was writing."""
         for path in map(self.root.joinpath, self._files):
@@ -138,10 +152,14 @@ class Ledger:
         kept = {self._name(path) for path in keep}
         for path in [self.root / name for name in self._files if name not in kept]:
             self._remove(path)
-            for folder in path.parents[: len(path.relative_to(self.root).parts) - 1]:
-                if folder.is_symlink() or not folder.is_dir() or any(folder.iterdir()):
-                    break
-                folder.rmdir()
+            self._prune(path)
+
+    def _prune(self, path: Path) -> None:
+        """Remove the folders that a removed file leaves empty."""
+        for folder in path.parents[: len(path.relative_to(self.root).parts) - 1]:
+            if folder.is_symlink() or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
 
     def _remove(self, path: Path) -> None:
         if self._link(path) is not None:

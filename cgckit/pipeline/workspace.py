@@ -216,12 +216,12 @@ class Workspace:
     def _begin(self) -> None:
         """Say that maps are about to be others, or to be made again."""
         self._complete = False
-        page = self.out.root / REPORT
+        pages = self.out.root / REPORT
         with alone(self._door):
             self.write(self.out.root / RECORD, {"status": "running", **self._facts})
-            removed = self.ledger.remove(page)
+            removed = self.ledger.remove_below(pages)
         if removed:
-            logger.info("%s shows earlier maps and is removed; `cgckit report` writes it anew", page)
+            logger.info("%s shows earlier maps and is removed; `cgckit report` writes it anew", pages)
 
     def over(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,9 +70,10 @@ def cell(row: Mapping[str, str], column: str) -> str:
 def number(row: Mapping[str, str], column: str) -> float | None:
     """The number in a column, if there is one."""
     try:
-        return float(cell(row, column))
+        value = float(cell(row, column))
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def remarks(row: Mapping[str, str]) -> list[str]:

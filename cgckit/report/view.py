@@ -18,7 +18,7 @@ COLOURS = ("#ffb000", "#26c6ff", "#ff4f9a", "#7ee081", "#c59bff")
 """Of masks: told apart by people who do not see red and green alike, and bright enough on grey."""
 
 _MARGIN_VOXELS = 4
-_BRAIN_WINDOW = (0.0, 80.0)
+BRAIN_WINDOW = (0.0, 80.0)
 """What radiologists look at brain and bleeding in [HU]; bone would else take the whole grey scale."""
 
 
@@ -38,7 +38,7 @@ class AxialView:
         self.depth = self._array.shape[2]
         spacing = image.grid.canonical().spacing
         self._aspect = spacing[1] / spacing[0]
-        self._window = _BRAIN_WINDOW if is_head_in_hounsfield_units(image) else None
+        self._window = BRAIN_WINDOW if is_head_in_hounsfield_units(image) else None
         # One frame for the whole head, whatever slices are shown.
         head = (self._array != self._array.flat[0]).any(axis=2)
         self._rows, self._columns = _extent(head, 0), _extent(head, 1)
@@ -47,6 +47,12 @@ class AxialView:
         """The image in slice `level`, [right, front], cut to the head."""
         cut: npt.NDArray[np.float32] = self._array[self._rows, self._columns, level]
         return cut
+
+    @property
+    def height_to_width(self) -> float:
+        """Of a slice, in mm."""
+        width, height = self.slice(0).shape
+        return self._aspect * height / width
 
     def areas(self, mask: BoolArray) -> npt.NDArray[np.int_]:
         """Voxels of a mask in each slice.
@@ -70,11 +76,11 @@ class AxialView:
         axis.set_facecolor("black")
         axis.imshow(image.T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=self._aspect)
 
-    def outline(self, axis: Axes, mask: BoolArray, level: int, colour: str) -> None:
+    def outline(self, axis: Axes, mask: BoolArray, level: int, colour: str, width: float = 0.9) -> None:
         """Draw the contour of a mask in a slice."""
         cut = self.slice_of(mask, level)
         if cut.any():
-            axis.contour(cut.T.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)
+            axis.contour(cut.T.astype(float), levels=[0.5], colors=[colour], linewidths=width)
 
     def veil(self, axis: Axes, mask: BoolArray, level: int, colour: str, opacity: float) -> None:
         """Lay a colour over a mask in a slice; the image shows through."""

@@ -17,23 +17,23 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The HTML file; by default report.html in the folder.",
+            help="The folder of the pages; by default report in FOLDER.",
             show_default=False,
-            metavar="FILE",
+            metavar="DIR",
             parser=options.read_path,
         ),
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a page about a run that opens offline: slices with contours, volumes, health and remarks of each subject.
+    """Write pages about a run that open offline: one of the group, and one of each subject with a viewer.
+
+    Open index.html in a browser: volumes, remarks and outliers of all subjects, ratings to be exported, and for each
+    subject three planes with prior, refined mask, probability and uncertainty. The folder may be moved as a whole.
 
     Example:
 
         cgckit report refined/
     """
-    from cgckit.derivatives import REPORT
-    from cgckit.report.page import write_page
+    from cgckit.report.write import write_report
 
-    path = folder / REPORT if out is None else out
-    write_page(folder, path, progress=not quiet)
-    print(path)
+    print(write_report(folder, out, progress=not quiet))

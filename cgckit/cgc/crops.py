@@ -50,6 +50,19 @@ def write_case(path: Path, case: Case, target: Tensor, settings: TrainingSetting
         settings: working grid and crop.
     """
     coarse = resample_case(case, settings.spacing)
+    averaged, kept = lesson(case, coarse, target, settings)
+    write_example(path, coarse.image, averaged, coarse.brain, kept, settings.crop)
+
+
+def lesson(case: Case, coarse: Case, target: Tensor, settings: TrainingSettings) -> tuple[Tensor, Tensor]:
+    """What a network is taught: the target on its working grid, [H, W, L], and the voxels that count, [H, W, L] bool.
+
+    Args:
+        case: the subject on the grid of `target`.
+        coarse: the same on the network's working grid.
+        target: [H, W, L] probability.
+        settings: how much of the target is trusted.
+    """
     averaged = transfer(target, case, coarse) * coarse.brain
     kept = trusted(
         averaged,
@@ -59,7 +72,7 @@ def write_case(path: Path, case: Case, target: Tensor, settings: TrainingSetting
         outer=settings.untrusted_outer,
         doubt=settings.untrusted_doubt,
     )
-    write_example(path, coarse.image, averaged, coarse.brain, kept, settings.crop)
+    return averaged, kept
 
 
 def write_example(path: Path, image: Tensor, prior: Tensor, brain: Tensor, trusted: Tensor, minimum: Shape) -> None:

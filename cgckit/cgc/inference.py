@@ -7,7 +7,7 @@ from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
 from cgckit.cgc.appearance import appearance_log_odds
-from cgckit.cgc.crops import intensity_augmentation
+from cgckit.cgc.crops import intensity_augmentation, lesson
 from cgckit.cgc.margin import prior_log_odds
 from cgckit.cgc.parts import Judged, without_false_parts
 from cgckit.cgc.settings import InferenceSettings, Settings
@@ -48,10 +48,13 @@ def segment(
     nothing. Without a prior the network stands for itself.
     """
     coarse = resample_case(case, settings.spacing)
-    logits = _on_grid(network_log_odds(network, settings, coarse.image), coarse, case)
+    opinion = network_log_odds(network, settings, coarse.image)
+    logits = _on_grid(opinion, coarse, case)
     witness = _witness(settings, case)
     support = _support(settings, logits, case, prior, witness)
-    return _judged(settings, logits, support, case, None if doubtful else prior, witness)
+    taught = None if doubtful else prior
+    found = _judged(settings, logits, support, case, taught, witness)
+    return found if taught is None else found._replace(learnt=_learnt(settings, opinion, coarse, case, taught))
 
 
 def without_network(settings: InferenceSettings, case: Case, prior: Tensor) -> Tensor:
@@ -102,6 +105,13 @@ def network_log_odds(network: CGCNet, settings: Settings, image: Tensor, *, mirr
         overlap=settings.overlap,
         mirror=settings.mirror if mirror is None else mirror,
     )
+
+
+def _learnt(settings: Settings, opinion: Tensor, coarse: Case, case: Case, prior: Tensor) -> float | None:
+    """Of the voxels that a prior taught to call lesion, the share that the network's log-odds `opinion` do."""
+    target, trusted = lesson(case, coarse, prior, settings.training)
+    taught = trusted & (target >= 0.5)
+    return float((opinion[taught] >= 0).float().mean()) if taught.any() else None
 
 
 def _on_grid(logits: Tensor, coarse: Case, case: Case) -> Tensor:

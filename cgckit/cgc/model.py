@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from cgckit.arrays import FloatArray
 from cgckit.cgc import inference
+from cgckit.cgc.parts import Judged
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings
 from cgckit.errors import BadInputError, CgckitError, UsageError
 from cgckit.images.case import Case, require_case
@@ -132,11 +133,11 @@ class Model:
 
     def judge(
         self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False
-    ) -> tuple[FloatArray, list[float]]:
-        """What `segment` gives, and the volumes [ml] of the parts of its mask that the network doubts."""
+    ) -> tuple[FloatArray, Judged]:
+        """What `segment` gives, and the same on the case's own grid with what the network says of it."""
         case = self._fitting(case)
         found = inference.segment(self.network, self.settings, case, prior, doubtful=doubtful)
-        return self._native(case, found.probability), found.doubted_ml
+        return self._native(case, found.probability), found
 
     def uncertainty(self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False) -> FloatArray:
         """Standard deviation of that probability over `uncertainty_views` augmented views, on the same grid."""

@@ -22,10 +22,12 @@ class Judged(NamedTuple):
     Attributes:
         probability: [H, W, L].
         doubted_ml: volumes of the parts that the judge refuses and that stay all the same, largest first.
+        learnt: share of the voxels that the judge was taught to call lesion, and does; None if it was taught none.
     """
 
     probability: Tensor
     doubted_ml: list[float]
+    learnt: float | None = None
 
 
 def without_false_parts(

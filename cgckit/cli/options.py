@@ -55,6 +55,15 @@ BrainOptions = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False, metavar="DIR", parser=read_path)]
 Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]
+Exclude = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.tsv",
+        help="Leave out whom this table rates bad, as ratings.tsv of `cgckit report`; without ratings, all in it.",
+        show_default=False,
+        parser=read_path,
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start over: remove what runs left in --out, cached priors too.")
 ]

@@ -16,6 +16,7 @@ from cgckit.evaluation.pairing import Predicted, find_reference, side_by_side
 from cgckit.evaluation.result import EvaluationResult, Row
 from cgckit.evaluation.scoring import Metrics, choose_metrics, score
 from cgckit.images.volume import Volume
+from cgckit.jobs import Ratings
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def evaluate(
     metrics: str | Sequence[str] | Metrics | None = None,
     metric_options: Sequence[str] | Mapping[str, object] = (),
     allow_missing: bool = False,
+    exclude: str | Path | None = None,
     progress: bool = False,
 ) -> EvaluationResult:
     """Score masks against references.
@@ -47,6 +49,7 @@ def evaluate(
             and all others that are installed.
         metric_options: of metrics that are given by name, see `choose_metrics`.
         allow_missing: leave out subjects without reference, which is an error otherwise.
+        exclude: a table of subjects to leave out, see `cgckit.jobs.ratings.Ratings`.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -60,6 +63,9 @@ def evaluate(
     """
     chosen = choose_metrics(metrics, metric_options)
     predictions = side_by_side([prediction] if isinstance(prediction, str | Path) else prediction)
+    if exclude is not None:
+        excluded = Ratings.read(exclude).apply((predicted.subject, predicted.label) for predicted in predictions)
+        predictions = [predicted for predicted in predictions if predicted.subject not in excluded]
     pairs = [
         (predicted, found)
         for predicted in predictions

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _WORTH_A_REMARK_ML = 0.1
 _MUCH_CHANGED = 0.7
+WARNING = "warning: "
+"""How a remark begins that says that something went wrong, rather than that something is unusual."""
 Target = Callable[[Subject, Case], Tensor | None]
 """What the network is to say of a subject, [H, W, L] on the case's grid; None leaves the subject out."""
 
@@ -195,7 +197,7 @@ class Engine:
         With the setting `uncertainty_views` its uncertainty is written too; without, what an earlier call left is
         removed.
         """
-        probability, doubted = model.judge(case, prior.guide if prior else None, doubtful=_is_doubtful(prior))
+        probability, judged = model.judge(case, prior.guide if prior else None, doubtful=_is_doubtful(prior))
         mask = probability >= 0.5
         out.write_probability(subject.label, probability, subject.frame)
         out.write_mask(subject.label, mask, subject.frame)
@@ -204,7 +206,7 @@ class Engine:
             out.write_uncertainty(subject.label, deviation, subject.frame)
         else:
             out.remove(out.refined_uncertainty(subject.label))
-        return Refined(mask, float(np.prod(case.native.spacing)) / 1000, doubted)
+        return Refined(mask, float(np.prod(case.native.spacing)) / 1000, judged.doubted_ml, judged.learnt)
 
     def refined_files(self, out: Derivatives, model: Model, subject: Subject) -> list[Path]:
         """The images that `write_refined` writes."""
@@ -282,7 +284,7 @@ class RefineStep(_WithPrior):
         """Figures and remarks of `SubjectResult`."""
         case, prior = given
         refined = self.engine.write_refined(self.out, self.model, subject, case, prior)
-        return refined.compare(case.to_native(prior.probability) >= 0.5)
+        return refined.compare(case.to_native(prior.probability) >= 0.5, doubtful=_is_doubtful(prior))
 
 
 @dataclass(frozen=True)
@@ -315,26 +317,39 @@ class Refined:
         mask: bool [H, W, L].
         voxel_ml: volume of a voxel.
         doubted_ml: volumes of the parts that the network doubts.
+        learnt: share of what the network was taught here to call lesion, and does.
     """
 
     mask: BoolArray
     voxel_ml: float
     doubted_ml: Sequence[float]
+    learnt: float | None = None
 
     @property
     def volume_ml(self) -> float:
         """Lesion volume in ml, to three digits."""
         return round(int(self.mask.sum()) * self.voxel_ml, 3)
 
-    def compare(self, prior: BoolArray) -> dict[str, Any]:
-        """What became of a prior's mask [H, W, L]: figures and remarks of `SubjectResult`."""
+    def compare(self, prior: BoolArray, *, doubtful: bool = False) -> dict[str, Any]:
+        """What became of a prior's mask [H, W, L]: figures and remarks of `SubjectResult`.
+
+        Args:
+            prior: the mask.
+            doubtful: nothing was to be learnt from it, so that it is no surprise if little of it is left.
+        """
         overlap, both = int((prior & self.mask).sum()), int(prior.sum()) + int(self.mask.sum())
+        dice = round(2 * overlap / both, 4) if both else 1.0
+        gone = [voxels for voxels in parts_gone(prior, self.mask) if voxels * self.voxel_ml >= _WORTH_A_REMARK_ML]
+        warnings = [] if doubtful else self._warnings(prior, overlap)
         return {
             "prior_ml": round(int(prior.sum()) * self.voxel_ml, 3),
             "refined_ml": self.volume_ml,
             "changed_ml": round(int((prior != self.mask).sum()) * self.voxel_ml, 3),
-            "dice_prior_refined": (dice := round(2 * overlap / both, 4) if both else 1.0),
-            "remarks": [*self._dropped(prior), *self._changed(dice), *self.doubts()],
+            "dice_prior_refined": dice,
+            "dropped_parts": len(gone),
+            "dropped_ml": round(sum(gone) * self.voxel_ml, 3),
+            "learnt": None if self.learnt is None else round(self.learnt, 4),
+            "remarks": [*warnings, *self._dropped(gone), *([] if warnings else self._changed(dice)), *self.doubts()],
         }
 
     def doubts(self) -> list[str]:
@@ -344,13 +359,33 @@ class Refined:
             return []
         return [f"{len(worth)} {_parts(len(worth))} of {sum(worth):.1f} ml kept that the network doubts"]
 
+    def _warnings(self, prior: BoolArray, overlap: int) -> list[str]:
+        """Whether prior and refined mask have less in common than not, seen from either: then they are no one lesion.
+
+        Args:
+            prior: the prior's mask [H, W, L].
+            overlap: voxels that both have.
+        """
+        before, after = int(prior.sum()), int(self.mask.sum())
+        found = []
+        if 2 * overlap < before:
+            found.append(
+                f"{WARNING}most of the prior is thrown away, {overlap * self.voxel_ml:.1f} of "
+                f"{before * self.voxel_ml:.1f} ml are kept: if it was right, train longer or raise prior_weight"
+            )
+        if 2 * overlap < after:
+            found.append(
+                f"{WARNING}most of the refined mask is new, {(after - overlap) * self.voxel_ml:.1f} of "
+                f"{after * self.voxel_ml:.1f} ml: if that is no lesion, raise prior_weight or exclude the subject"
+            )
+        return found
+
     def _changed(self, dice: float) -> list[str]:
         """A remark on a mask that has little in common with its prior: one of them is wrong."""
         return [f"refinement changed much: Dice with the prior {dice:.2f}"] if dice < _MUCH_CHANGED else []
 
-    def _dropped(self, prior: BoolArray) -> list[str]:
-        """A remark on the parts of the prior's mask that refinement dropped as a whole; specks are not worth one."""
-        gone = [voxels for voxels in parts_gone(prior, self.mask) if voxels * self.voxel_ml >= _WORTH_A_REMARK_ML]
+    def _dropped(self, gone: Sequence[int]) -> list[str]:
+        """A remark on the parts of the prior's mask, of so many voxels, that refinement dropped as a whole."""
         if not gone:
             return []
         return [f"{len(gone)} {_parts(len(gone))} of the prior dropped, {sum(gone) * self.voxel_ml:.1f} ml"]

@@ -16,7 +16,7 @@ from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import prepare
 from cgckit.images.volume import grid_of, open_nifti
-from cgckit.jobs import LeftOut, over_subjects
+from cgckit.jobs import LeftOut, Ratings, over_subjects
 from cgckit.pipeline.prior_maps import learns, of_a_subject, prior_files
 from cgckit.priors.base import Prior
 from cgckit.priors.external import ExternalPrior
@@ -34,12 +34,14 @@ def find_cohort(
     left_out: LeftOut | None = None,
     prior: Prior | None = None,
     brain: BrainExtractor | None = None,
+    ratings: Ratings | None = None,
 ) -> Cohort:
     """Find a cohort, make one of cases, or take one as it is, with `modalities` alone if given; headers are checked.
 
     Unless `left_out` is strict, subjects that cannot be used are noted there and are none of the cohort: whose files
     cannot be read, and whom the `prior` has no file for; and if that prior learns from the cohort, whose images cannot
     be worked with either, so that it sees none of them.
+    Whom `ratings` exclude are none of it either.
     """
     if isinstance(inputs, Cohort):
         cohort = inputs if modalities is None else inputs.select(modalities, allow_missing)
@@ -47,6 +49,10 @@ def find_cohort(
         cohort = Cohort.find(inputs, modalities, allow_missing)
     else:
         cohort = Cohort.from_cases(cast(Sequence[Case], inputs), modalities, allow_missing)
+
+    if ratings is not None:
+        excluded = ratings.apply((subject.source, subject.label) for subject in cohort)
+        cohort = Cohort(tuple(subject for subject in cohort if subject.source not in excluded), cohort.modalities)
 
     def check(subject: Subject) -> None:
         with of_a_subject():

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 from rich.progress import Progress
@@ -16,11 +17,11 @@ from cgckit.cgc.training import assist
 from cgckit.errors import UsageError
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.jobs import LeftOut, Part, Workers, usable
+from cgckit.jobs import LeftOut, Part, Ratings, Workers, usable
 from cgckit.nets.loop import check_seeds
 from cgckit.nets.team import Team
 from cgckit.pipeline.console import progress_bars
-from cgckit.pipeline.engine import Engine, PriorStep, RefineStep
+from cgckit.pipeline.engine import WARNING, Engine, PriorStep, RefineStep
 from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
@@ -32,6 +33,7 @@ from cgckit.priors.resolve import resolve_prior
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_MOST = 0.5
 
 
 def refine(
@@ -45,6 +47,7 @@ def refine(
     brain: str | BrainExtractor = "coarse",
     modalities: Sequence[str] | None = None,
     allow_missing: bool = False,
+    exclude: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     jobs: int = 1,
@@ -76,6 +79,8 @@ def refine(
         brain: how the brain is found where no mask is given: a `BrainExtractor`, a registered name or "FILE.py:Class".
         modalities: use only these, in this order.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
+        exclude: a table of subjects to leave out, as the ratings that a report exports: see
+            `cgckit.jobs.ratings.Ratings`.
         seed: of initialisation and sampling; equal seeds give equal masks on a CPU with as many threads.
         device: "auto", "cpu", "cuda" or "cuda:N".
         jobs: number of processes that subjects are worked on with, fewer if memory is short; each has as many threads
@@ -112,7 +117,10 @@ def refine(
         finder = resolve_brain(brain)
         where = choose_device(team.device(device))
         left_out = LeftOut(strict)
-        cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
+        ratings = None if exclude is None else Ratings.read(exclude)
+        cohort = find_cohort(
+            inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder, ratings=ratings
+        )
         folder = output_folder(out, inputs, cohort, source, left_out)
         name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
         depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
@@ -121,6 +129,8 @@ def refine(
         depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
         workers = workers.for_subjects(part.share(cohort))
         facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
+        if ratings is not None:
+            facts["excluded"] = ratings.excluded
         maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
         engine = Engine(cohort.modalities, finder, where, maps, team)
         run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers, part)
@@ -224,10 +234,15 @@ class _Refinement:
         )
         out = self.workspace.out
         results = []
+        slow = self._is_unconverged([outcome["learnt"] for outcome in found.values()])
         for subject in usable(self.cohort, found):
             report, outcome = reports[subject.label], dict(found[subject.label])
             health = Health.from_json(report["health"])
-            remarks = (*health.remarks, *outcome.pop("remarks"))
+            unlearnt = self._unlearnt(outcome["learnt"]) if slow else []
+            remarks = (*unlearnt, *outcome.pop("remarks"), *health.remarks)
+            for remark in remarks:
+                if remark.startswith(WARNING):
+                    logger.warning("%s: %s", subject.label, remark.removeprefix(WARNING))
             results.append(
                 SubjectResult(
                     subject.label,
@@ -241,3 +256,33 @@ class _Refinement:
                 )
             )
         return tuple(results)
+
+    def _is_unconverged(self, learnt: Sequence[float | None]) -> bool:
+        """Whether the network fails to repeat what it was taught: in most subjects, most of the lesion.
+
+        A network that was trained for long enough may contradict a prior here and there, but what it was taught to call
+        lesion it calls lesion more often than not.
+
+        Args:
+            learnt: of each subject, the share that it does.
+        """
+        taught = [share for share in learnt if share is not None]
+        if taught:
+            self.facts["learnt"] = round(fmean(taught), 4)
+        few = sum(share < _MOST for share in taught)
+        if unconverged := few > _MOST * len(taught):
+            message = (
+                f"training has not converged: in {few} of {len(taught)} subjects the network calls less than half of what "
+                f"it was taught lesion. Train longer than {self.facts['training'].get('steps')} steps (--set steps=N); if "
+                "that does not help, the images do not show what the prior says"
+            )
+            self.facts["warnings"] = [f"{WARNING}{message}"]
+            logger.warning(message)
+        return unconverged
+
+    @staticmethod
+    def _unlearnt(share: float | None) -> list[str]:
+        """A remark on a subject whose share is small in a run that has not converged."""
+        if share is None or share >= _MOST:
+            return []
+        return [f"{WARNING}not converged, the network calls {share:.0%} of what it was taught here lesion: train longer"]

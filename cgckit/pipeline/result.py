@@ -28,6 +28,9 @@ class SubjectResult:
         refined_ml: volume of the refined mask; None for `compute_priors`.
         changed_ml: volume in which they differ.
         dice_prior_refined: their overlap.
+        dropped_parts: parts of the prior's mask, from 0.1 ml on, of which nothing is left.
+        dropped_ml: their volume.
+        learnt: share of the voxels of the prior that the network was taught to call lesion, and does.
         health: label-free figures about the prior.
         note: what the prior decided, in its own words.
         remarks: what is worth a look.
@@ -41,6 +44,9 @@ class SubjectResult:
     refined_ml: float | None = None
     changed_ml: float | None = None
     dice_prior_refined: float | None = None
+    dropped_parts: int | None = None
+    dropped_ml: float | None = None
+    learnt: float | None = None
     health: Health | None = None
     note: str = ""
     remarks: tuple[str, ...] = ()
@@ -60,7 +66,7 @@ class SubjectResult:
 
     def row(self) -> dict[str, Any]:
         """The subject's row of `summary.tsv`."""
-        volumes = ("prior_ml", "refined_ml", "changed_ml", "dice_prior_refined")
+        volumes = ("prior_ml", "refined_ml", "changed_ml", "dice_prior_refined", "dropped_parts", "dropped_ml", "learnt")
         row = participant(self.label, self.source)
         row |= {name: value for name in volumes if (value := getattr(self, name)) is not None}
         if self.health is not None:

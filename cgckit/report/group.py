@@ -46,6 +46,7 @@ COLUMNS = (
     Column("changed_ml", "changed [ml]", ".2f", _log),
     Column("dice_prior_refined", "agreement (Dice)", ".3f"),
     Column("dropped_parts", "parts dropped", ".0f"),
+    Column("learnt", "learnt by the network", ".0%"),
     Column("undecided_ml", "undecided [ml]", ".2f", _log),
 )
 

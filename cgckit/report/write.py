@@ -32,6 +32,7 @@ _HEALTH = {
     "changed_ml": ("changed [ml]", ".2f"),
     "dropped_parts": ("parts dropped", ".0f"),
     "dropped_ml": ("dropped [ml]", ".2f"),
+    "learnt": ("share of the prior's lesion that the network learnt", ".0%"),
     "undecided_ml": ("undecided: probability within one SD of 0.5 [ml]", ".2f"),
     "fraction": ("prior's share of the brain", ".1%"),
     "contrast": ("contrast to surroundings [robust SD]", ".1f"),

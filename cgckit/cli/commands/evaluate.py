@@ -62,6 +62,7 @@ def evaluate(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out subjects without reference.")
     ] = False,
+    exclude: options.Exclude = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Score masks against references: Dice, sensitivity, precision, surface distances in mm, lesions found.
@@ -84,6 +85,7 @@ def evaluate(
         metrics=metric,
         metric_options=metric_option or (),
         allow_missing=allow_missing,
+        exclude=exclude,
         progress=not quiet,
     )
     _show(result)

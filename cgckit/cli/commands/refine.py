@@ -20,6 +20,7 @@ def refine(
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     allow_missing: options.AllowMissing = False,
+    exclude: options.Exclude = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Equal seeds give equal masks on a CPU, with the same number of threads.")
     ] = 0,
@@ -48,6 +49,8 @@ def refine(
         cgckit refine scans/ --prior mumford-shah --out refined/
 
         cgckit refine scans/ --prior 'mask:rough/{subject}.nii.gz' --out refined/ --set steps=1000
+
+        cgckit refine scans/ --exclude ratings.tsv --out without-bad-scans/
     """
     import cgckit
     from cgckit.cli.tables import show_table
@@ -65,6 +68,7 @@ def refine(
         brain=resolve_brain(brain, brain_option or ()),
         modalities=options.split_modalities(modalities),
         allow_missing=allow_missing,
+        exclude=exclude,
         seed=seed,
         device=device,
         jobs=jobs,

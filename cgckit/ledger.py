@@ -131,7 +131,9 @@ class Ledger:
             keep: files that stay.
         """
         kept = {self._name(path) for path in keep}
-        below = [path for name in list(self._files) if name not in kept and folder in (path := self.root / name).parents]
+        below = [
+            path for name in list(self._files) if name not in kept and folder in (path := self.root / name).parents
+        ]
         removed = [path for path in below if self.remove(path)]
         for path in removed:
             self._prune(path)

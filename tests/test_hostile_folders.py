@@ -14,14 +14,14 @@ from cgckit.derivatives import Derivatives, image_of
 from cgckit.errors import BadInputError
 from cgckit.experiments.results import read_results
 from cgckit.ledger import LEDGER, Ledger
-from cgckit.report.page import write_page
+from cgckit.report.write import write_report
 
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "subjects": (lambda folder: Derivatives(folder).subjects(), "participants.tsv"),
     "table": (lambda folder: Derivatives(folder).read_table("summary.tsv"), "summary.tsv"),
     "sidecar": (lambda folder: image_of(folder / "mask.nii.gz"), "mask.json"),
     "results": (lambda folder: read_results(folder / "results.jsonl"), "results.jsonl"),
-    "page": (lambda folder: write_page(folder, folder / "page.html"), "run.json"),
+    "page": (lambda folder: write_report(folder, folder / "pages"), "run.json"),
     "model": (Model.load, CARD),
 }
 FAULTS: dict[str, Callable[[Path], object]] = {

@@ -131,9 +131,7 @@ class Model:
         """
         return self.judge(case, prior, doubtful=doubtful)[0]
 
-    def judge(
-        self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False
-    ) -> tuple[FloatArray, Judged]:
+    def judge(self, case: Case, prior: Tensor | None = None, *, doubtful: bool = False) -> tuple[FloatArray, Judged]:
         """What `segment` gives, and the same on the case's own grid with what the network says of it."""
         case = self._fitting(case)
         found = inference.segment(self.network, self.settings, case, prior, doubtful=doubtful)

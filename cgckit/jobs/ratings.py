@@ -53,16 +53,20 @@ class Ratings:
         head, *rows = (line.split("\t") for line in lines)
         if not {"participant_id", "source"} & set(head):
             raise BadInputError(
-                f"{path}: the table of --exclude needs a column participant_id or source, as the report's ratings.tsv has"
+                f"{path}: the table of --exclude needs a column participant_id or source, as in ratings.tsv"
             )
         excluded: dict[str, str] = {}
         names: list[tuple[str, ...]] = []
         for number, row in enumerate(rows, start=2):
             cells = {column: text.strip() for column, text in zip(head, row, strict=False)}
-            own = tuple(text for column in ("participant_id", "source") if (text := cells.get(column, "")) not in _NOTHING)
+            own = tuple(
+                text for column in ("participant_id", "source") if (text := cells.get(column, "")) not in _NOTHING
+            )
             rating = cells.get("rating", EXCLUDED if "rating" not in head else "").lower()
             if rating not in (*WORDS, *_NOTHING):
-                raise BadInputError(f"{path}, line {number}: the rating is {rating!r}; choose {', '.join(WORDS)} or n/a")
+                raise BadInputError(
+                    f"{path}, line {number}: the rating is {rating!r}; choose {', '.join(WORDS)} or n/a"
+                )
             if twice := [name for name in own if any(name in other for other in names)]:
                 raise BadInputError(f"{path}, line {number}: {twice[0]} is there twice; leave one of the two rows")
             names += [own] * bool(own)

@@ -33,7 +33,6 @@ from cgckit.priors.resolve import resolve_prior
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_MOST = 0.5
 
 
 def refine(
@@ -258,31 +257,37 @@ class _Refinement:
         return tuple(results)
 
     def _is_unconverged(self, learnt: Sequence[float | None]) -> bool:
-        """Whether the network fails to repeat what it was taught: in most subjects, most of the lesion.
+        """Whether the network did not learn what it was taught: in most subjects it would not consent to it.
 
-        A network that was trained for long enough may contradict a prior here and there, but what it was taught to call
-        lesion it calls lesion more often than not.
+        A part of a mask is refused if the network calls less than the share `min_consent` of it lesion. One that was
+        trained for long enough may refuse a part here and there, but not most of the lesions that it was trained on.
 
         Args:
-            learnt: of each subject, the share that it does.
+            learnt: of each subject, the share that it calls lesion of what it was taught to.
         """
         taught = [share for share in learnt if share is not None]
         if taught:
             self.facts["learnt"] = round(fmean(taught), 4)
-        few = sum(share < _MOST for share in taught)
-        if unconverged := few > _MOST * len(taught):
+        few = sum(map(self._is_refused, taught))
+        if unconverged := few > len(taught) / 2:
             message = (
-                f"training has not converged: in {few} of {len(taught)} subjects the network calls less than half of what "
-                f"it was taught lesion. Train longer than {self.facts['training'].get('steps')} steps (--set steps=N); if "
-                "that does not help, the images do not show what the prior says"
+                f"training has not converged: in {few} of {len(taught)} subjects the network calls less than "
+                f"{self.settings.min_consent:.0%} of what it was taught lesion. Train longer than "
+                f"{self.facts['training'].get('steps')} steps (--set steps=N). If that does not help, the images do "
+                "not show what the prior says"
             )
             self.facts["warnings"] = [f"{WARNING}{message}"]
             logger.warning(message)
         return unconverged
 
-    @staticmethod
-    def _unlearnt(share: float | None) -> list[str]:
-        """A remark on a subject whose share is small in a run that has not converged."""
-        if share is None or share >= _MOST:
+    def _is_refused(self, share: float) -> bool:
+        """Whether the network would not consent to a part of which it calls such a share lesion."""
+        return share < self.settings.min_consent
+
+    def _unlearnt(self, share: float | None) -> list[str]:
+        """A remark on a subject, in a run that has not converged."""
+        if share is None or not self._is_refused(share):
             return []
-        return [f"{WARNING}not converged, the network calls {share:.0%} of what it was taught here lesion: train longer"]
+        return [
+            f"{WARNING}not converged, the network calls {share:.0%} of what it was taught here lesion: train longer"
+        ]

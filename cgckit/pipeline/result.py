@@ -66,7 +66,15 @@ class SubjectResult:
 
     def row(self) -> dict[str, Any]:
         """The subject's row of `summary.tsv`."""
-        volumes = ("prior_ml", "refined_ml", "changed_ml", "dice_prior_refined", "dropped_parts", "dropped_ml", "learnt")
+        volumes = (
+            "prior_ml",
+            "refined_ml",
+            "changed_ml",
+            "dice_prior_refined",
+            "dropped_parts",
+            "dropped_ml",
+            "learnt",
+        )
         row = participant(self.label, self.source)
         row |= {name: value for name in volumes if (value := getattr(self, name)) is not None}
         if self.health is not None:

@@ -9,7 +9,7 @@ from typing import TypedDict
 import nibabel as nib
 import numpy as np
 
-from cgckit.arrays import AnyArray, BoolArray, FloatArray
+from cgckit.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from cgckit.images.brain.skull import is_head_in_hounsfield_units
 from cgckit.report.maps import PRIOR, PROBABILITY, REFINED, UNCERTAINTY, Maps
 from cgckit.report.view import BRAIN_WINDOW
@@ -36,7 +36,7 @@ class Embedded(TypedDict):
 
 
 def embed(maps: Maps) -> Embedded:
-    """Make the volumes of a subject's page. A probability of 0.5 or more, and no other, is 128 or more of 256 levels."""
+    """Make the volumes of a subject's page. Of 256 levels, 128 and more are probabilities from 0.5 on."""
     box = _box(maps)
     shape = tuple(part.stop - part.start for part in box)
     factors = _factors(shape, maps.scan.grid.spacing)
@@ -98,7 +98,7 @@ def _factors(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> tup
     return factors[0], factors[1], factors[2]
 
 
-def _coarser(array: FloatArray, factors: tuple[int, int, int]) -> AnyArray:
+def _coarser(array: AnyArray, factors: tuple[int, int, int]) -> AnyArray:
     """Means over blocks; the last ones of an axis may be smaller."""
     for axis, factor in enumerate(factors):
         if factor > 1:
@@ -109,10 +109,9 @@ def _coarser(array: FloatArray, factors: tuple[int, int, int]) -> AnyArray:
     return array
 
 
-def _affine(
-    affine: AnyArray, box: tuple[slice, slice, slice], factors: tuple[int, int, int]
-) -> AnyArray:
+def _affine(affine: DoubleArray, box: tuple[slice, slice, slice], factors: tuple[int, int, int]) -> DoubleArray:
     """Voxel indices of what is cut out and made coarser, to world coordinates [mm]."""
     local = np.diag([*factors, 1.0]).astype(float)
     local[:3, 3] = [part.start + (factor - 1) / 2 for part, factor in zip(box, factors, strict=True)]
-    return affine @ local
+    moved: DoubleArray = affine @ local
+    return moved

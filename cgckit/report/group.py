@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cgckit.report.distribution import Dot, outliers, stacked_dots
 from cgckit.report.summary import cell, is_left_out, is_warning, number, remarks

@@ -18,7 +18,7 @@ from cgckit.report.view import COLOURS, AxialView, spread_levels
 SLICES = 6
 _INCHES, _DOTS_PER_INCH, _SMALL_DOTS_PER_INCH = 3.0, 130, 70
 _JPEG = {"quality": 84, "subsampling": 0}  # the colours of thin contours at full resolution
-# The refined outline lies upon the prior's, which is wider, so that both are seen where they agree, in whatever colours.
+# The refined outline lies upon the prior's, which is wider: both are seen where they agree, in whatever colours.
 _THIN, _WIDE = 1.1, 3.0
 
 
@@ -55,7 +55,5 @@ def _draw(view: AxialView, masks: Mapping[str, BoolArray], level: int, dots_per_
         view.outline(axis, mask, level, COLOURS[refined], width=_THIN if refined else _WIDE)
     view.mark_sides(axis)
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(
-        buffer, format="jpg", dpi=dots_per_inch, facecolor="black", pil_kwargs=_JPEG
-    )
+    FigureCanvasAgg(figure).print_figure(buffer, format="jpg", dpi=dots_per_inch, facecolor="black", pil_kwargs=_JPEG)
     return buffer.getvalue()

@@ -52,7 +52,7 @@ class AxialView:
     def height_to_width(self) -> float:
         """Of a slice, in mm."""
         width, height = self.slice(0).shape
-        return self._aspect * height / width
+        return float(self._aspect * height / width)
 
     def areas(self, mask: BoolArray) -> npt.NDArray[np.int_]:
         """Voxels of a mask in each slice.

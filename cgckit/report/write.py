@@ -45,8 +45,8 @@ _HEALTH = {
 def write_report(folder: str | Path, out: str | Path | None = None, *, progress: bool = False) -> Path:
     """Write the pages about an output folder of `refine`, `predict` or `prior`.
 
-    They are `index.html`, a page for each subject, pictures and what the pages need, all in one folder that can be moved.
-    Nothing is loaded from anywhere else.
+    They are `index.html`, a page for each subject, pictures and what the pages need, all in one folder that can be
+    moved. Nothing is loaded from anywhere else.
 
     Args:
         folder: the output folder of a run that is complete.
@@ -106,9 +106,7 @@ class _Report:
         for name, content in _assets().items():
             self._write(f"assets/{name}", content)
         rows, pictured = [], set()
-        shown = track(
-            self.summary.rows, "Drawing", console=Console(stderr=True), transient=True, disable=not progress
-        )
+        shown = track(self.summary.rows, "Drawing", console=Console(stderr=True), transient=True, disable=not progress)
         for index, row in enumerate(shown):
             maps, missing = self._maps(row)
             if maps is not None:

@@ -133,7 +133,7 @@ def test_prior_and_predict_leave_out_too_and_what_follows_reads_the_rest(
     out = tmp_path / "predicted"
     assert_left_out(cgckit("predict", scans, "--model", tmp_path / "model", "--out", out, *QUICK), out, words)
     assert cgckit("report", out, "--quiet").code == 0
-    assert words in (out / "report.html").read_text()
+    assert words in (out / "report" / "index.html").read_text()
     ending = cgckit("evaluate", out, tmp_path / "scans-references", "--quiet")
     assert ending.code == 0
     assert "2 subjects against their reference" in ending.out

@@ -146,7 +146,7 @@ def test_only_what_was_written_is_removed_whatever_it_is_called(refine, write_co
         "work/mine.json",
         "work/run/notes.txt",
         "notes.tsv",
-        "report.html",
+        "report/index.html",
     ]
     for name in others:
         (out / name).parent.mkdir(parents=True, exist_ok=True)

@@ -88,9 +88,7 @@ class BrightFlair(Prior):
 
 def test_refinement_leaves_out_who_is_bad_and_says_so(write_cohort: Callable[..., Path], tmp_path: Path) -> None:
     path = table(tmp_path, HEAD + "sub-case2\tcase2\tbad\tmotion\tt\n")
-    run = cgckit.refine(
-        write_cohort(2), BrightFlair(), tmp_path / "out", settings=QUICK, exclude=path, device="cpu"
-    )
+    run = cgckit.refine(write_cohort(2), BrightFlair(), tmp_path / "out", settings=QUICK, exclude=path, device="cpu")
     assert [subject.label for subject in run] == ["case1"]
     assert read_json(run.out / "run.json")["excluded"] == {"sub-case2": "bad: motion", "case2": "bad: motion"}
     assert "case2" not in (run.out / "participants.tsv").read_text()

@@ -28,7 +28,7 @@ from cgckit.errors import BadInputError, DegeneratePriorError, PluginError, Usag
 from cgckit.images.case import Case
 from cgckit.pipeline.inputs import choose_device
 from cgckit.priors.base import Prediction, Prior
-from cgckit.report.page import write_page
+from cgckit.report.write import write_report
 from cgckit.sealed import read_json, write_json
 
 QUICK = {
@@ -496,16 +496,17 @@ def test_images_that_were_removed_from_a_complete_run_are_made_again(
 
 def test_a_report_of_earlier_maps_does_not_stay(copied: tuple[Path, Path]) -> None:
     scans, out = copied
-    write_page(out, out / "report.html")
+    page = write_report(out)
     run(scans, out)
-    assert (out / "report.html").exists()
+    assert page.exists()
     run(scans, out, settings={**QUICK, "min_lesion": 10})
-    assert not (out / "report.html").exists()
-    (out / "report.html").write_text("the user's own")
+    assert not page.parent.exists()
+    page.parent.mkdir()
+    page.write_text("the user's own")
     run(scans, out)
-    assert (out / "report.html").read_text() == "the user's own"
-    with pytest.raises(UsageError, match=r"report\.html: is there and was not written by cgckit"):
-        write_page(out, out / "report.html")
+    assert page.read_text() == "the user's own"
+    with pytest.raises(UsageError, match=r"index\.html: is there and was not written by cgckit"):
+        write_report(out)
 
 
 def test_predictions_do_not_replace_their_model(copied: tuple[Path, Path]) -> None:

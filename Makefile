@@ -31,7 +31,7 @@ demo: $(READY)
 	$(BIN)/cgckit refine demo/phantom/images --prior mumford-shah --out demo/refined
 	$(BIN)/cgckit evaluate demo/refined demo/phantom/references --out demo/scores --picture demo/refined.png
 	$(BIN)/cgckit report demo/refined
-	@echo "Look at demo/refined.png, and open demo/refined/report.html in a browser."
+	@echo "Look at demo/refined.png, and open demo/refined/report/index.html in a browser."
 
 # A process for each core, of one thread: several teams of threads would slow each other down.
 test: $(READY)

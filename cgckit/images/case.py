@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,14 +17,10 @@ from cgckit.arrays import AnyArray, Spacing
 from cgckit.errors import BadInputError
 from cgckit.images.brain import BrainExtractor, CoarseSearch, extract_brain, resolve_brain
 from cgckit.images.grid import Grid, resample
+from cgckit.images.layouts.labels import subject_label
 from cgckit.images.modalities import canonical_modality
 from cgckit.images.volume import Volume
 from cgckit.images.working_grid import common_grid, to_working_grid
-
-# Control characters, separators of lines and paragraphs, and halves of characters.
-_NOT_IN_A_TABLE = ("Cc", "Zl", "Zp", "Cs")
-# File systems take 255 letters for a name, of which outputs need up to a hundred themselves.
-_LONGEST_LABEL = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +28,7 @@ class Case:
     """One subject on its working grid: canonical (RAS) axes, isotropic, cropped to the brain.
 
     Attributes:
-        subject: label of the subject, alphanumeric as in BIDS.
+        subject: label of the subject, letters and digits as in BIDS; with a session `01_ses-a`.
         image: [C, H, W, L] float32; each channel is `(x - median) / (1.4826 MAD)` in the brain,
             clipped, CT `(HU - 40) / 10`, clipped; 0 outside.
         brain: [H, W, L] bool.
@@ -161,30 +155,3 @@ def require_case(value: object) -> None:
     """Raise BadInputError for what is no `Case`."""
     if not isinstance(value, Case):
         raise BadInputError(f"a {type(value).__name__} is no case: make one of images with Case.from_arrays")
-
-
-def subject_label(name: str) -> str:
-    """What outputs call a subject: the letters and digits of its name, as BIDS wants labels.
-
-    Raises:
-        BadInputError: the name has none, or too many; it has line breaks or is no text that a table could hold; or it
-            is a path that leads out of the folder where files of that name are looked for.
-    """
-    if any(unicodedata.category(letter) in _NOT_IN_A_TABLE for letter in name):
-        raise BadInputError(f"subject {name!a}: a line break or what is not UTF-8 in its name; rename it")
-    check_inside(name)
-    label = re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-"))
-    if not label:
-        raise BadInputError(f"subject {name!r}: its name has no letter or digit; rename it")
-    if len(label) > _LONGEST_LABEL:
-        raise BadInputError(
-            f"subject {name[:20]}...: its name has more than {_LONGEST_LABEL} letters and digits, too many for the "
-            "names of its outputs; rename it"
-        )
-    return label
-
-
-def check_inside(name: str) -> None:
-    """Raise BadInputError for a subject's name that leads out of a folder when a file is looked for by it."""
-    if name.startswith("/") or ".." in re.split(r"[/\\]", name):
-        raise BadInputError(f"subject {name!r}: its name leads to another folder; rename it")

@@ -8,20 +8,21 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import cast, overload
 
 import numpy as np
 
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case, require_case, subject_label
+from cgckit.images.case import Case, require_case
 from cgckit.images.grid import Grid
-from cgckit.images.modalities import canonical_modality, in_canonical_order, is_nifti
-from cgckit.images.nifti import check_file
-from cgckit.images.readers import Found, is_dicom, read_files, read_folder, read_table
+from cgckit.images.layouts import Filters, Input, find_subjects
+from cgckit.images.layouts.found import Found
+from cgckit.images.layouts.labels import unique_labels
+from cgckit.images.layouts.sessions import split_session
+from cgckit.images.modalities import canonical_modality, in_canonical_order
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,16 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The files of one subject.
+    """The files of one subject: a person, or one session of a person.
 
     Attributes:
-        label: what outputs are called, alphanumeric as in BIDS.
+        label: what outputs are called: `01`, or `01_ses-a`, in letters and digits as BIDS wants them.
         source: the name in the input: a folder, a file's stem or a table's cell.
         files: image file of each modality, in the cohort's order; none for a subject that was made in memory.
         brain_mask: the given brain mask, or None.
         case: the subject itself, if it was made in memory.
+        volumes: which volume of its file a modality is, for those whose files hold several.
+        remarks: what was chosen among several images of one modality, worth a look.
     """
 
     label: str
@@ -65,6 +68,18 @@ class Subject:
     files: Mapping[str, Path]
     brain_mask: Path | None = None
     case: Case | None = None
+    volumes: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def person(self) -> str:
+        """Label of the person, which all sessions have."""
+        return self.label.partition("_ses-")[0]
+
+    @property
+    def session(self) -> str | None:
+        """Label of the session; None if there is none."""
+        return self.label.partition("_ses-")[2] or None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -149,49 +164,45 @@ class Cohort(Sequence[Subject]):
     @classmethod
     def find(
         cls,
-        inputs: str | Path | Sequence[str | Path],
+        inputs: Input | Sequence[Input],
         modalities: Sequence[str] | None = None,
         allow_missing: bool = False,
+        *,
+        filters: Filters | Mapping[str, Mapping[str, object]] | None = None,
+        participants: Sequence[str] = (),
+        sessions: Sequence[str] = (),
     ) -> Cohort:
-        """Find subjects and modalities; no image is read.
+        """Find subjects and modalities; of images, at most headers are read. What was chosen is said in the log.
 
         Args:
             inputs: one or more of
-                - NIfTI files: the modality is read from the name, files with the same rest of the name are
-                  one subject (files without a rest, as `flair.nii.gz`, belong to their folder). If no name
-                  holds a modality, each file is a subject with one channel, `image`.
-                - a folder with a folder for each subject, a folder that is itself a subject, or a BIDS data
-                  set. Names may be those of any BraTS year. Where a modality repeats in a folder, its files
-                  are grouped by the rest of their names. Segmentations are left aside; a brain mask is used.
-                - a table `*.tsv` with a column `subject`, a column for each modality and, optionally,
-                  `brain_mask`; paths are relative to the table, empty cells and `n/a` are missing files.
+                - image files: which image it is, is read from the name.
+                - a folder: of BIDS, of nnU-Net or the Decathlon, with a folder for each subject, or of one subject.
+                  Segmentations are left aside; a brain mask is used.
+                - a table `*.tsv` with a column `subject`, a column for each modality and, optionally, `session` and
+                  `brain_mask`; paths are relative to the table, empty cells and `n/a` are missing files. Or the
+                  `participants.tsv` of a BIDS data set: whom it names.
+                - mappings with the keys of such a table: `{"subject": "anna", "flair": "a.nii.gz"}`.
             modalities: use only these, in this order; by default all: flair, t1, t1ce, t2, then others.
             allow_missing: accept subjects that lack some modalities.
+            filters: wanted entities of BIDS images, by modality: `{"flair": {"acquisition": "3d"}}`.
+            participants: use only these, by label or name, with or without `sub-`.
+            sessions: use only these sessions, with or without `ses-`.
 
         Raises:
-            BadInputError: nothing found, a missing file, two files for one modality, a subject that lacks a
-                modality (unless `allow_missing`), two subjects of one label.
-            UsageError: a modality asked for twice.
+            BadInputError: nothing found, what cannot be told for sure, a missing file, two files for one modality, a
+                subject that lacks a modality (unless `allow_missing`), a subject that is there twice.
+            UsageError: a modality asked for twice; nobody is called as one of `participants` or `sessions`.
         """
-        found: list[Found] = []
-        files: list[Path] = []
-        for path in map(Path, [inputs] if isinstance(inputs, str | Path) else inputs):
-            if os.path.isdir(path):
-                found += read_folder(path)
-                continue
-            check_file(path)
-            if path.suffix.lower() == ".tsv":
-                found += read_table(path)
-            elif is_nifti(path.name):
-                files.append(path)
-            elif is_dicom(path):
-                raise BadInputError(f"{path}: a DICOM file; convert it to NIfTI, as with dcm2niix")
-            else:
-                raise BadInputError(f"{path}: not a NIfTI image (.nii, .nii.gz), a table (.tsv) or a folder")
-        found += read_files(files)
+        given = [inputs] if isinstance(inputs, str | Path | Mapping) else list(inputs)
+        wanted = filters if isinstance(filters, Filters) else Filters.of(filters or {})
+        found = find_subjects(given, modalities, wanted)
+        found = [item for item in found if _is_among(item.person, "sub-", participants)]
+        found = [item for item in found if not sessions or _is_among(item.session or "", "ses-", sessions)]
         if not found:
-            raise BadInputError("no input: give NIfTI files, a folder of subjects or a table (.tsv)")
-        return cls._of([_subject(item) for item in found], modalities, allow_missing)
+            asked = ", ".join([*participants, *(f"session {name}" for name in sessions)])
+            raise UsageError(f"no image of {asked} was found; check --participant-label and --session-label")
+        return cls._of(_subjects(found), modalities, allow_missing)
 
     @classmethod
     def from_cases(
@@ -214,13 +225,19 @@ class Cohort(Sequence[Subject]):
             >>> Cohort.from_cases([case])[0].label
             'a1'
         """
-        found = []
-        for case in cases if isinstance(cases, Iterable) else [cases]:
+        given = list(cases) if isinstance(cases, Iterable) else [cases]
+        for case in given:
             require_case(case)
-            found.append(Subject(case.subject, case.source or case.subject, {}, case=case))
-        if not found:
+        if not given:
             raise BadInputError("no input: give one case or more")
-        return cls._of(found, modalities, allow_missing)
+        names = [case.source or f"sub-{case.subject}" for case in given]
+        parts = [split_session(name) if name.startswith("sub-") else (name, None) for name in names]
+        labels, _ = unique_labels([Found(person, session) for person, session in parts])
+        subjects = [
+            Subject(label, case.source or case.subject, {}, case=dataclasses.replace(case, subject=label))
+            for label, case in zip(labels, given, strict=True)
+        ]
+        return cls._of(subjects, modalities, allow_missing)
 
     def select(self, modalities: Sequence[str], allow_missing: bool = False) -> Cohort:
         """The same subjects with these modalities alone, in this order; errors as `find`."""
@@ -231,7 +248,6 @@ class Cohort(Sequence[Subject]):
         present = in_canonical_order(modality for subject in subjects for modality in subject.modalities)
         chosen = present if modalities is None else _choose(modalities, present)
         ordered = sorted((_restrict(subject, chosen) for subject in subjects), key=lambda item: item.label.lower())
-        _refuse_duplicates(ordered)
         _refuse_missing(ordered, chosen, allow_missing)
         return cls(tuple(ordered), chosen)
 
@@ -246,11 +262,21 @@ def _choose(wanted: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _subject(found: Found) -> Subject:
-    for path in (*found.files.values(), found.brain_mask):
-        if path is not None:
-            _check_spelling(path)
-    return Subject(subject_label(found.source), found.source, found.files, found.brain_mask)
+def _is_among(name: str, prefix: str, wanted: Sequence[str]) -> bool:
+    plain = name.removeprefix(prefix)
+    return not wanted or plain in [one.removeprefix(prefix) for one in wanted]
+
+
+def _subjects(found: Sequence[Found]) -> list[Subject]:
+    for item in found:
+        for path in (*item.files.values(), item.brain_mask):
+            if path is not None:
+                _check_spelling(path)
+    labels, sources = unique_labels(found)
+    return [
+        Subject(label, source, item.files, item.brain_mask, volumes=item.volumes, remarks=tuple(item.remarks))
+        for label, source, item in zip(labels, sources, found, strict=True)
+    ]
 
 
 def _check_spelling(path: Path) -> None:
@@ -272,18 +298,6 @@ def _case_fingerprint(case: Case) -> str:
     for values in (case.image.cpu().numpy(), case.brain.cpu().numpy(), case.grid.affine, case.native.affine):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
-
-
-def _refuse_duplicates(subjects: Sequence[Subject]) -> None:
-    for first, second in pairwise(subjects):
-        if first.label.lower() != second.label.lower():
-            continue
-        places = ", ".join(str(path) for subject in (first, second) for path in list(subject.files.values())[:1])
-        where = f" ({places})" if places else ""
-        raise BadInputError(
-            f"duplicate subject: {first.source!r} and {second.source!r} are both called "
-            f"sub-{second.label}{where}; give one of them another name"
-        )
 
 
 def _refuse_missing(subjects: Sequence[Subject], modalities: Sequence[str], allow_missing: bool) -> None:

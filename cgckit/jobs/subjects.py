@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from cgckit.derivatives import participant
 from cgckit.errors import UnusableSubjectError
-from cgckit.images.case import subject_label
+from cgckit.images.layouts.labels import subject_label
 from cgckit.images.cohort import Subject
 
 logger = logging.getLogger(__name__)

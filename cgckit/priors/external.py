@@ -13,9 +13,10 @@ import torch
 
 from cgckit.arrays import FloatArray
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.case import Case, check_inside
+from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.grid import resample
+from cgckit.images.layouts.labels import check_inside
 from cgckit.images.volume import Volume
 from cgckit.priors.base import Prediction, Prior
 

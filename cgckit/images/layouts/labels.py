@@ -1,0 +1,120 @@
+"""Labels: what outputs call a person and a session, in letters and digits as BIDS wants them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from cgckit.errors import BadInputError
+from cgckit.images.layouts.found import Found
+from cgckit.images.layouts.sessions import split_session
+
+# Control characters, separators of lines and paragraphs, and halves of characters.
+_NOT_IN_A_TABLE = ("Cc", "Zl", "Zp", "Cs")
+# File systems take 255 letters for a name, of which outputs need up to a hundred themselves.
+_LONGEST = 100
+_SPELLED = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i", "đ": "d"})
+
+
+def subject_label(name: str) -> str:
+    """What outputs call a subject of this name, if nobody else is called so: `01`, or `01_ses-a` with a session.
+
+    Letters lose their accents; a name that has none of these letters and no digit becomes a hash of itself.
+
+    Raises:
+        BadInputError: the name has too many letters and digits, line breaks, or is no text that a table could hold; or
+            it is a path that leads out of the folder where files of that name are looked for.
+    """
+    check_name(name)
+    person, session = split_session(name)
+    if session is None or not name.startswith("sub-"):
+        return _plain(name)
+    return f"{_plain(person)}_ses-{_plain(session)}"
+
+
+def unique_labels(found: Sequence[Found]) -> tuple[list[str], list[str]]:
+    """The label of each of several subjects, all different even where case does not count, and what each is called.
+
+    Who would be called as somebody else is gets the beginning of a hash of its own name behind it. Who has the same name
+    as somebody in another folder is called by that folder too.
+
+    Raises:
+        BadInputError: as `subject_label`; or somebody was given twice.
+    """
+    persons = list(dict.fromkeys((item.person, item.above) for item in found))
+    called = {person: _apart(person, persons) for person in persons}
+    for item in found:
+        check_name(item.source)
+    labels = dict(zip(persons, _different([called[person] for person in persons]), strict=True))
+    sessions: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for item in found:
+        sessions.setdefault((item.person, item.above), []).append(item.session or "")
+    result, sources = [], []
+    for item in found:
+        key = item.person, item.above
+        own = sessions[key]
+        if own.count(item.session or "") > 1:
+            twice = [str(path) for other in found if other.source == item.source for path in [*other.files.values()][:1]]
+            raise BadInputError(
+                f"duplicate subject: {item.source!r} is there twice ({', '.join(twice[:2])}); give one of them, or "
+                "another name"
+            )
+        within = dict(zip(own, _different([name or "x" for name in own]), strict=True))
+        ending = "" if item.session is None else f"_ses-{within[item.session]}"
+        result.append(labels[key] + ending)
+        sources.append(item.source if called[key] == item.person else f"{called[key]}{item.source[len(item.person):]}")
+    return result, sources
+
+
+def check_name(name: str) -> None:
+    """Raise BadInputError for a name that no table could hold, or that leads out of a folder."""
+    if any(unicodedata.category(letter) in _NOT_IN_A_TABLE for letter in name):
+        raise BadInputError(f"subject {name!a}: a line break or what is not UTF-8 in its name; rename it")
+    check_inside(name)
+
+
+def check_inside(name: str) -> None:
+    """Raise BadInputError for a subject's name that leads out of a folder when a file is looked for by it."""
+    if name.startswith("/") or ".." in re.split(r"[/\\]", name):
+        raise BadInputError(f"subject {name!r}: its name leads to another folder; rename it")
+
+
+def _apart(person: tuple[str, tuple[str, ...]], persons: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    """A person's name, with as many folders above it as tell it from others of that name."""
+    name, above = person
+    others = [other for other, place in persons if other == name and place != above]
+    rivals = [place for other, place in persons if other == name and place != above]
+    if not others:
+        return name
+    for count in range(1, len(above) + 1):
+        if all(place[-count:] != above[-count:] for place in rivals):
+            return "/".join((*above[-count:], name))
+    return name
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """Labels of names, no two of them equal."""
+    plain = [_plain(name) for name in names]
+    count = Counter(label.lower() for label in plain)
+    return [
+        label if count[label.lower()] == 1 else f"{label}x{_hash(name)[:4]}"
+        for name, label in zip(names, plain, strict=True)
+    ]
+
+
+def _plain(name: str) -> str:
+    text = unicodedata.normalize("NFKD", name.removeprefix("sub-").translate(_SPELLED))
+    label = re.sub(r"[^A-Za-z0-9]", "", text) or f"x{_hash(name)[:8]}"
+    if len(label) > _LONGEST:
+        raise BadInputError(
+            f"subject {name[:20]}...: its name has more than {_LONGEST} letters and digits, too many for the "
+            "names of its outputs; rename it"
+        )
+    return label
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(unicodedata.normalize("NFC", name).encode(errors="surrogatepass")).hexdigest()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import nibabel as nib
 import numpy as np
@@ -18,8 +21,9 @@ import numpy.typing as npt
 from cgckit.arrays import AnyArray
 from cgckit.atomic import atomic_write
 from cgckit.errors import BadInputError, CgckitError
-from cgckit.images.cohort import Cohort
+from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import Grid
+from cgckit.images.modalities import SUFFIX
 from cgckit.images.volume import grid_of, open_nifti
 from cgckit.sealed import read_file
 from cgckit.version import __version__
@@ -27,8 +31,24 @@ from cgckit.version import __version__
 REPORT = "report"
 """The folder of the pages about a run, where `cgckit report` puts them."""
 _BIDS_VERSION = "1.10.0"
+_DESCRIPTION, _PARTICIPANTS = "dataset_description.json", "participants.tsv"
+# What BIDS has no names for, so that its validator passes over it.
+_IGNORED = ("summary.tsv", "longitudinal.tsv", "evaluation.*", "run.json", "results.jsonl", "written.jsonl", "*.log")
+_LINK = "scans"
+# Folders of subjects and sessions, below the root.
+_INSIDE = re.compile(r"(sub|ses)-|anat$")
+_IGNORED += ("*.html", "report/", "model/", "work/", "figures/")
 
-__all__ = ["Derivatives", "atomic_write", "image_of", "participant", "sidecar", "write_like"]
+__all__ = [
+    "Derivatives",
+    "atomic_write",
+    "image_of",
+    "label_of",
+    "participant",
+    "participant_tables",
+    "sidecar",
+    "write_like",
+]
 
 Frame = Path | Grid
 """What an image is written on: the grid and header of a NIfTI file, or a grid alone."""
@@ -93,7 +113,8 @@ class Derivatives:
         """Every image that may be there of a subject, each followed by its sidecar."""
         images = [self.refined_mask(label), self.refined_probability(label), self.refined_uncertainty(label)]
         images += [self.brain_mask(label), *self.prior_probabilities(label)]
-        return [file for image in images for file in (image, sidecar(image))]
+        found = [file for image in images for file in (image, sidecar(image))]
+        return found + ([self.root / _sessions_table(label)] if "_ses-" in label else [])
 
     def write_mask(self, label: str, mask: npt.ArrayLike, frame: Frame) -> Path:
         """Write the refined mask, bool [H, W, L] on the frame's grid, with its sidecar."""
@@ -120,21 +141,37 @@ class Derivatives:
         path = self.brain_mask(label)
         return self._write(path, np.asarray(mask, dtype=np.uint8), frame, {"Type": "Brain"})
 
-    def write_description(self) -> Path:
-        """Write `dataset_description.json`."""
-        return self.write_json(
-            "dataset_description.json",
-            {
-                "Name": "Lesion segmentations by cgckit",
-                "BIDSVersion": _BIDS_VERSION,
-                "DatasetType": "derivative",
-                "GeneratedBy": [{"Name": "cgckit", "Version": __version__}],
-            },
-        )
+    def write_description(self, cohort: Cohort) -> list[Path]:
+        """Write what says what is in the folder: `dataset_description.json`, `.bidsignore`, `participants.*`, sessions.
 
-    def write_participants(self, cohort: Cohort) -> Path:
-        """Write `participants.tsv`, which maps each label to the name that the subject has in the input."""
-        return self.write_table("participants.tsv", [participant(subject.label, subject.source) for subject in cohort])
+        The description links to where the scans are, from here (`DatasetLinks`), so that the two may be moved together,
+        and from the root of the file system (`SourceDatasets`), so that the results may be moved alone.
+        """
+        scans = _scans_folder(cohort)
+        links: dict[str, Any] = {}
+        if scans is not None:
+            here = os.path.relpath(scans, os.path.abspath(self.root))
+            links = {"DatasetLinks": {_LINK: quote(here)}, "SourceDatasets": [{"URL": scans.as_uri()}]}
+        columns = {"source": {"Description": "Name of the participant in the input of cgckit"}}
+        return [
+            self.write_json(
+                _DESCRIPTION,
+                {
+                    "Name": "Lesion segmentations by cgckit",
+                    "BIDSVersion": _BIDS_VERSION,
+                    "DatasetType": "derivative",
+                    "GeneratedBy": [{"Name": "cgckit", "Version": __version__}],
+                    **links,
+                },
+            ),
+            self._write_text(".bidsignore", "".join(f"{name}\n" for name in _IGNORED)),
+            self.write_json("participants.json", columns),
+            *self.write_participants(cohort),
+        ]
+
+    def write_participants(self, cohort: Cohort) -> list[Path]:
+        """Write `participants.tsv`, which maps each label to the name that the person has in the input, and sessions."""
+        return [self.write_table(name, rows) for name, rows in participant_tables(cohort).items()]
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
         """Write rows as tab-separated values under the columns of all rows; None and NaN become `n/a`."""
@@ -150,20 +187,33 @@ class Derivatives:
         return self._write_text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def subjects(self) -> dict[str, str]:
-        """Read `participants.tsv`: the source name of each label.
+        """Read `participants.tsv` and the tables of sessions: the source name of each label.
 
         Raises:
             BadInputError: if there is no such table, or it has other columns.
         """
-        table = self.root / "participants.tsv"
+        found = {}
+        for person, source in self._names(Path(_PARTICIPANTS), "participant_id").items():
+            label = person.removeprefix("sub-")
+            table = _sessions_table(label)
+            if (self.root / table).is_file():
+                sessions = self._names(table, "session_id")
+                found |= {f"{label}_{session}": name for session, name in sessions.items()}
+            else:
+                found[label] = source
+        return found
+
+    def _names(self, name: Path, column: str) -> dict[str, str]:
+        """What each label in the first column of a table is called in the input."""
+        table = self.root / name
         try:
             lines = read_file(table).decode().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise BadInputError(f"{table}: cannot be read; {self.root} holds no results of cgckit") from error
         rows = [line.split("\t") for line in lines]
-        if not rows or rows[0][:2] != ["participant_id", "source"] or any(len(row) < 2 for row in rows):
-            raise BadInputError(f"{table}: the columns participant_id and source are expected")
-        return {row[0].removeprefix("sub-"): row[1] for row in rows[1:]}
+        if not rows or rows[0][:2] != [column, "source"] or any(len(row) < 2 for row in rows):
+            raise BadInputError(f"{table}: the columns {column} and source are expected")
+        return {row[0]: row[1] for row in rows[1:]}
 
     def read_table(self, name: str) -> list[dict[str, str]]:
         """Read what `write_table` wrote: a dictionary of cells by column for each row.
@@ -184,7 +234,7 @@ class Derivatives:
             file.unlink(missing_ok=True)
 
     def _anat(self, label: str, ending: str) -> Path:
-        return self.root / f"sub-{label}" / "anat" / f"sub-{label}_space-orig_{ending}"
+        return self.root / _folder(label) / "anat" / f"sub-{label}_space-orig_{ending}"
 
     def _write(self, path: Path, array: AnyArray, frame: Frame, about: Mapping[str, object]) -> Path:
         if not np.isfinite(array).all():
@@ -193,9 +243,17 @@ class Derivatives:
         write_like(path, array, header, source or path)
         content = {**about, "SpatialReference": "orig"}
         if source is not None:
-            content["Sources"] = [str(source.absolute())]
+            content["Sources"] = [self._uri(source)]
         self.write_json(str(sidecar(path).relative_to(self.root)), content)
         return path
+
+    def _uri(self, scan: Path) -> str:
+        """How a sidecar names a scan: by the link of the description, or by its path from here."""
+        linked = _linked(self.root)
+        absolute = os.path.abspath(scan)
+        if linked is None:
+            return os.path.relpath(absolute, os.path.abspath(self.root))
+        return f"bids:{_LINK}:{os.path.relpath(absolute, os.path.abspath(linked))}"
 
     def _write_text(self, name: str, text: str) -> Path:
         path = self.root / name
@@ -207,20 +265,79 @@ class Derivatives:
 def _header(frame: Frame) -> tuple[nib.Nifti1Header, Path | None]:
     """The header that outputs copy, and the file that it came from."""
     if not isinstance(frame, Grid):
-        return open_nifti(Path(frame)).header, Path(frame)
+        given = open_nifti(Path(frame)).header
+        if math.prod(given.get_data_shape()[3:]) > 1:  # one volume of several
+            given = given.copy()
+            given.set_data_shape(given.get_data_shape()[:3])
+        return given, Path(frame)
     header = nib.Nifti1Image(np.broadcast_to(np.uint8(0), frame.shape), frame.affine).header
     header.set_xyzt_units("mm")
     return header, None
 
 
 def participant(label: str, source: str) -> dict[str, Any]:
-    """How the row of a subject begins in every table: its label, and its name in the input."""
-    return {"participant_id": f"sub-{label}", "source": source}
+    """How the row of a subject begins in every table: its labels, and its name in the input."""
+    person, _, session = label.partition("_ses-")
+    return {
+        "participant_id": f"sub-{person}",
+        **({"session_id": f"ses-{session}"} if session else {}),
+        "source": source,
+    }
+
+
+def label_of(row: Mapping[str, str]) -> str:
+    """The label of the subject whose row in a table this is."""
+    session = row.get("session_id", "n/a")
+    return row["participant_id"].removeprefix("sub-") + ("" if session == "n/a" else f"_{session}")
+
+
+def participant_tables(subjects: Iterable[Subject]) -> dict[str, list[dict[str, Any]]]:
+    """The tables that map labels to names in the input: of persons, and of each person's sessions."""
+    persons: dict[str, str] = {}
+    tables: dict[str, list[dict[str, Any]]] = {_PARTICIPANTS: []}
+    for subject in subjects:
+        persons.setdefault(subject.person, subject.person_source)
+        if subject.session is not None:
+            rows = tables.setdefault(_sessions_table(subject.label).as_posix(), [])
+            rows.append({"session_id": f"ses-{subject.session}", "source": subject.source})
+    tables[_PARTICIPANTS] = [{"participant_id": f"sub-{label}", "source": name} for label, name in persons.items()]
+    return tables
+
+
+def _folder(label: str) -> Path:
+    """The folder of a subject below the root."""
+    person, _, session = label.partition("_ses-")
+    return Path(f"sub-{person}", *([f"ses-{session}"] if session else []))
+
+
+def _sessions_table(label: str) -> Path:
+    person = label.partition("_ses-")[0]
+    return Path(f"sub-{person}", f"sub-{person}_sessions.tsv")
+
+
+def _scans_folder(cohort: Cohort) -> Path | None:
+    """The folder that holds all scans: that of their BIDS data set, if they are one; None for scans in memory."""
+    files = [os.path.abspath(path) for subject in cohort for path in subject.all_files.values()]
+    if not files:
+        return None
+    common = Path(os.path.commonpath([os.path.dirname(file) for file in files]))
+    return next((folder for folder in (common, *common.parents) if (folder / _DESCRIPTION).is_file()), common)
+
+
+def _linked(root: Path) -> Path | None:
+    """Where the description of a folder of results says that the scans are; None if it says nothing."""
+    try:
+        content = json.loads(read_file(root / _DESCRIPTION))
+        links = [root / unquote(content["DatasetLinks"][_LINK])]
+        url = urlsplit(content["SourceDatasets"][0]["URL"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, AttributeError):
+        return None
+    return next((link for link in links if link.is_dir()), Path(unquote(url.path)))
 
 
 def sidecar(image: Path) -> Path:
     """The JSON file beside an image that says what it is."""
-    return image.with_name(re.sub(r"\.nii(\.gz)?$", "", image.name) + ".json")
+    return image.with_name(SUFFIX.sub("", image.name) + ".json")
 
 
 def image_of(written: Path) -> Path:
@@ -232,12 +349,14 @@ def image_of(written: Path) -> Path:
     try:
         content = json.loads(read_file(sidecar(written)))
         in_memory = "SpatialReference" in content and "Sources" not in content
-        scan = written if in_memory else Path(content["Sources"][0])
+        source = "" if in_memory else str(content["Sources"][0])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadInputError(f"{written}: no sidecar beside it names its scan; is it a result of cgckit?") from error
     if in_memory:
         raise BadInputError(f"{written.name} was made of images in memory: there is no scan to show")
-    return scan
+    root = next(folder for folder in written.absolute().parents if not _INSIDE.match(folder.name))
+    linked = (_linked(root) or root) if source.startswith("bids:") else root
+    return Path(os.path.normpath(linked / source.removeprefix(f"bids:{_LINK}:")))
 
 
 def write_like(path: Path, array: AnyArray, header: nib.Nifti1Header, source: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 import cgckit
 from cgckit import Case, Prior, __version__
-from cgckit.derivatives import Derivatives, image_of
+from cgckit.derivatives import Derivatives, image_of, label_of, participant
 from cgckit.errors import BadInputError
 from cgckit.images.brain import CoarseSearch
 from cgckit.images.cohort import Cohort
@@ -255,11 +256,60 @@ def test_every_image_has_a_sidecar(tmp_path):
     }
     for path, content in expected.items():
         sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
-        assert sidecar == {**content, "SpatialReference": "orig", "Sources": [str(source)]}
+        assert sidecar == {**content, "SpatialReference": "orig", "Sources": ["a.nii.gz"]}
+        assert image_of(path) == source
+
+
+@pytest.mark.parametrize("bids", [True, False])
+def test_sidecars_name_their_scans_wherever_the_folders_are_moved(write_cohort, tmp_path, bids):
+    scans = tmp_path / "study" / "my scans"
+    shutil.move(write_cohort(2), scans.parent)
+    (scans.parent / "scans").rename(scans)
+    if bids:
+        (scans.parent / "dataset_description.json").write_text("{}")
+    cohort = Cohort.find([scans])
+    out = Derivatives.create(scans.parent / "derivatives" / "cgckit")
+    out.write_description(cohort)
+    scan = cohort[1].files["flair"]
+    path = out.write_mask("case2", np.zeros(nib.load(scan).shape), scan)
+    sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+    inside = "my scans/case2" if bids else "case2"
+    assert sidecar["Sources"] == [f"bids:scans:{inside}/case2_flair.nii.gz"]
+    assert image_of(path) == scan
+    moved = tmp_path / "moved"
+    shutil.copytree(out.root, moved)  # the results alone
+    assert image_of(moved / path.relative_to(out.root)) == scan
+    scans.parent.rename(tmp_path / "elsewhere")  # both
+    there = tmp_path / "elsewhere"
+    assert image_of(there / path.relative_to(scans.parent)) == there / scan.relative_to(scans.parent)
+
+
+def test_a_session_has_a_folder_and_a_table_of_its_own(write_cohort, tmp_path):
+    scans = write_cohort(3)
+    for number, place in ((1, "P1/T1/P1_T1"), (2, "P1/T2/P1_T2"), (3, "P2/T1/P2_T1")):
+        (scans / place).parent.mkdir(parents=True)
+        (scans / f"case{number}/case{number}_flair.nii.gz").rename(scans / f"{place}_FLAIR.nii.gz")
+        shutil.rmtree(scans / f"case{number}")
+    cohort = Cohort.find([scans])
+    out = Derivatives.create(tmp_path / "out")
+    out.write_description(cohort)
+    assert out.refined_mask(cohort[1].label) == (
+        out.root / "sub-P1/ses-T2/anat/sub-P1_ses-T2_space-orig_label-L_desc-cgc_mask.nii.gz"
+    )
+    assert out.subjects() == {"P1_ses-T1": "P1_T1", "P1_ses-T2": "P1_T2", "P2_ses-T1": "P2_T1"}
+    assert out.read_table("participants.tsv") == [
+        {"participant_id": "sub-P1", "source": "P1"},
+        {"participant_id": "sub-P2", "source": "P2"},
+    ]
+    rows = out.read_table("sub-P1/sub-P1_sessions.tsv")
+    assert [row["session_id"] for row in rows] == ["ses-T1", "ses-T2"]
+    assert label_of(participant("P1_ses-T2", "P1_T2")) == "P1_ses-T2"
+    assert label_of({"participant_id": "sub-P1", "session_id": "n/a"}) == label_of(participant("P1", "x")) == "P1"
 
 
 def test_the_description_names_the_generator(tmp_path):
-    description = json.loads(Derivatives(tmp_path).write_description().read_text())
+    Derivatives(tmp_path).write_description(Cohort((), ()))
+    description = json.loads((tmp_path / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert description["BIDSVersion"]
     assert description["GeneratedBy"] == [{"Name": "cgckit", "Version": __version__}]
@@ -271,7 +321,7 @@ def test_participants_lead_back_to_the_source_names(write_cohort, tmp_path):
     out = Derivatives.create(tmp_path / "out")
     with pytest.raises(BadInputError, match=r"participants\.tsv"):
         out.subjects()
-    path = out.write_participants(Cohort.find([scans]))
+    (path,) = out.write_participants(Cohort.find([scans]))
     assert path.read_text().splitlines()[0] == "participant_id\tsource"
     assert out.subjects() == {"Case1a": "Case_1.a", "case2": "case2"}
 

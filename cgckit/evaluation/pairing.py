@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
-from cgckit.images.case import check_inside
-from cgckit.images.modalities import is_brain_mask, is_mask, is_nifti, split_name
+from cgckit.images.layouts.labels import check_inside, subject_label
+from cgckit.images.layouts.names import is_brain_mask, is_mask, read_name
+from cgckit.images.modalities import SUFFIX, is_image_file
 
 REFINED, PRIOR, MASK = "refined", "prior", "mask"
 
 _PLACE = "{subject}"
-_SEGMENTATION = re.compile(r"(^|[_-])seg\.nii(\.gz)?$", re.IGNORECASE)
+_SEGMENTATION = re.compile(r"(^|[_-])seg$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def find_predictions(prediction: str | Path) -> list[Predicted]:
     elif path.is_file():
         found = [_plain(path)]
     elif path.is_dir():
-        results = any(path.glob("sub-*/anat/*_space-orig_*"))
-        found = _of_results(Derivatives(path)) if results else [_plain(file) for file in _nifti_in(path)]
+        results = any(path.glob("sub-*/**/anat/*_space-orig_*"))
+        found = _of_results(Derivatives(path)) if results else [_plain(file) for file in _images_in(path)]
     else:
         raise BadInputError(f"{prediction}: no such file or folder")
     if not found:
@@ -87,7 +88,7 @@ def find_reference(reference: str | Path, predicted: Predicted, *, alone: bool) 
 
     Args:
         reference: a file; a folder of files that have the subject's name in theirs; a folder with a folder for each
-            subject; or a pattern with `{subject}`.
+            subject, or for each person with one for each session; or a pattern with `{subject}`.
         predicted: the subject.
         alone: whether it is the only subject, which is when `reference` may be one file, or the subject's own folder.
 
@@ -111,14 +112,48 @@ def find_reference(reference: str | Path, predicted: Predicted, *, alone: bool) 
     if not path.is_dir():
         raise BadInputError(f"{path}: no such file or folder")
     for name in names:
-        inside = [
-            file for entry in path.iterdir() if entry.is_dir() and _names(entry, name) for file in entry.rglob("*")
-        ]
-        for files in ([file for file in _nifti_in(path) if _names(file, name)], inside):
+        for files in _places(path, name):
             if candidates := _references_among(files):
                 return _only(candidates, predicted.subject)
-    own = [file for file in _nifti_in(path) if _SEGMENTATION.search(file.name)]
+    if predicted.label and (candidates := _references_among(_of_session(path, predicted.label))):
+        return _only(candidates, predicted.subject)
+    own = [file for file in _images_in(path) if _SEGMENTATION.search(SUFFIX.sub("", file.name))]
     return _only(own, predicted.subject) if alone and own else None
+
+
+def _places(folder: Path, name: str) -> Iterator[list[Path]]:
+    """Files that may be of the subject `name`: the nearest first."""
+    yield [file for file in _images_in(folder) if _names(file, name)]
+    if (folder / name).is_dir():  # of somebody who is called by two folders, too
+        yield sorted((folder / name).rglob("*"))
+    yield [
+        file for entry in sorted(folder.iterdir()) if entry.is_dir() and _names(entry, name) for file in _below(entry)
+    ]
+    below = _below(folder)
+    yield [file for file in below if name in file.relative_to(folder).parts[:-1]]
+    yield [file for file in below if _names(file, name)]
+
+
+def _of_session(folder: Path, label: str) -> list[Path]:
+    """Files of one session of one person, in folders that are called by the two."""
+    person, _, session = label.partition("_ses-")
+    found = []
+    for file in _below(folder) if session else []:
+        above = [_plain_label(part) for part in file.relative_to(folder).parts[:-1]]
+        if person in above and {session, f"ses{session}"} & set(above[above.index(person) :]):
+            found.append(file)
+    return found
+
+
+def _plain_label(folder: str) -> str:
+    try:
+        return subject_label(folder).partition("_ses-")[0]
+    except BadInputError:
+        return ""
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if is_image_file(file.name))
 
 
 def _of_results(results: Derivatives) -> list[Predicted]:
@@ -142,7 +177,7 @@ def _seg_entity(path: Path) -> str:
 
 def _plain(path: Path) -> Predicted:
     """A mask from elsewhere, named by its file without the words that only say that it is a mask."""
-    stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    stem = SUFFIX.sub("", path.name)
     words = re.split(r"(?=[_-])", stem)
     while len(words) > 1 and is_mask(words[-1].strip("_-")):
         words.pop()
@@ -151,11 +186,11 @@ def _plain(path: Path) -> Predicted:
 
 def _references_among(files: Sequence[Path]) -> list[Path]:
     """Those that are segmentations by name, else those that are at least no image and no brain mask."""
-    files = [file for file in files if is_nifti(file.name) and file.is_file() and not is_brain_mask(file.name)]
+    files = [file for file in files if is_image_file(file.name) and file.is_file() and not is_brain_mask(file.name)]
     for kind in (
-        lambda name: _SEGMENTATION.search(name) is not None,
+        lambda name: _SEGMENTATION.search(SUFFIX.sub("", name)) is not None,
         is_mask,
-        lambda name: split_name(name)[1] is None,
+        lambda name: read_name(name).modality is None,
     ):
         if chosen := [file for file in files if kind(file.name)]:
             return sorted(chosen)
@@ -177,8 +212,8 @@ def _names(path: Path, subject: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9]){re.escape(subject)}(?![A-Za-z0-9])", path.name) is not None
 
 
-def _nifti_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_nifti(path.name))
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_image_file(path.name))
 
 
 def _is_pattern(text: str) -> bool:
@@ -207,6 +242,6 @@ def _expand(pattern: str) -> list[tuple[str, Path]]:
     found = []
     for file in sorted(anchor.glob(str(relative).replace(_PLACE, "*"))):
         match = re.fullmatch(expression, str(file.relative_to(anchor)))
-        if file.is_file() and is_nifti(file.name) and (match or not seen):
+        if file.is_file() and is_image_file(file.name) and (match or not seen):
             found.append((match["subject"] if match and seen else _plain(file).subject, file))
     return found

@@ -25,25 +25,27 @@ def whole(cohort: Cohort) -> list[Fold]:
 
 
 def held_out(cohort: Cohort, count: int) -> list[Fold]:
-    """`count` folds at subject level, or one for each subject of a smaller cohort.
+    """`count` folds of persons, or one for each person of a smaller cohort: nobody is trained on and scored.
 
-    The partition is random and the same for every arm and seed, so that their scores are paired.
+    The partition is random and the same for every arm and seed, so that their scores are paired. All sessions of a
+    person are in one fold.
 
     Raises:
-        UsageError: fewer than two folds, or than two subjects.
+        UsageError: fewer than two folds, or than two persons.
     """
-    count = min(count, len(cohort))
+    persons = list(dict.fromkeys(subject.person for subject in cohort))
+    count = min(count, len(persons))
     if count < 2:
-        raise UsageError(f"--folds: cross-validation needs two folds and two subjects or more, not {count}")
-    parts = np.array_split(np.random.default_rng(0).permutation(len(cohort)), count)
+        raise UsageError(f"--folds: cross-validation needs two folds and two persons or more, not {count}")
+    parts = np.array_split(np.random.default_rng(0).permutation(len(persons)), count)
     folds = []
     for index, part in enumerate(parts):
-        test = {int(i) for i in part}
+        test = {persons[int(i)] for i in part}
         folds.append(
             Fold(
                 index,
-                train=tuple(subject for i, subject in enumerate(cohort) if i not in test),
-                test=tuple(subject for i, subject in enumerate(cohort) if i in test),
+                train=tuple(subject for subject in cohort if subject.person not in test),
+                test=tuple(subject for subject in cohort if subject.person in test),
             )
         )
     return folds

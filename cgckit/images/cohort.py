@@ -17,12 +17,14 @@ import numpy as np
 
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case, require_case
+from cgckit.images.formats import voxels_beside
 from cgckit.images.grid import Grid
 from cgckit.images.layouts import Filters, Input, find_subjects
 from cgckit.images.layouts.found import Found
 from cgckit.images.layouts.labels import unique_labels
 from cgckit.images.layouts.sessions import split_session
 from cgckit.images.modalities import canonical_modality, in_canonical_order
+from cgckit.images.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Subject:
         case: the subject itself, if it was made in memory.
         volumes: which volume of its file a modality is, for those whose files hold several.
         remarks: what was chosen among several images of one modality, worth a look.
+        person_source: the person's name in the input, which all sessions have; by default `source`.
     """
 
     label: str
@@ -70,6 +73,10 @@ class Subject:
     case: Case | None = None
     volumes: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    person_source: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "person_source", self.person_source or self.source)
 
     @property
     def person(self) -> str:
@@ -91,16 +98,26 @@ class Subject:
         """What its outputs are written on: the grid and header of its first file, or a grid alone."""
         return next(iter(self.files.values())) if self.case is None else self.case.native
 
+    def load(self, modality: str) -> Volume:
+        """Read an image; KeyError if the subject has no such file, BadInputError as `Volume.load`."""
+        return Volume.load(self.files[modality], volume=self.volumes.get(modality))
+
     @property
     def all_files(self) -> dict[str, Path]:
-        """Every file that is read, the brain mask as "brain_mask" included; none for a subject in memory."""
-        return {**self.files, **({"brain_mask": self.brain_mask} if self.brain_mask else {})}
+        """Every file that is read, the brain mask as "brain_mask" included; none for a subject in memory.
+
+        The file of the voxels, where it is another than that of the header, has a role of its own.
+        """
+        roles = {**self.files, **({"brain_mask": self.brain_mask} if self.brain_mask else {})}
+        beside = {role: voxels_beside(path) for role, path in roles.items()}
+        return roles | {f"{role} voxels": path for role, path in beside.items() if path is not None}
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the bytes of all images and of their roles; read once, then remembered."""
         if self.case is not None:
             return self._case_fingerprint
         lines = [f"{role}:{content.digest}\n" for role, content in sorted(self._contents.items())]
+        lines += [f"{role}:volume {number}\n" for role, number in sorted(self.volumes.items()) if role in self.files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @contextmanager
@@ -230,12 +247,18 @@ class Cohort(Sequence[Subject]):
             require_case(case)
         if not given:
             raise BadInputError("no input: give one case or more")
-        names = [case.source or f"sub-{case.subject}" for case in given]
-        parts = [split_session(name) if name.startswith("sub-") else (name, None) for name in names]
-        labels, _ = unique_labels([Found(person, session) for person, session in parts])
+        sources = [case.source or f"sub-{case.subject}" for case in given]
+        parts = [split_session(name) if name.startswith("sub-") else (name, None) for name in sources]
+        names = unique_labels([Found(person, session) for person, session in parts])
         subjects = [
-            Subject(label, case.source or case.subject, {}, case=dataclasses.replace(case, subject=label))
-            for label, case in zip(labels, given, strict=True)
+            Subject(
+                name.label,
+                case.source or case.subject,
+                {},
+                case=dataclasses.replace(case, subject=name.label),
+                person_source=name.person,
+            )
+            for name, case in zip(names, given, strict=True)
         ]
         return cls._of(subjects, modalities, allow_missing)
 
@@ -268,14 +291,29 @@ def _is_among(name: str, prefix: str, wanted: Sequence[str]) -> bool:
 
 
 def _subjects(found: Sequence[Found]) -> list[Subject]:
+    owners: dict[str, Found] = {}
     for item in found:
         for path in (*item.files.values(), item.brain_mask):
             if path is not None:
                 _check_spelling(path)
-    labels, sources = unique_labels(found)
+        for path in item.files.values():
+            other = owners.setdefault(os.path.realpath(path), item)
+            if other is not item:
+                raise BadInputError(
+                    f"{path}: given twice, so that there would be a duplicate subject, {item.source!r} and "
+                    f"{other.source!r}; give it once"
+                )
     return [
-        Subject(label, source, item.files, item.brain_mask, volumes=item.volumes, remarks=tuple(item.remarks))
-        for label, source, item in zip(labels, sources, found, strict=True)
+        Subject(
+            name.label,
+            name.source,
+            item.files,
+            item.brain_mask,
+            volumes=item.volumes,
+            remarks=tuple(item.remarks),
+            person_source=name.person,
+        )
+        for name, item in zip(unique_labels(found), found, strict=True)
     ]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.errors import BadInputError
+from cgckit.images.formats import is_foreign, open_foreign, voxels_beside
 from cgckit.images.grid import Grid
 
 _HEADERS = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
@@ -29,6 +33,9 @@ _LATEST_VOXEL = 2**26
 _PADDING = 2**16
 # What a byte of a gzip file can stand for at most.
 _DEFLATE = 1032
+_GZIP = b"\x1f\x8b"
+# A quaternion whose squares add up to more than 1 by rounding.
+_ROUNDED = 1.01
 
 
 def open_nifti(path: Path) -> nib.Nifti1Pair:
@@ -42,17 +49,17 @@ def open_nifti(path: Path) -> nib.Nifti1Pair:
         return opened
 
 
-def read_voxels(path: Path) -> tuple[nib.Nifti1Pair, FloatArray]:
+def read_voxels(path: Path, volume: int | None = None) -> tuple[nib.Nifti1Pair, FloatArray]:
     """The image, and its values as float32 in the file's own shape, slope and intercept applied.
 
-    The file is read to its end, where gzip keeps its checksum: a damaged stream is refused, and so is a file that
+    With `volume`, image and values are that one of several. The file is read to its end, where gzip keeps its checksum: a damaged stream is refused, and so is a file that
     holds more than its header says.
 
     Raises:
         BadInputError: as `open_nifti` and `grid_of`; the voxels are damaged, too few or too many.
     """
     with _opened(path) as (stream, image):
-        grid_of(image.header, path)
+        grid_of(image.header, path, volume)
         try:
             with np.errstate(all="ignore"):  # what does not fit float32 is refused as infinite
                 array: FloatArray = image.get_fdata(dtype=np.float32, caching="unchanged")
@@ -63,30 +70,48 @@ def read_voxels(path: Path) -> tuple[nib.Nifti1Pair, FloatArray]:
             raise BadInputError(f"{path}: the image data are damaged or cut short; copy the file again") from error
         if len(rest) > _PADDING or any(rest):
             raise BadInputError(f"{path}: holds more than its header says: it is damaged; copy or convert it again")
-    return image, array
+    if volume is None:
+        return image, array
+    header = image.header.copy()
+    header.set_data_shape(array.shape[:3])
+    return nib.Nifti1Image(array[..., volume], None, header), array[..., volume]
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """A file's decompressed content, and the image that reads from it; errors as `open_nifti`."""
     check_file(path)
+    if is_foreign(path):
+        yield io.BytesIO(), open_foreign(path)
+        return
+    voxels = voxels_beside(path)
+    if voxels is not None:
+        check_file(voxels)
     try:
-        size = path.stat().st_size
-        file = path.open("rb")
+        size = (voxels or path).stat().st_size
+        with path.open("rb") as file:
+            packed = file.read(2) == _GZIP  # whatever its name says
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if packed else file as stream:
+                head = stream.read(max(_HEADERS))
     except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
-    with file, gzip.GzipFile(fileobj=file) if path.name.lower().endswith(".gz") else file as stream:
-        try:
-            kind, header = _header(stream.read(max(_HEADERS)), path, size)
-            # Without the header's extensions, which describe the acquisition and may be of any size.
-            image = kind(ArrayProxy(stream, header, mmap=False), None, header)
-        except BadInputError:
-            raise
-        except PermissionError as error:
-            raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
-        except Exception as error:
-            raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images") from error
-        yield stream, image
+        what = error.strerror or "not a readable NIfTI file; give .nii or .nii.gz images"
+        raise BadInputError(f"{path}: cannot be read ({what})") from error
+    except (EOFError, zlib.error) as error:
+        raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images") from error
+    with (voxels or path).open("rb") as file:
+        packed = file.read(2) == _GZIP
+        file.seek(0)
+        with gzip.GzipFile(fileobj=file) if packed else file as stream:
+            try:
+                kind, header = _header(head, path, size * (_DEFLATE if packed else 1))
+                # Without the header's extensions, which describe the acquisition and may be of any size.
+                image = kind(ArrayProxy(stream, header, mmap=False), None, header)
+            except BadInputError:
+                raise
+            except Exception as error:
+                raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images") from error
+            yield stream, image
 
 
 def check_file(path: Path) -> None:
@@ -96,6 +121,10 @@ def check_file(path: Path) -> None:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for what can be no path
+        if os.path.islink(path):
+            raise BadInputError(
+                f"{path}: a link to a file that is not there; fetch it, as with `git annex get` or `datalad get`"
+            ) from None
         raise BadInputError(f"{path}: no such file or folder") from None
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -103,31 +132,64 @@ def check_file(path: Path) -> None:
 
 
 def _header(head: bytes, path: Path, size: int) -> tuple[Any, Any]:
-    """What reads a file that begins with `head`, and its header; BadInputError if it claims what no file can hold."""
+    """What reads a file that begins with `head`, and its header; BadInputError if it claims what no file can hold.
+
+    Args:
+        head: of the header's file.
+        path: names it in messages.
+        size: what the file of the voxels can hold at most [bytes].
+    """
     kind = _HEADERS.get(int.from_bytes(head[:4], "little")) or _HEADERS.get(int.from_bytes(head[:4], "big"))
     if kind is None:
         if path.name.lower().endswith((".nii", ".nii.gz")):
             raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images")
         raise BadInputError(f"{path}: not a NIfTI file; convert it to .nii.gz")
-    header = kind.header_class(head[: kind.header_class.template_dtype.itemsize])
+    with LoggingOutputSuppressor():  # what is wrong is said here, once, or mended
+        header = kind.header_class(head[: kind.header_class.template_dtype.itemsize])
     offset = float(header["vox_offset"])
     if not 0 <= offset <= _LATEST_VOXEL:
         raise BadInputError(f"{path}: not a readable NIfTI file: its voxels begin at byte {offset:g}")
     voxels = math.prod(max(0, int(edge)) for edge in header.get_data_shape())
-    claimed = offset + voxels * header.get_data_dtype().itemsize
-    if claimed > size * (_DEFLATE if path.name.lower().endswith(".gz") else 1):
+    if offset + voxels * header.get_data_dtype().itemsize > size:
         raise BadInputError(f"{path}: too short for what its header says: it is damaged or cut short; copy it again")
+    _mend(header, kind.header_class(head[: kind.header_class.template_dtype.itemsize], check=False))
     return kind, header
 
 
-def grid_of(header: nib.Nifti1Header, path: Path) -> Grid:
-    """Return the grid of a header; BadInputError, naming `path`, if it does not describe one real volume."""
+def _mend(header: nib.Nifti1Header, given: nib.Nifti1Header) -> None:
+    """Make a header whole whose orientation is known all the same, so that what copies it can be read.
+
+    A quaternion that is none is left out beside an affine, or put right where it is off by rounding; spacings of 0 are
+    those of the affine.
+    """
+    squares = sum(float(given[f"quatern_{axis}"]) ** 2 for axis in "bcd")
+    if not squares <= 1:
+        if given["sform_code"] > 0:
+            header["qform_code"] = 0
+            for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
+                header[name] = 0
+        elif squares <= _ROUNDED:
+            for axis in "bcd":
+                header[f"quatern_{axis}"] = given[f"quatern_{axis}"] / math.sqrt(squares)
+    edges = np.linalg.norm(header.get_sform()[:3, :3], axis=0) if given["sform_code"] > 0 else np.zeros(3)
+    for axis, edge in enumerate(edges, 1):
+        if not given["pixdim"][axis] > 0 and np.isfinite(edge) and edge > 0:
+            header["pixdim"][axis] = edge
+
+
+def grid_of(header: nib.Nifti1Header, path: Path, volume: int | None = None) -> Grid:
+    """Return the grid of a header; BadInputError, naming `path`, if it does not describe one real volume.
+
+    With `volume`, it must describe several, and that one among them.
+    """
     shape = tuple(int(size) for size in header.get_data_shape())
     if header.get_data_dtype().kind not in "iufb":
         raise BadInputError(f"{path}: voxels are complex or RGB; give an image of one real value a voxel")
     if len(shape) < 3 or min(shape[:3]) < 2:
         raise BadInputError(f"{path}: a 2-D image (shape {shape}); volumes are needed")
-    if any(size != 1 for size in shape[3:]):
+    if volume is not None and (len(shape) != 4 or volume >= shape[3]):
+        raise BadInputError(f"{path}: no volume {volume} in an image of shape {shape}; check the channels' names")
+    if volume is None and any(size != 1 for size in shape[3:]):
         raise BadInputError(f"{path}: holds several volumes (shape {shape}); split it into one file for each")
     if math.prod(shape) > _MOST_VOXELS:
         raise BadInputError(

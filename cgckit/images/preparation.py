@@ -14,7 +14,6 @@ from cgckit.images.brain import BrainExtractor, extract_brain, read_brain_mask
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
 from cgckit.images.grid import resample
-from cgckit.images.volume import Volume
 from cgckit.images.working_grid import brain_on, common_grid, resample_inside, to_working_grid
 
 
@@ -40,7 +39,7 @@ def prepare(subject: Subject, modalities: Sequence[str], brain: BrainExtractor) 
     if subject.case is not None:
         return subject.case.with_channels(modalities)
     with subject.unchanged():
-        volumes = {name: Volume.load(subject.files[name]) for name in modalities if name in subject.files}
+        volumes = {name: subject.load(name) for name in modalities if name in subject.files}
         if not volumes:
             raise BadInputError(f"subject {subject.source} has none of: {', '.join(modalities)}")
         native = common_grid(volumes, subject.source)

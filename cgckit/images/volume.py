@@ -37,19 +37,20 @@ class Volume:
     path: Path
 
     @classmethod
-    def load(cls, path: str | Path, *, allow_constant: bool = False) -> Volume:
-        """Read a NIfTI-1 or NIfTI-2 file, compressed or not.
+    def load(cls, path: str | Path, *, allow_constant: bool = False, volume: int | None = None) -> Volume:
+        """Read an image file: NIfTI-1 or NIfTI-2, compressed or not, or another format of `cgckit.images.formats`.
 
         Args:
             path: the file; a fourth axis is accepted if it holds one volume.
             allow_constant: accept an image of one value, as an empty mask is.
+            volume: the one to take of a file that holds several, counted from 0.
 
         Raises:
-            BadInputError: if the file is missing, damaged or no NIfTI; if the image is not one real-valued
+            BadInputError: if the file is missing, damaged or no image; if the image is not one real-valued
                 volume, has NaN or infinite values or one value everywhere; if the affine is singular.
         """
         path = Path(path)
-        image, array = read_voxels(path)
+        image, array = read_voxels(path, volume)
         return cls._of(image.header, array, path, allow_constant)
 
     @classmethod

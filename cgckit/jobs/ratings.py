@@ -36,7 +36,8 @@ class Ratings:
     def read(cls, path: str | Path) -> Ratings:
         """Read tab-separated values, as the report of a run exports them.
 
-        A row names a subject in `participant_id` (`sub-01`), `source` (its name in the input) or both. With a column
+        A row names a subject in `participant_id` (`sub-01`, or `sub-01_ses-a` for one session alone), `source` (its name
+        in the input) or both. With a column
         `rating`, who is `bad` is excluded, and nobody else; without one, everybody in the table. `note` is the reason.
 
         Raises:
@@ -82,7 +83,9 @@ class Ratings:
             source: its name in the input.
             label: what outputs of it are called, without `sub-`; None if there are none.
         """
-        return self.excluded.get(f"sub-{label}", self.excluded.get(source))
+        person = (label or "").partition("_ses-")[0]
+        names = (f"sub-{label}", source, f"sub-{person}")
+        return next((self.excluded[name] for name in names if name in self.excluded), None)
 
     def apply(self, subjects: Iterable[tuple[str, str | None]]) -> dict[str, str]:
         """Why subjects are excluded, by their name in the input; the log names them, and names that nobody has.

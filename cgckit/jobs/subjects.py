@@ -11,7 +11,6 @@ from rich.progress import Progress
 
 from cgckit.derivatives import participant
 from cgckit.errors import UnusableSubjectError
-from cgckit.images.layouts.labels import subject_label
 from cgckit.images.cohort import Subject
 
 logger = logging.getLogger(__name__)
@@ -41,8 +40,9 @@ class LeftOut:
 
     def rows(self) -> list[dict[str, object]]:
         """Their rows of `summary.tsv`."""
+        labels = {subject.source: subject.label for subject in self.subjects}
         return [
-            {**participant(subject_label(source), source), "remarks": f"{LEFT_OUT}{error}"}
+            {**participant(labels[source], source), "remarks": f"{LEFT_OUT}{error}"}
             for source, error in self.errors.items()
         ]
 

@@ -54,5 +54,5 @@ def compute_priors(
     with workspace.session(cohort, dict(depends), workers, overwrite=overwrite), progress_bars(progress) as bars:
         found = workspace.over(step, cohort, workers, bars, left_out)
         subjects = prior_results(workspace.out, maps.name, cohort, found)
-        workspace.write_tables(tables_of(subjects, left_out))
+        workspace.write_tables(tables_of(cohort, subjects, left_out))
     return Run(workspace.out.root, subjects, left_out=left_out.reasons())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeGuard, cast
@@ -14,6 +14,7 @@ from cgckit.errors import BadInputError, UsageError
 from cgckit.images.brain import BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.images.layouts import Input
 from cgckit.images.preparation import prepare
 from cgckit.images.volume import grid_of, open_nifti
 from cgckit.jobs import LeftOut, Ratings, over_subjects
@@ -22,8 +23,8 @@ from cgckit.priors.base import Prior
 from cgckit.priors.external import ExternalPrior
 from cgckit.priors.fusion import FusionPrior
 
-Inputs = Cohort | Case | Sequence[Case] | str | Path | Sequence[str | Path]
-"""A cohort, what `Cohort.find` takes (files, a folder of subjects, a table), or cases in memory."""
+Inputs = Cohort | Case | Sequence[Case] | Input | Sequence[Input]
+"""A cohort, what `Cohort.find` takes (files, folders, tables, mappings of files), or cases in memory."""
 
 
 def find_cohort(
@@ -91,7 +92,7 @@ def output_folder(
     """
     if not str(out).strip():
         raise UsageError("the output folder (--out) has an empty name; give one, as refined/")
-    given = [Path(path) for path in _paths(inputs)]
+    given = _paths(inputs)
     subjects = [*cohort, *(left_out.subjects if left_out else ())]
     read = [*given, *(path for subject in subjects for path in [*subject.all_files.values(), *_masks(prior, subject)])]
     places = {_absolute(out), Path(out).resolve()}
@@ -107,11 +108,12 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _paths(inputs: Inputs) -> Sequence[str | Path]:
-    """The inputs that are paths."""
-    if isinstance(inputs, str | Path):
-        return [inputs]
-    return cast(Sequence[str | Path], inputs) if not isinstance(inputs, Cohort) and _are_paths(inputs) else []
+def _paths(inputs: Inputs) -> list[Path]:
+    """The inputs that are paths; of mappings, their files are found in the cohort."""
+    if isinstance(inputs, Cohort) or not _are_paths(inputs):
+        return []
+    many = [inputs] if isinstance(inputs, str | Path | Mapping) else inputs
+    return [Path(path) for path in many if not isinstance(path, Mapping)]
 
 
 def _masks(prior: Prior | None, subject: Subject) -> list[Path]:
@@ -124,9 +126,9 @@ def _masks(prior: Prior | None, subject: Subject) -> list[Path]:
     return []
 
 
-def _are_paths(inputs: object) -> TypeGuard[str | Path | Sequence[str | Path]]:
-    many = inputs if isinstance(inputs, Sequence) else [inputs]
-    return all(isinstance(item, str | Path) for item in many)
+def _are_paths(inputs: object) -> TypeGuard[Input | Sequence[Input]]:
+    many = inputs if isinstance(inputs, Sequence) and not isinstance(inputs, str) else [inputs]
+    return all(isinstance(item, str | Path | Mapping) for item in many)
 
 
 def choose_device(name: str) -> torch.device:
@@ -157,7 +159,9 @@ def _check_headers(subject: Subject) -> None:
     Raises:
         BadInputError: a file that is missing, no NIfTI or no volume, or lies on another grid than the others.
     """
-    grids = {path: grid_of(open_nifti(path).header, path) for path in subject.files.values()}
+    grids = {
+        path: grid_of(open_nifti(path).header, path, subject.volumes.get(name)) for name, path in subject.files.items()
+    }
     if not grids:
         raise BadInputError(f"subject {subject.source} has no image")
     first, *others = grids

@@ -85,11 +85,11 @@ def predict(
                 workspace.out.refined_probability(subject.label),
                 workspace.out.refined_mask(subject.label),
                 refined_ml=found[subject.label]["refined_ml"],
-                remarks=tuple(found[subject.label]["remarks"]),
+                remarks=(*subject.remarks, *found[subject.label]["remarks"]),
             )
             for subject in usable(cohort, found)
         )
-        workspace.write_tables(tables_of(subjects, left_out))
+        workspace.write_tables(tables_of(cohort, subjects, left_out))
     return Run(workspace.out.root, subjects, left_out=left_out.reasons())
 
 

@@ -180,7 +180,7 @@ class _Refinement:
             return Run(out, (), training, self.left_out.reasons())
         subjects = self._timed("inference", self._segment, model, reports, bars)
         if stage is None:
-            self.workspace.write_tables(tables_of(subjects, self.left_out))
+            self.workspace.write_tables(tables_of(self.cohort, subjects, self.left_out))
         return Run(out, subjects, training, self.left_out.reasons())
 
     def _timed(self, stage: str, do: Callable[..., T], *arguments: Any) -> T:
@@ -238,7 +238,7 @@ class _Refinement:
             report, outcome = reports[subject.label], dict(found[subject.label])
             health = Health.from_json(report["health"])
             unlearnt = self._unlearnt(outcome["learnt"]) if slow else []
-            remarks = (*unlearnt, *outcome.pop("remarks"), *health.remarks)
+            remarks = (*subject.remarks, *unlearnt, *outcome.pop("remarks"), *health.remarks)
             for remark in remarks:
                 if remark.startswith(WARNING):
                     logger.warning("%s: %s", subject.label, remark.removeprefix(WARNING))

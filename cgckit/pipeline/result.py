@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from cgckit.arrays import BoolArray, FloatArray
-from cgckit.derivatives import Derivatives, participant
+from cgckit.derivatives import Derivatives, participant, participant_tables
 from cgckit.images.cohort import Subject
 from cgckit.images.volume import Volume
 from cgckit.jobs import LeftOut, usable
@@ -103,18 +103,41 @@ def prior_results(
                 prior_ml=report["prior_ml"],
                 health=health,
                 note=report["note"],
-                remarks=health.remarks,
+                remarks=(*subject.remarks, *health.remarks),
             )
         )
     return tuple(results)
 
 
-def tables_of(subjects: Sequence[SubjectResult], left_out: LeftOut) -> dict[str, list[dict[str, Any]]]:
+def tables_of(
+    cohort: Sequence[Subject], subjects: Sequence[SubjectResult], left_out: LeftOut
+) -> dict[str, list[dict[str, Any]]]:
     """The tables of a run: `summary.tsv` names those too that were left out, of whom none is a participant."""
     tables = {"summary.tsv": [*(subject.row() for subject in subjects), *left_out.rows()]}
     if left_out.errors:
-        tables["participants.tsv"] = [participant(subject.label, subject.source) for subject in subjects]
+        labels = {subject.label for subject in subjects}
+        tables |= participant_tables(subject for subject in cohort if subject.label in labels)
+    if rows := _longitudinal(subjects):
+        tables["longitudinal.tsv"] = rows
     return tables
+
+
+def _longitudinal(subjects: Sequence[SubjectResult]) -> list[dict[str, Any]]:
+    """A row for each session of a person who has several, in the order of their labels: volume and its change in ml."""
+    sessions: dict[str, list[SubjectResult]] = {}
+    for subject in subjects:
+        person, _, session = subject.label.partition("_ses-")
+        if session:
+            sessions.setdefault(person, []).append(subject)
+    rows = []
+    for results in [results for results in sessions.values() if len(results) > 1]:
+        before: float | None = None
+        for result in results:
+            volume = result.prior_ml if result.refined_ml is None else result.refined_ml
+            change = None if before is None or volume is None else round(volume - before, 3)
+            rows.append({**participant(result.label, result.source), "lesion_ml": volume, "change_ml": change})
+            before = volume
+    return rows
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from rich.progress import Progress
 
 from cgckit.cgc.model import CARD, WEIGHTS
-from cgckit.derivatives import REPORT, Derivatives, sidecar
+from cgckit.derivatives import REPORT, Derivatives, participant_tables, sidecar
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.jobs import LeftOut, Part, Step, Workers, over_subjects
@@ -98,7 +98,8 @@ class Workspace:
 
     def _own(self) -> list[Path]:
         """What every run writes, besides the files of its subjects."""
-        names = ("dataset_description.json", "participants.tsv", "summary.tsv", RECORD, LOG)
+        names = ("dataset_description.json", "participants.tsv", "participants.json", ".bidsignore", "summary.tsv")
+        names += ("longitudinal.tsv", RECORD, LOG)
         return [*(self.out.root / name for name in names), self.model / CARD, self.model / WEIGHTS]
 
     def read(self, path: Path) -> dict[str, Any] | None:
@@ -183,7 +184,8 @@ class Workspace:
             if not self._complete:
                 self._begin()
             with alone(self._door):
-                self.ledger.record([self.out.write_description(), self.out.write_participants(cohort)])
+                self.ledger.intend(self.out.root / name for name in participant_tables(cohort))
+                self.ledger.record(self.out.write_description(cohort))
             yield
         except Exception as error:
             if part.is_shared:  # and others go on

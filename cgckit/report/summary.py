@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgckit.derivatives import Derivatives
+from cgckit.derivatives import Derivatives, label_of
 from cgckit.errors import BadInputError
 from cgckit.ledger import Ledger
 from cgckit.sealed import DamagedError, read_json
@@ -50,7 +50,9 @@ class Summary:
         rows = results.read_table(table.name)
         if not rows or not {"participant_id", "source"} <= rows[0].keys():
             raise BadInputError(f"{table}: the columns participant_id and source are expected")
-        for row in rows:  # pages are called by it
+        # Pages, and rows of ratings, are called by person and session.
+        rows = [{**row, "participant_id": f"sub-{label_of(row)}"} for row in rows]
+        for row in rows:
             if not _IDENTIFIER.fullmatch(row["participant_id"]):
                 raise BadInputError(f"{table}: {row['participant_id']!r} is no participant_id of cgckit")
         return cls(results, record, rows)

@@ -116,7 +116,7 @@ def test_folds_hold_out_every_subject_once(subjects: int, count: int) -> None:
 
 
 def test_one_subject_cannot_be_cross_validated(write_cohort: WriteCohort, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="two subjects"):
+    with pytest.raises(UsageError, match="two persons"):
         crossval(start(write_cohort(1), tmp_path / "out", hold_out=True))
 
 

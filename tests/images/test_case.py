@@ -95,7 +95,7 @@ def test_a_brain_may_be_given_or_a_way_to_find_it() -> None:
         ({"t1": image(), "T1w": image()}, {}, "name a modality twice"),
         ({"flair": image()}, {"brain": image()[1:] > 0}, "brain of a: not on the grid"),
         ({"flair": image()}, {"brain": np.zeros(SHAPE)}, "brain of a: it is empty"),
-        ({"flair": image()}, {"subject": "--"}, "no letter or digit"),
+        ({"flair": image()}, {"subject": "a" * 101}, "more than 100 letters"),
         ({"flair": image()}, {"subject": 3}, "subject 3: its name must be text"),
         ({"flair": np.random.default_rng(0).normal(size=SHAPE)}, {}, "brain= in Python"),
     ],
@@ -134,9 +134,23 @@ def test_a_fingerprint_follows_the_voxels() -> None:
     assert len(prints) == 2
 
 
-@pytest.mark.parametrize(
-    ("names", "words"), [((), "no input"), (("a", "A"), "are both called sub-A"), (("a b", "ab"), "are both called")]
-)
+@pytest.mark.parametrize("names", [("a", "A"), ("a b", "ab"), ("患", "者")])
+def test_cases_that_would_be_called_alike_get_labels_of_their_own(names: tuple[str, ...]) -> None:
+    cases = [Case.from_arrays({"flair": image()}, affine=AFFINE, subject=name) for name in names]
+    cohort = Cohort.from_cases(cases)
+    assert len({subject.label.lower() for subject in cohort}) == 2
+    assert {subject.source for subject in cohort} == set(names)
+    assert all(subject.case is not None and subject.case.subject == subject.label for subject in cohort)
+
+
+def test_sessions_in_memory_are_those_of_one_person() -> None:
+    names = ("sub-01_ses-a", "sub-01_ses-b")
+    cases = [Case.from_arrays({"flair": image()}, affine=AFFINE, subject=name) for name in names]
+    cohort = Cohort.from_cases(cases)
+    assert [(subject.person, subject.session) for subject in cohort] == [("01", "a"), ("01", "b")]
+
+
+@pytest.mark.parametrize(("names", "words"), [((), "no input"), (("a", "a"), "duplicate subject: 'a' is there twice")])
 def test_what_cannot_be_a_cohort_is_refused(names: tuple[str, ...], words: str) -> None:
     with pytest.raises(BadInputError, match=words):
         Cohort.from_cases([Case.from_arrays({"flair": image()}, affine=AFFINE, subject=name) for name in names])

@@ -46,6 +46,15 @@ def test_who_is_bad_is_excluded_or_who_is_named_where_nobody_is_rated(
     assert Ratings.read(table(tmp_path, text)).apply(SUBJECTS) == expected
 
 
+def test_a_person_is_excluded_with_all_sessions_or_with_one(tmp_path: Path) -> None:
+    visits = [("01 first", "01_ses-a"), ("01 second", "01_ses-b"), ("011", "011")]
+    one, all_of_them = (
+        Ratings.read(table(tmp_path, f"participant_id\n{name}\n")).apply(visits) for name in ("sub-01_ses-b", "sub-01")
+    )
+    assert set(one) == {"01 second"}
+    assert set(all_of_them) == {"01 first", "01 second"}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -112,7 +112,9 @@ def _of_files(files: Sequence[Path], modalities: Sequence[str] | None, filters: 
             f"{unnamed[0]}: no modality in the file's name, while others have one; "
             "rename it (for instance *_flair.nii.gz) or list the files in a table (.tsv)"
         )
-    found += [Found(SUFFIX.sub("", path.name), files={"image": path}, above=path.resolve().parts[:-1]) for path in unnamed]
+    found += [
+        Found(SUFFIX.sub("", path.name), files={"image": path}, above=path.resolve().parts[:-1]) for path in unnamed
+    ]
     found += named + find_in_bids([path for path in rest if is_bids(path)], filters, notes)
     _adopt(None, found, orphans, notes)
     return found

@@ -87,16 +87,19 @@ def _units(root: Path, paths: Sequence[Path], notes: Notes) -> dict[tuple[object
         inner = chain[len(upper) :]
         if any(folder.lower() in _MASK_FOLDERS for folder in inner) and name.kind == IMAGE:
             name = dataclasses.replace(name, kind=MASK)
-        kept, tags, modality = roles.strip(chain, SUFFIX.sub("", path.name))
+        kept, tags, series = roles.strip(chain)
         whose, session = roles.session(kept, len(upper), name)
         person = whose[-1] if whose else "subject"
         spelled = None
         if session is None:
             (name_alone, session), spelled = split_session(person), person
             person = name_alone
-        if name.modality is None and modality is not None and name.kind == IMAGE:
-            # The folder says which image it is, the file whose.
-            name = read_name(f"{SUFFIX.sub('', path.name)}_{modality}.nii", _known(chain))
+        if name.modality is None and series is not None and name.kind == IMAGE:
+            said = read_name(series + ".nii", _known(chain))
+            # The folder says which image it is, and whose, or the file does that.
+            name = (
+                said if said.subject else read_name(f"{SUFFIX.sub('', path.name)}_{said.modality}.nii", _known(chain))
+            )
         name = dataclasses.replace(name, tags=name.tags | tags)
         key = (whose, session)
         is_root = len(whose) <= len(upper) and session is None
@@ -113,7 +116,7 @@ def _units(root: Path, paths: Sequence[Path], notes: Notes) -> dict[tuple[object
 
 def _known(chain: Sequence[str]) -> tuple[str, ...]:
     """What a file's name may begin with: names of folders, alone or two joined, but none that says what is inside."""
-    plain = [name for name in chain if name.strip("/") and modality_of(name) is None and name.lower() not in _VERSION]
+    plain = [name for name in chain if name.strip("/") and not _speaks(name) and name.lower() not in _VERSION]
     joined = [f"{first}{mark}{second}" for first, second in zip(chain, chain[1:], strict=False) for mark in "_-"]
     return tuple(plain + joined)
 
@@ -139,11 +142,11 @@ class _Roles:
         for path, chain in chains.items():
             for end in range(depth, len(chain) + 1):
                 folder = chain[:end]
-                if modality_of(folder[-1]):
+                if _speaks(folder[-1]):
                     inside[folder] |= {str(names[path].modality)} if names[path].modality else set()
                 if may_be_session(folder[-1]) and end > depth + 1:
                     parents[folder[-1].lower()].add(folder[:-1])
-        agree = {folder: kinds <= _family(str(modality_of(folder[-1]))) for folder, kinds in inside.items()}
+        agree = {folder: kinds <= _family(folder[-1]) for folder, kinds in inside.items()}
         times = {folder[-1].lower() for folder, same in agree.items() if not same and may_be_session(folder[-1])}
         # If T1 is a time point anywhere, T2 is none of the modality.
         times |= {folder[-1].lower() for folder in agree if times and may_be_session(folder[-1])}
@@ -153,18 +156,17 @@ class _Roles:
             frozenset(name for name, above in parents.items() if len(above) > 1 and not modality_of(name)),
         )
 
-    def strip(self, chain: tuple[str, ...], stem: str) -> tuple[tuple[str, ...], frozenset[str], str | None]:
-        """The chain without folders that say what lies in them; which version that is, and which modality."""
-        kept, tags, modality = [], set(), None
-        for end in range(1, len(chain) + 1):
-            name = chain[end - 1]
+    def strip(self, chain: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str], str | None]:
+        """The chain without folders that say what lies in them; which version that is, and who says which image."""
+        kept, tags, series = [], set(), None
+        for end, name in enumerate(chain, 1):
             if chain[:end] in self.modalities:
-                modality = modality_of(name)
+                series = name
             elif name.lower() in _VERSION and end > 1:
                 tags |= {_VERSION[name.lower()]} - {""}
-            elif not (name == stem and end == len(chain) and modality_of_name(stem)):
+            elif name.lower() not in _MASK_FOLDERS:
                 kept.append(name)
-        return tuple(kept), frozenset(tags), modality
+        return tuple(kept), frozenset(tags), series
 
     def session(self, kept: tuple[str, ...], depth: int, name: Name) -> tuple[tuple[str, ...], str | None]:
         """The chain without a time point at its end, and that."""
@@ -178,12 +180,13 @@ class _Roles:
         return kept, None
 
 
-def modality_of_name(stem: str) -> bool:
-    """Whether a word of a file's name says which image it is."""
-    return read_name(stem + ".nii").modality is not None
+def _speaks(folder: str) -> bool:
+    """Whether a word of a folder's name says which image lies in it."""
+    return read_name(folder + ".nii").modality is not None
 
 
-def _family(modality: str) -> set[str]:
+def _family(folder: str) -> set[str]:
+    modality = str(read_name(folder + ".nii").modality)
     return _FAMILY.get(modality, {modality})
 
 
@@ -217,7 +220,8 @@ def _subjects(unit: _Unit, notes: Notes) -> list[Found]:
         (name,) = groups
         if unit.is_root and not images[0].name.owner:
             return _filled([(unit.found(person=name), images)], notes)
-        if all(image.name.owner for image in images) and is_session(name):
+        numbered = name.isdigit() and len({image.modality for image in images}) > 1
+        if all(image.name.owner for image in images) and (is_session(name) or numbered):
             return _filled([(unit.found(session=session_name(name)), images)], notes)
         return _one(unit, images, notes)
     owned = any(image.name.owner for image in images)
@@ -291,11 +295,13 @@ def _one_a_subject(unit: _Unit, subjects: Sequence[Found]) -> list[Image]:
     orphans = []
     offers: dict[int, list[Image]] = defaultdict(list)
     for mask in unit.brain_masks:
-        owners = range(len(subjects))
+        owners: Sequence[int] = range(len(subjects))
         if len(subjects) > 1:
             named = [i for i in owners if mask.path.name.startswith(subjects[i].source)]
-            named = named or [i for i in owners if subjects[i].session and subjects[i].session in mask.path.name]
-            owners = sorted(named, key=lambda i: len(subjects[i].source))[-1:]  # p10_brain_mask is not that of p1
+            named = named or [i for i in owners if (session := subjects[i].session) and session in mask.path.name]
+            one = {subject.person for subject in subjects} == {unit.person}
+            # p10_brain_mask is not that of p1; one without a session's name is that of all.
+            owners = owners if one and not named else sorted(named, key=lambda i: len(subjects[i].source))[-1:]
         if not owners:
             orphans.append(mask)
         for owner in owners:

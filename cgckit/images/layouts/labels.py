@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cgckit.errors import BadInputError
 from cgckit.images.layouts.found import Found
@@ -35,8 +36,16 @@ def subject_label(name: str) -> str:
     return f"{_plain(person)}_ses-{_plain(session)}"
 
 
-def unique_labels(found: Sequence[Found]) -> tuple[list[str], list[str]]:
-    """The label of each of several subjects, all different even where case does not count, and what each is called.
+class Labelled(NamedTuple):
+    """What outputs call a subject, and what the input calls it and the person: with a folder, if it takes one."""
+
+    label: str
+    source: str
+    person: str
+
+
+def unique_labels(found: Sequence[Found]) -> list[Labelled]:
+    """The names of several subjects, all labels different even where case does not count.
 
     Who would be called as somebody else is gets the beginning of a hash of its own name behind it. Who has the same name
     as somebody in another folder is called by that folder too.
@@ -52,21 +61,23 @@ def unique_labels(found: Sequence[Found]) -> tuple[list[str], list[str]]:
     sessions: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for item in found:
         sessions.setdefault((item.person, item.above), []).append(item.session or "")
-    result, sources = [], []
+    result = []
     for item in found:
         key = item.person, item.above
         own = sessions[key]
         if own.count(item.session or "") > 1:
-            twice = [str(path) for other in found if other.source == item.source for path in [*other.files.values()][:1]]
+            twice = [
+                str(path) for other in found if other.source == item.source for path in [*other.files.values()][:1]
+            ]
             raise BadInputError(
                 f"duplicate subject: {item.source!r} is there twice ({', '.join(twice[:2])}); give one of them, or "
                 "another name"
             )
         within = dict(zip(own, _different([name or "x" for name in own]), strict=True))
         ending = "" if item.session is None else f"_ses-{within[item.session]}"
-        result.append(labels[key] + ending)
-        sources.append(item.source if called[key] == item.person else f"{called[key]}{item.source[len(item.person):]}")
-    return result, sources
+        source = item.source if called[key] == item.person else called[key] + item.source[len(item.person) :]
+        result.append(Labelled(labels[key] + ending, source, called[key]))
+    return result
 
 
 def check_name(name: str) -> None:

@@ -30,11 +30,12 @@ _TAGS = {
 _TAG = {word: tag for tag, words in _TAGS.items() for word in words.split()}
 _PROTOCOL = set(
     "sag sagittal tra transversal trans ax axial cor coronal 3d 2d tse fse se gre ir space cube vista blade propeller "
-    "p2 p3 p4 iso 1mm fs fatsat spair dark fluid darkfluid tirm tfe ffe bravo spgr fspgr brainview weighted w wi image "
+    "iso 1mm fs fatsat spair dark fluid darkfluid tirm tfe ffe bravo spgr fspgr brainview weighted w wi image "
     "img scan series mr mri wip we nd tfl mpr volume desc acq rec pre on".split()
 )
 _CONTRAST = set("ce gd gad gadolinium post postcontrast contrast enhanced km mdc".split())
 _TO = ("to", "2", "in", "into", "on", "onto", "reg")
+_FACTOR = re.compile(r"p\d")
 _SPACE = re.compile(r"(?:^|_)space-([A-Za-z0-9]+)")
 _BIDS_CONTRAST = re.compile(r"(^|_)ce-(?!none)[A-Za-z0-9]+_")
 _DARK_FLUID = re.compile(r"dark[^a-z0-9]?fluid")
@@ -109,7 +110,7 @@ def read_name(name: str, known: Sequence[str] = ()) -> Name:
         target = modality_of(space.group(1)) or "template"
     named = [place for place, word in enumerate(words) if word.modality]
     first = named[-1] if named else 0
-    while named and first > 0 and words[first - 1].speaks:
+    while named and first > 0 and (words[first - 1].speaks or _is_factor(words, first - 1)):
         first -= 1
     said = words[first:]
     subject = series[: said[0].start if named else len(series)].strip("_-. ")
@@ -122,16 +123,26 @@ def read_name(name: str, known: Sequence[str] = ()) -> Name:
         modality=modality,
         tags=frozenset(_TAG[word.text] for word in (said if named else said[-2:]) if word.text in _TAG),
         target=target,
-        rest=" ".join(word.text for word in after if not word.speaks),
+        rest=" ".join(word.text for word in after if not word.speaks and not _FACTOR.fullmatch(word.text)),
         doubt=doubt,
     )
+
+
+def is_mask(name: str) -> bool:
+    """Whether the file's name says that it holds a segmentation or mask, so no image."""
+    return read_name(name).kind in (MASK, BRAIN_MASK)
+
+
+def is_brain_mask(name: str) -> bool:
+    """Whether the file's name says that it is a brain mask: `brain_mask`, `FLAIR_bet_mask`, `desc-brain_mask`."""
+    return read_name(name).kind == BRAIN_MASK
 
 
 def _without_owner(stem: str, known: Sequence[str]) -> str:
     """What is left of a name behind the longest of the known names that it begins with."""
     for name in sorted(known, key=len, reverse=True):
         rest = stem[len(name) :]
-        if name and stem.lower().startswith(name.lower()) and not re.match(r"[^\W_]", rest):
+        if name and rest and stem.lower().startswith(name.lower()) and not re.match(r"[^\W_]", rest):
             return rest
     return stem
 
@@ -164,6 +175,11 @@ def _without_target(words: list[_Word]) -> tuple[list[_Word], str | None]:
         if behind and word.text in _TO and place + 1 < len(words) and (target := _destination(words[place + 1].text)):
             return [*words[:place], *words[place + 2 :]], target
     return words, None
+
+
+def _is_factor(words: Sequence[_Word], place: int) -> bool:
+    """Whether a word is the factor of an acceleration, behind a modality: else p2 is somebody's name."""
+    return _FACTOR.fullmatch(words[place].text) is not None and any(word.modality for word in words[:place])
 
 
 def _destination(word: str) -> str | None:

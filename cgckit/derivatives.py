@@ -37,7 +37,7 @@ _IGNORED = ("summary.tsv", "longitudinal.tsv", "evaluation.*", "run.json", "resu
 _LINK = "scans"
 # Folders of subjects and sessions, below the root.
 _INSIDE = re.compile(r"(sub|ses)-|anat$")
-_IGNORED += ("*.html", "report/", "model/", "work/", "figures/")
+_IGNORED += ("*.html", "/report", "/model", "/work", "/figures")
 
 __all__ = [
     "Derivatives",
@@ -251,9 +251,9 @@ class Derivatives:
         """How a sidecar names a scan: by the link of the description, or by its path from here."""
         linked = _linked(self.root)
         absolute = os.path.abspath(scan)
-        if linked is None:
+        if not linked:
             return os.path.relpath(absolute, os.path.abspath(self.root))
-        return f"bids:{_LINK}:{os.path.relpath(absolute, os.path.abspath(linked))}"
+        return f"bids:{_LINK}:{os.path.relpath(absolute, os.path.abspath(linked[0]))}"
 
     def _write_text(self, name: str, text: str) -> Path:
         path = self.root / name
@@ -324,15 +324,14 @@ def _scans_folder(cohort: Cohort) -> Path | None:
     return next((folder for folder in (common, *common.parents) if (folder / _DESCRIPTION).is_file()), common)
 
 
-def _linked(root: Path) -> Path | None:
-    """Where the description of a folder of results says that the scans are; None if it says nothing."""
+def _linked(root: Path) -> list[Path]:
+    """Where the description of a folder of results says that the scans are: seen from it, and from the file system."""
     try:
         content = json.loads(read_file(root / _DESCRIPTION))
-        links = [root / unquote(content["DatasetLinks"][_LINK])]
         url = urlsplit(content["SourceDatasets"][0]["URL"])
+        return [root / unquote(content["DatasetLinks"][_LINK]), Path(unquote(url.path))]
     except (OSError, ValueError, LookupError, TypeError, RecursionError, AttributeError):
-        return None
-    return next((link for link in links if link.is_dir()), Path(unquote(url.path)))
+        return []
 
 
 def sidecar(image: Path) -> Path:
@@ -355,8 +354,9 @@ def image_of(written: Path) -> Path:
     if in_memory:
         raise BadInputError(f"{written.name} was made of images in memory: there is no scan to show")
     root = next(folder for folder in written.absolute().parents if not _INSIDE.match(folder.name))
-    linked = (_linked(root) or root) if source.startswith("bids:") else root
-    return Path(os.path.normpath(linked / source.removeprefix(f"bids:{_LINK}:")))
+    linked = _linked(root) if source.startswith("bids:") else []
+    places = [Path(os.path.normpath(link / source.removeprefix(f"bids:{_LINK}:"))) for link in [*linked, root]]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def write_like(path: Path, array: AnyArray, header: nib.Nifti1Header, source: Path) -> None:

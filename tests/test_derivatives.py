@@ -263,8 +263,8 @@ def test_every_image_has_a_sidecar(tmp_path):
 @pytest.mark.parametrize("bids", [True, False])
 def test_sidecars_name_their_scans_wherever_the_folders_are_moved(write_cohort, tmp_path, bids):
     scans = tmp_path / "study" / "my scans"
-    shutil.move(write_cohort(2), scans.parent)
-    (scans.parent / "scans").rename(scans)
+    scans.parent.mkdir()
+    write_cohort(2).rename(scans)
     if bids:
         (scans.parent / "dataset_description.json").write_text("{}")
     cohort = Cohort.find([scans])

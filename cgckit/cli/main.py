@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from cgckit.cli.bids.command import BidsCommand, bids
 from cgckit.cli.commands import (
     ablate,
     crossval,
@@ -76,6 +77,7 @@ for command in (
     info.info,
 ):
     app.command()(command)
+app.command("bids", cls=BidsCommand)(bids)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(plugins.priors_app, name="priors")
 

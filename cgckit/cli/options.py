@@ -11,6 +11,7 @@ from cgckit.cli.log import hide_log
 from cgckit.errors import LeftOutError
 
 if TYPE_CHECKING:
+    from cgckit.images.cohort import Cohort
     from cgckit.pipeline.result import Run
 
 
@@ -25,7 +26,7 @@ Inputs = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT",
-        help="NIfTI files, a folder with one folder a subject, or a table (.tsv: subject, a column a modality).",
+        help="Images, a folder (of subjects, BIDS, nnU-Net, ...), or a table (.tsv: subject, a column a modality).",
         show_default=False,
     ),
 ]
@@ -54,6 +55,10 @@ BrainOptions = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False, metavar="DIR", parser=read_path)]
 Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
+FilterFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="JSON with BIDS entities of wanted images by modality, as BIDS-Apps take it."),
+]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept subjects that lack a modality.")]
 Exclude = Annotated[
     Path | None,
@@ -81,6 +86,18 @@ Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", callback=hide_log, help="No progress bars, no log lines: nothing but an error."),
 ]
+
+
+def filtered(
+    inputs: list[str], filter_file: Path | None, modalities: list[str] | None, allow_missing: bool
+) -> Cohort | list[str]:
+    """The inputs, or with a filter file the cohort that it leaves of them."""
+    if filter_file is None:
+        return inputs
+    from cgckit.images.cohort import Cohort
+    from cgckit.images.layouts import Filters
+
+    return Cohort.find(inputs, modalities, allow_missing, filters=Filters.read(filter_file))
 
 
 def tell_left_out(run: Run) -> None:

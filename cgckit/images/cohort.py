@@ -188,6 +188,7 @@ class Cohort(Sequence[Subject]):
         filters: Filters | Mapping[str, Mapping[str, object]] | None = None,
         participants: Sequence[str] = (),
         sessions: Sequence[str] = (),
+        name_channels: bool = True,
     ) -> Cohort:
         """Find subjects and modalities; of images, at most headers are read. What was chosen is said in the log.
 
@@ -205,6 +206,7 @@ class Cohort(Sequence[Subject]):
             filters: wanted entities of BIDS images, by modality: `{"flair": {"acquisition": "3d"}}`.
             participants: use only these, by label or name, with or without `sub-`.
             sessions: use only these sessions, with or without `ses-`.
+            name_channels: call the channels of nnU-Net images that have no names by `modalities`, in that order.
 
         Raises:
             BadInputError: nothing found, what cannot be told for sure, a missing file, two files for one modality, a
@@ -213,7 +215,7 @@ class Cohort(Sequence[Subject]):
         """
         given = [inputs] if isinstance(inputs, str | Path | Mapping) else list(inputs)
         wanted = filters if isinstance(filters, Filters) else Filters.of(filters or {})
-        found = find_subjects(given, modalities, wanted)
+        found = find_subjects(given, modalities if name_channels else None, wanted)
         found = [item for item in found if _is_among(item.person, "sub-", participants)]
         found = [item for item in found if not sessions or _is_among(item.session or "", "ses-", sessions)]
         if not found:

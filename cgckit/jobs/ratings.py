@@ -36,9 +36,9 @@ class Ratings:
     def read(cls, path: str | Path) -> Ratings:
         """Read tab-separated values, as the report of a run exports them.
 
-        A row names a subject in `participant_id` (`sub-01`, or `sub-01_ses-a` for one session alone), `source` (its name
-        in the input) or both. With a column
-        `rating`, who is `bad` is excluded, and nobody else; without one, everybody in the table. `note` is the reason.
+        A row names a subject in `participant_id` (`sub-01`, or `sub-01_ses-a` for one session alone), `source` (its
+        name in the input) or both. With a column `rating`, who is `bad` is excluded, and nobody else; without one,
+        everybody in the table. `note` is the reason.
 
         Raises:
             BadInputError: no such table, none of the columns that name a subject, or another word for a rating, or a
@@ -83,9 +83,7 @@ class Ratings:
             source: its name in the input.
             label: what outputs of it are called, without `sub-`; None if there are none.
         """
-        person = (label or "").partition("_ses-")[0]
-        names = (f"sub-{label}", source, f"sub-{person}")
-        return next((self.excluded[name] for name in names if name in self.excluded), None)
+        return next((self.excluded[name] for name in _names(source, label) if name in self.excluded), None)
 
     def apply(self, subjects: Iterable[tuple[str, str | None]]) -> dict[str, str]:
         """Why subjects are excluded, by their name in the input; the log names them, and names that nobody has.
@@ -102,7 +100,12 @@ class Ratings:
             raise BadInputError(f"{self.path}: excludes every subject, {len(out)} of {len(known)}; nobody is left")
         if out:
             logger.info("excluded by %s: %s", self.path, ", ".join(f"{name} ({why})" for name, why in out.items()))
-        there = {name for source, label in known for name in (source, f"sub-{label}")}
+        there = {name for source, label in known for name in _names(source, label)}
         if unknown := [names[-1] for names in self.names if not there.intersection(names)]:
             logger.warning("%s: no subject here is called %s", self.path, ", ".join(unknown))
         return out
+
+
+def _names(source: str, label: str | None) -> tuple[str, ...]:
+    """What a table may call a subject: the session, its name in the input, the person."""
+    return f"sub-{label}", source, f"sub-{(label or '').partition('_ses-')[0]}"

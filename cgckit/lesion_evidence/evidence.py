@@ -25,11 +25,13 @@ _MIRROR_RANGE = (-1.0, 3.0)
 # Beyond any evidence: a neighbour outside the brain is neither the highest nor the lowest.
 _FAR = np.float32(1e4)
 _MIRRORED = ("flair", "t2")
+BRIGHT = ("flair", "dwi", "t2", "pd", "ct", "t1ce")
+"""Modalities on which lesions are brighter than healthy tissue, the surest first."""
 
 
 def main_channel(case: Case) -> int:
-    """Index of the channel on which lesions are bright: FLAIR, or the first channel where there is none."""
-    return case.modalities.index("flair") if "flair" in case.modalities else 0
+    """Index of the channel on which lesions are bright: the first of `BRIGHT`, or the first where there is none."""
+    return case.modalities.index(next((name for name in BRIGHT if name in case.modalities), case.modalities[0]))
 
 
 def is_ct(case: Case) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,13 +16,16 @@ from cgckit.images.brain import BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.layouts import Input
+from cgckit.images.modalities import modality_of
 from cgckit.images.preparation import prepare
 from cgckit.images.volume import grid_of, open_nifti
 from cgckit.jobs import LeftOut, Ratings, over_subjects
 from cgckit.pipeline.prior_maps import learns, of_a_subject, prior_files
-from cgckit.priors.base import Prior
+from cgckit.priors.base import PRIORS, Prior
 from cgckit.priors.external import ExternalPrior
 from cgckit.priors.fusion import FusionPrior
+
+logger = logging.getLogger(__name__)
 
 Inputs = Cohort | Case | Sequence[Case] | Input | Sequence[Input]
 """A cohort, what `Cohort.find` takes (files, folders, tables, mappings of files), or cases in memory."""
@@ -36,8 +40,11 @@ def find_cohort(
     prior: Prior | None = None,
     brain: BrainExtractor | None = None,
     ratings: Ratings | None = None,
+    name_channels: bool = True,
 ) -> Cohort:
     """Find a cohort, make one of cases, or take one as it is, with `modalities` alone if given; headers are checked.
+
+    With `name_channels`, numbered channels that have no names are called by the `modalities`.
 
     Unless `left_out` is strict, subjects that cannot be used are noted there and are none of the cohort: whose files
     cannot be read, and whom the `prior` has no file for; and if that prior learns from the cohort, whose images cannot
@@ -47,9 +54,11 @@ def find_cohort(
     if isinstance(inputs, Cohort):
         cohort = inputs if modalities is None else inputs.select(modalities, allow_missing)
     elif _are_paths(inputs):
-        cohort = Cohort.find(inputs, modalities, allow_missing)
+        cohort = Cohort.find(inputs, modalities, allow_missing, name_channels=name_channels)
     else:
         cohort = Cohort.from_cases(cast(Sequence[Case], inputs), modalities, allow_missing)
+    if prior is not None:
+        _check_needs(prior, cohort.modalities)
 
     if ratings is not None:
         excluded = ratings.apply((subject.source, subject.label) for subject in cohort)
@@ -69,6 +78,28 @@ def find_cohort(
 
     sound = over_subjects(cohort, check, left_out=left_out)
     return Cohort(tuple(subject for subject in cohort if subject.label in sound), cohort.modalities)
+
+
+def _check_needs(prior: Prior, modalities: Sequence[str]) -> None:
+    """Refuse a cohort that has nothing which a prior can find lesions on, or say so where this is not known.
+
+    Raises:
+        BadInputError: no modality is one that the prior needs.
+    """
+    if isinstance(prior, FusionPrior):
+        for member in prior.members:
+            _check_needs(member, modalities)
+        return
+    if not prior.needs or set(prior.needs) & set(modalities):
+        return
+    name, needed, given = PRIORS.name(prior), ", ".join(prior.needs), ", ".join(modalities)
+    if any(modality_of(modality) is None for modality in modalities):
+        logger.warning("the prior %s looks for lesions on one of %s, and may not find them on %s", name, needed, given)
+        return
+    raise BadInputError(
+        f"the prior {name} finds lesions on one of {needed}, and there is only {given}: add such an image, or take "
+        "another --prior, as mask:PATTERN"
+    )
 
 
 def output_folder(

@@ -65,7 +65,7 @@ def predict(
     trained = model if isinstance(model, Model) else Model.load(Path(model), where)
     trained = trained.with_settings(settings or {})
     left_out = LeftOut(strict)
-    cohort = find_cohort(inputs, trained.modalities, allow_missing, left_out=left_out)
+    cohort = find_cohort(inputs, trained.modalities, allow_missing, left_out=left_out, name_channels=False)
     folder = output_folder(out, inputs, cohort, left_out=left_out)
     depends = dependencies(cohort, finder, model=trained.fingerprint())
     key, inference = run_key(depends), trained.settings.inference.to_json()

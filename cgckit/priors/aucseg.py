@@ -15,7 +15,7 @@ from sklearn.mixture import GaussianMixture
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.images.case import Case
 from cgckit.images.components import Components
-from cgckit.lesion_evidence.evidence import main_channel
+from cgckit.lesion_evidence.evidence import BRIGHT, main_channel
 from cgckit.options import SEED, Range
 from cgckit.priors.base import Prediction, Prior
 
@@ -41,6 +41,7 @@ class AucSegPrior(Prior):
     """
 
     summary: ClassVar[str] = "brightest of K Gaussians of FLAIR, the published pipeline: a weak prior"
+    needs: ClassVar[tuple[str, ...]] = BRIGHT
 
     components: Annotated[int, Range(2, 100)] = 5
     min_component: Annotated[float, Range(0, 1, open_high=True)] = 0.3

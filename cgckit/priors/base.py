@@ -55,6 +55,9 @@ class Prior(Plugin, ABC):
     requires_fit: ClassVar[bool] = False
     """Whether `fit` must see the cohort before `predict` may be called."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Modalities of which it needs one, as `("flair", "t2")`; empty if any will do."""
+
     def fit(self, cases: Sequence[Case]) -> Self:
         """Learn from the whole cohort, without labels. Priors that work on one subject at a time leave it alone."""
         return self

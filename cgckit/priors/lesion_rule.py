@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -15,7 +15,7 @@ from cgckit.images.cohort import Subject
 from cgckit.lesion_evidence.blocks import Blocks
 from cgckit.lesion_evidence.choice import Candidate, choose_lesion
 from cgckit.lesion_evidence.cores import with_cores
-from cgckit.lesion_evidence.evidence import is_ct, lesion_evidence
+from cgckit.lesion_evidence.evidence import BRIGHT, is_ct, lesion_evidence
 from cgckit.lesion_evidence.regions import Landscape, Selection
 from cgckit.options import SHARE, Range
 from cgckit.priors.base import Prediction, Prior
@@ -35,6 +35,8 @@ class LesionRule(Prior, ABC):
         min_edge: connected parts whose border has less than this share of the mean slope are dropped.
         witness: ask the starting network, too, what is lesion; it is not asked about CT, which it was not trained for.
     """
+
+    needs: ClassVar[tuple[str, ...]] = BRIGHT
 
     asymmetry: Annotated[float, Range(0, 1000)] = 0.5
     floor: Annotated[float, Range(-1000, 1000)] = 1.5

@@ -315,3 +315,40 @@ def test_masks_from_elsewhere_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"m\.nii\.gz: no sidecar"):
         draw_evaluation(result, tmp_path / "p.png")
     assert not (tmp_path / "p.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("scans", "references"),
+    [
+        ("P1/T{}/P1_T{}_FLAIR.nii.gz", "P1/T{}/P1_T{}_MASK.nii.gz"),
+        ("P1/T{}/P1_T{}_FLAIR.nii.gz", "P1/T{}/mask.nii.gz"),
+        ("sub-1/ses-{}/anat/sub-1_ses-{}_FLAIR.nii.gz", "sub-1/ses-{}/anat/sub-1_ses-{}_label-L_mask.nii.gz"),
+        ("sub-1/ses-{}/anat/sub-1_ses-{}_FLAIR.nii.gz", "sub-1_ses-{}_mask.nii.gz"),
+        ("P-1/week-0-{}/FLAIR.nii.gz", "P-1/week-0-{}/seg.nii.gz"),
+    ],
+)
+def test_references_are_those_of_person_and_session(tmp_path: Path, scans: str, references: str) -> None:
+    """Session 1 has cubes of 3, session 2 of 4: each is paired with its own."""
+    rng = np.random.default_rng(0)
+    for session, size in ((1, 3), (2, 4)):
+        save(tmp_path / "scans" / scans.format(session, session), rng.random(SHAPE, dtype=np.float32) + 1)
+        save(tmp_path / "references" / references.format(session, session), cube(size))
+    cohort = Cohort.find([tmp_path / "scans"])
+    out = Derivatives.create(tmp_path / "out")
+    out.write_description(cohort)
+    for subject, size in zip(cohort, (3, 4), strict=True):
+        out.write_mask(subject.label, cube(size) > 0, subject.files["flair"])
+    result = evaluate(out.root, tmp_path / "references")
+    assert [row.scores["dice"] for row in result.rows] == [1, 1]
+
+
+def test_a_reference_may_lie_deeper_than_the_subjects_folders(tmp_path: Path) -> None:
+    for site, name in (("Utrecht", "0"), ("Singapore", "50")):
+        save(tmp_path / "scans" / site / name / "pre/FLAIR.nii.gz", np.random.default_rng(0).random(SHAPE) + 1)
+        save(tmp_path / "scans" / site / name / "wmh.nii.gz", cube(3))
+    cohort = Cohort.find([tmp_path / "scans"])
+    out = Derivatives.create(tmp_path / "out")
+    out.write_description(cohort)
+    for subject in cohort:
+        out.write_mask(subject.label, cube(3) > 0, subject.files["flair"])
+    assert [row.scores["dice"] for row in evaluate(out.root, tmp_path / "scans").rows] == [1, 1]

@@ -115,6 +115,15 @@ def test_folds_hold_out_every_subject_once(subjects: int, count: int) -> None:
         assert not set(fold.train) & set(fold.test)
 
 
+def test_all_sessions_of_a_person_are_in_one_fold() -> None:
+    labels = [f"p{person}_ses-{session}" for person in range(5) for session in range(3)]
+    folds = held_out(Cohort(tuple(Subject(label, label, {}) for label in labels), ()), 3)
+    assert sorted(subject.label for fold in folds for subject in fold.test) == labels
+    for fold in folds:
+        trained, tested = ({subject.person for subject in part} for part in (fold.train, fold.test))
+        assert not trained & tested
+
+
 def test_one_subject_cannot_be_cross_validated(write_cohort: WriteCohort, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two persons"):
         crossval(start(write_cohort(1), tmp_path / "out", hold_out=True))

@@ -22,6 +22,7 @@ def predict(
     ] = None,
     brain: options.Brain = "coarse",
     brain_option: options.BrainOptions = None,
+    filter_file: options.FilterFile = None,
     allow_missing: options.AllowMissing = False,
     device: options.Device = "auto",
     jobs: options.Jobs = 1,
@@ -43,7 +44,7 @@ def predict(
     from cgckit.options import read_words
 
     run = cgckit.predict(
-        inputs,
+        options.filtered(inputs, filter_file, None, True),
         model,
         out,
         settings=read_words(set_, "--set"),

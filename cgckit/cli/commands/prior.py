@@ -13,6 +13,7 @@ def prior(
     brain: options.Brain = "coarse",
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
+    filter_file: options.FilterFile = None,
     allow_missing: options.AllowMissing = False,
     jobs: options.Jobs = 1,
     scheduler: options.Scheduler = None,
@@ -29,13 +30,14 @@ def prior(
     from cgckit.images.brain import resolve_brain
     from cgckit.pipeline.compute_priors import compute_priors
 
+    wanted = options.split_modalities(modalities)
     run = compute_priors(
-        inputs,
+        options.filtered(inputs, filter_file, wanted, allow_missing),
         prior,
         out,
         prior_options=prior_option or [],
         brain=resolve_brain(brain, brain_option or ()),
-        modalities=options.split_modalities(modalities),
+        modalities=wanted,
         allow_missing=allow_missing,
         jobs=jobs,
         scheduler=scheduler,

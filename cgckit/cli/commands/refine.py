@@ -19,6 +19,7 @@ def refine(
     brain: options.Brain = "coarse",
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
+    filter_file: options.FilterFile = None,
     allow_missing: options.AllowMissing = False,
     exclude: options.Exclude = None,
     seed: Annotated[
@@ -58,15 +59,16 @@ def refine(
     from cgckit.nets.team import Team
     from cgckit.options import read_words
 
+    wanted = options.split_modalities(modalities)
     result = cgckit.refine(
-        inputs,
+        options.filtered(inputs, filter_file, wanted, allow_missing),
         prior,
         out,
         preset=preset,
         settings=read_words(set_, "--set"),
         prior_options=prior_option or [],
         brain=resolve_brain(brain, brain_option or ()),
-        modalities=options.split_modalities(modalities),
+        modalities=wanted,
         allow_missing=allow_missing,
         exclude=exclude,
         seed=seed,

@@ -74,8 +74,8 @@ def _names(
     if unnamed := [number for number in wanted if number not in names]:
         channels = ", ".join(f"{number:04d}" for number in unnamed)
         raise BadInputError(
-            f"{path}: channels {channels} have no names; say them in order, as --modalities flair,t1, or put a "
-            f"{_DESCRIPTION} with channel_names beside {path.parent.name}/"
+            f"{path}: channels {channels} have no names; put a {_DESCRIPTION} with channel_names beside "
+            f"{path.parent.name}/, or say them in their order where a model is trained, as --modalities flair,t1"
         )
     if len(set(names.values())) < len(names):
         raise BadInputError(f"{description}: two channels are called alike ({', '.join(names.values())})")

@@ -1,0 +1,1 @@
+"""`cgckit bids`, which is called as BIDS-Apps are."""

@@ -50,6 +50,9 @@ __all__ = [
     "write_like",
 ]
 
+_GEOMETRY = ["dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"]
+_GEOMETRY += ["qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"]
+
 Frame = Path | Grid
 """What an image is written on: the grid and header of a NIfTI file, or a grid alone."""
 
@@ -369,12 +372,10 @@ def write_like(path: Path, array: AnyArray, header: nib.Nifti1Header, source: Pa
     grid = grid_of(header, source)
     if array.shape != grid.shape:
         raise ValueError(f"{path.name}: array of shape {array.shape} on a grid of shape {grid.shape} ({source})")
-    header = header.copy()
-    header.extensions.clear()  # they describe the acquired image, and may name the patient
+    header = _geometry_of(header)
     header.set_data_dtype(array.dtype)
     header["cal_min"], header["cal_max"] = 0, 1
-    header["descrip"], header["aux_file"], header["intent_name"] = f"cgckit {__version__}", "", ""
-    header.set_intent("none")
+    header["descrip"] = f"cgckit {__version__}"
     kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(array.reshape(tuple(header.get_data_shape())), header.get_best_affine(), header)
     # No name and no time in the gzip header: equal images are equal files.
@@ -384,6 +385,15 @@ def write_like(path: Path, array: AnyArray, header: nib.Nifti1Header, source: Pa
         gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=file, mtime=0) as stream,
     ):
         image.to_stream(stream)
+
+
+def _geometry_of(header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """A new header with the grid of another; its texts and extensions, which may name the patient, stay behind."""
+    kind: Any = nib.Nifti2Header if isinstance(header, nib.Nifti2Header) else nib.Nifti1Header
+    found: nib.Nifti1Header = kind()
+    for field in _GEOMETRY:
+        found[field] = header[field]
+    return found
 
 
 def _cell(value: object) -> str:

@@ -29,6 +29,7 @@ from cgckit.cli.commands import (
     refine,
     report,
 )
+from cgckit.cli.exchange import dicom
 from cgckit.cli.log import show_log
 from cgckit.errors import BadInputError, CgckitError, PluginError
 from cgckit.plugins.blame import describe_error
@@ -64,6 +65,7 @@ app = typer.Typer(
     ),
 )
 for command in (
+    dicom.dicom,
     refine.refine,
     prior.prior,
     predict.predict,

@@ -219,7 +219,7 @@ def test_dicom_is_told_from_other_files(refine, tmp_path):
     assert_one_line(refine(folder.parent), 3, str(folder.parent), "no image found")
     (folder / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(20))
     for given in (folder.parent, folder / "IM0001"):
-        assert_one_line(refine(given), 3, str(given), "DICOM", "dcm2niix")
+        assert_one_line(refine(given), 3, str(given), "DICOM", "cgckit dicom")
     assert not (tmp_path / "out").exists()
 
 

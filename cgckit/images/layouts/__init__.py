@@ -51,7 +51,7 @@ def find_subjects(inputs: Sequence[Input], modalities: Sequence[str] | None, fil
         elif is_image_file(path.name):
             files.append(path)
         elif is_dicom(path):
-            raise BadInputError(f"{path}: a DICOM file; convert it to NIfTI, as with dcm2niix")
+            raise BadInputError(f"{path}: a DICOM file; make a cohort of its folder: cgckit dicom")
         else:
             raise BadInputError(f"{path}: not an image (.nii, .nii.gz, ...), a table (.tsv) or a folder")
     if files:
@@ -158,7 +158,7 @@ def _on_one_grid(found: Found, mask: Path) -> bool:
 def _why_nothing(folder: Path, tree: Tree) -> str:
     dicom = next((path for path in folder.rglob("*") if is_dicom(path)), None)
     if dicom is not None:
-        return f"no NIfTI image, but DICOM ({dicom.name}); convert it, as with dcm2niix"
+        return f"no NIfTI image, but DICOM ({dicom.name}); make a cohort of it: cgckit dicom"
     images = [path for path in tree.paths if read_name(path.name).kind == IMAGE]
     if images:
         return (

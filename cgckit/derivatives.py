@@ -33,11 +33,13 @@ REPORT = "report"
 _BIDS_VERSION = "1.10.0"
 _DESCRIPTION, _PARTICIPANTS = "dataset_description.json", "participants.tsv"
 # What BIDS has no names for, so that its validator passes over it.
-_IGNORED = ("summary.tsv", "longitudinal.tsv", "evaluation.*", "run.json", "results.jsonl", "written.jsonl", "*.log")
+_IGNORED = (
+    *("summary.tsv", "longitudinal.tsv", "evaluation.*", "run.json", "results.jsonl", "written.jsonl", "*.log"),
+    *("*.html", "/report", "/model", "/work", "/figures"),
+)
 _LINK = "scans"
 # Folders of subjects and sessions, below the root.
 _INSIDE = re.compile(r"(sub|ses)-|anat$")
-_IGNORED += ("*.html", "/report", "/model", "/work", "/figures")
 
 __all__ = [
     "Derivatives",
@@ -48,6 +50,7 @@ __all__ = [
     "participant_tables",
     "sidecar",
     "write_like",
+    "write_volume",
 ]
 
 _GEOMETRY = ["dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"]
@@ -176,9 +179,9 @@ class Derivatives:
         """Write `participants.tsv`, which maps each label to the name that the person has in the input, and sessions."""
         return [self.write_table(name, rows) for name, rows in participant_tables(cohort).items()]
 
-    def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
-        """Write rows as tab-separated values under the columns of all rows; None and NaN become `n/a`."""
-        columns = list(dict.fromkeys(column for row in rows for column in row))
+    def write_table(self, name: str, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> Path:
+        """Write rows as tab-separated values under `columns` and those of all rows; None and NaN become `n/a`."""
+        columns = list(dict.fromkeys([*columns, *(column for row in rows for column in row)]))
         lines = [
             "\t".join(columns),
             *("\t".join(_cell(row.get(column)) for column in columns) for row in rows),
@@ -378,7 +381,28 @@ def write_like(path: Path, array: AnyArray, header: nib.Nifti1Header, source: Pa
     header["descrip"] = f"cgckit {__version__}"
     kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(array.reshape(tuple(header.get_data_shape())), header.get_best_affine(), header)
-    # No name and no time in the gzip header: equal images are equal files.
+    _save(image, path)
+
+
+def write_volume(path: Path, array: AnyArray, grid: Grid) -> None:
+    """Write an [H, W, L] array on a grid as `.nii.gz`; in the header stands nothing but where its voxels lie.
+
+    Floating-point values that are all whole are written as 16-bit integers where they fit.
+
+    Raises:
+        BadInputError: the file cannot be written.
+    """
+    if array.dtype.kind == "f" and (array == np.rint(array)).all() and array.min() >= -32768 and array.max() <= 32767:
+        array = array.astype(np.int16)
+    image = nib.Nifti1Image(array, grid.affine)
+    image.set_sform(grid.affine, code=1)
+    image.set_qform(grid.affine, code=1)
+    image.header.set_xyzt_units("mm")
+    _save(image, path)
+
+
+def _save(image: nib.Nifti1Image, path: Path) -> None:
+    """Write an image; no name and no time in the gzip header, so that equal images are equal files."""
     with (
         atomic_write(path) as temporary,
         temporary.open("wb") as file,

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FOUNDATION = {"version", "errors", "arrays", "atomic", "sealed", "ledger", "lock"}
 # Data flows one way: a room imports none to its right. `contrast`, the loss, stands alone.
 ROOMS = ["options", "plugins", "images", "nets", "lesion_evidence", "starting", "priors", "cgc", "derivatives"]
-ROOMS += ["dicom", "jobs", "evaluation", "report", "pipeline", "experiments", "cli"]
+ROOMS += ["dicom", "jobs", "evaluation", "report", "exports", "pipeline", "experiments", "cli"]
 # Beside the flow: what nothing but the command line uses.
 BESIDE = {
     "phantom": {"images", "derivatives"},

@@ -29,7 +29,7 @@ from cgckit.cli.commands import (
     refine,
     report,
 )
-from cgckit.cli.exchange import dicom
+from cgckit.cli.exchange import dicom, export
 from cgckit.cli.log import show_log
 from cgckit.errors import BadInputError, CgckitError, PluginError
 from cgckit.plugins.blame import describe_error
@@ -70,6 +70,7 @@ for command in (
     prior.prior,
     predict.predict,
     report.report,
+    export.lesions,
     evaluate.evaluate,
     crossval.crossval,
     ablate.ablate,
@@ -80,6 +81,7 @@ for command in (
 ):
     app.command()(command)
 app.command("bids", cls=BidsCommand)(bids)
+app.add_typer(export.app, name="export")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(plugins.priors_app, name="priors")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -11,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import nibabel as nib
-import numpy as np
-
 from cgckit.atomic import atomic_write
-from cgckit.derivatives import Derivatives, sidecar
+from cgckit.derivatives import Derivatives, sidecar, write_volume
 from cgckit.dicom.choice import Candidate, candidates_of, choose
-from cgckit.dicom.conversion import ConversionError, Converted, convert
+from cgckit.dicom.conversion import ConversionError, convert
 from cgckit.dicom.people import People
 from cgckit.dicom.slices import Tree, list_files, read_tree
 from cgckit.dicom.weighting import WEIGHTINGS
@@ -180,7 +176,7 @@ class _Work:
             else:
                 converted = convert(candidate.stack)
                 self.ledger.intend(both)
-                write_nifti(path, converted)
+                write_volume(path, converted.array, converted.grid)
                 self.out.write_json(str(sidecar(path).relative_to(self.out.root)), _about(candidate))
                 self.ledger.record(both)
                 candidate.notes = converted.notes
@@ -240,25 +236,6 @@ class _Work:
             if name not in wanted or not same:
                 for path in (self.out.root / name, sidecar(self.out.root / name)):
                     self.ledger.remove(path)
-
-
-def write_nifti(path: Path, converted: Converted) -> None:
-    """Write a volume with a header of its own, in which nothing stands but where its voxels lie.
-
-    Whole numbers are kept as such, in 16 bits where they fit.
-    """
-    array = converted.array
-    whole = bool((array == np.rint(array)).all()) and array.min() >= -32768 and array.max() <= 32767
-    image = nib.Nifti1Image(array.astype(np.int16) if whole else array, converted.grid.affine)
-    image.set_sform(converted.grid.affine, code=1)
-    image.set_qform(converted.grid.affine, code=1)
-    image.header.set_xyzt_units("mm")
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("wb") as file,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=file, mtime=0) as stream,
-    ):
-        image.to_stream(stream)
 
 
 def _about(candidate: Candidate) -> dict[str, object]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 import torch
 
 from cgckit.contrast import ops
 
 Implementation = Literal["fused", "blockwise", "reference"]
-F = TypeVar("F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 logger = logging.getLogger(__name__)
 
 AUTO_FUSED = ("cpu", "cuda")
@@ -69,22 +70,23 @@ def _missing(device: torch.device) -> str | None:
     return None
 
 
-def _constant(function: F) -> F:
-    """Have `torch.compile` call a function while it compiles, and keep the result.
+def _constant_when_compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Mark `function` to be called by `torch.compile` itself, with its result a constant of what is compiled.
 
-    As `torch.compiler.assume_constant_result`, which imports all of the compiler: 1.3 s that every command would wait.
+    The mark is all that `torch.compiler.assume_constant_result` sets, but that imports the compiler first: a second
+    and more, which everybody would wait for who compiles nothing.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
-@_constant
+@_constant_when_compiled
 def _capability(index: int | None) -> tuple[int, int]:
     """Compute capability of a CUDA device, the current one if `index` is None."""
     return torch.cuda.get_device_capability(index)
 
 
-@_constant
+@_constant_when_compiled
 def _log_once(reason: str) -> None:
     _log(reason)
 

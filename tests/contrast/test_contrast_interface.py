@@ -116,6 +116,24 @@ def test_the_choice_on_a_gpu_compiles_without_a_graph_break(
     assert chosen(torch.zeros(1)) == 1
 
 
+LOADS_NO_COMPILER = """
+import sys
+import torch
+from cgckit.contrast import fused_available, patch_contrastive_loss, supervised_contrastive
+features = torch.randn(1, 2, 4, 4, 4, requires_grad=True)
+patch_contrastive_loss(features, torch.ones(1, 4, 4, 4), patch_size=2).backward()
+supervised_contrastive(torch.randn(4, 3), torch.zeros(4).long())
+loaded = [name for name in ("torch._dynamo", "sympy") if name in sys.modules]
+assert not loaded, loaded
+"""
+
+
+def test_who_compiles_nothing_does_not_wait_for_the_compiler() -> None:
+    code = [sys.executable, "-c", LOADS_NO_COMPILER]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 WITH_EMPTY_CUDA_MODULE = """
 import sys, types
 sys.modules["cgckit._cuda"] = types.ModuleType("cgckit._cuda")  # as built from sources without csrc/cuda

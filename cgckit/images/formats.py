@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger as library
 
 from cgckit.errors import BadInputError
 
@@ -48,6 +50,17 @@ def voxels_beside(path: Path) -> Path | None:
     return None if name.upper().startswith(("LOCAL", "LIST")) else path.with_name(name)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep nibabel from logging what is wrong with a header: what matters is said here, once, or mended."""
+    level = library.level
+    library.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        library.setLevel(level)
+
+
 def open_foreign(path: Path) -> nib.Nifti1Image:
     """Open an image of another format as if it were NIfTI; its voxels are read when they are asked for, if possible.
 
@@ -59,7 +72,7 @@ def open_foreign(path: Path) -> nib.Nifti1Image:
     if path.suffix.lower() in _ITK:
         return _from_itk(path)
     try:
-        with LoggingOutputSuppressor():
+        with quiet():
             image: Any = nib.load(path)
             affine, header = np.asarray(image.affine, dtype=np.float64), nib.Nifti1Header()
             header.set_data_dtype(image.get_data_dtype())

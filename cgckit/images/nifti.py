@@ -15,11 +15,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.imageglobals import LoggingOutputSuppressor
 
 from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.errors import BadInputError
-from cgckit.images.formats import is_foreign, open_foreign, voxels_beside
+from cgckit.images.formats import is_foreign, open_foreign, quiet, voxels_beside
 from cgckit.images.grid import Grid
 
 _HEADERS = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
@@ -144,7 +143,7 @@ def _header(head: bytes, path: Path, size: int) -> tuple[Any, Any]:
         if path.name.lower().endswith((".nii", ".nii.gz")):
             raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images")
         raise BadInputError(f"{path}: not a NIfTI file; convert it to .nii.gz")
-    with LoggingOutputSuppressor():  # what is wrong is said here, once, or mended
+    with quiet():
         header = kind.header_class(head[: kind.header_class.template_dtype.itemsize])
     offset = float(header["vox_offset"])
     if not 0 <= offset <= _LATEST_VOXEL:

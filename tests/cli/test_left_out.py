@@ -69,11 +69,17 @@ def empty_mask(path: Path) -> None:
     nib.save(mask, path.with_name(path.name.replace("flair", "brain_mask")))
 
 
+def unlink_annexed(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("../../.git/annex/objects/gone.nii.gz")
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "header": (lambda path: path.write_text("no image"), "not a readable NIfTI"),
     "empty file": (lambda path: path.write_bytes(b""), "not a readable NIfTI"),
     "bit": (flip_a_bit, "damaged"),
     "NaN": (set_nan, "NaN"),
+    "link": (unlink_annexed, "a link to a file that is not there; fetch it"),
     "brain": (empty_mask, "brain mask is empty"),
 }
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess  # nosec B404: what is run is bids-validator
+import sys
 from pathlib import Path
 
 from cgckit.errors import BadInputError
@@ -14,6 +16,12 @@ logger = logging.getLogger(__name__)
 
 _VALIDATORS = ("bids-validator-deno", "bids-validator")
 _HINT = "mend it, or pass --skip-bids-validation"
+
+
+def find_validator() -> str | None:
+    """The program: beside this Python, where the extra puts it, or on the path; None if there is none."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return next((path for name in _VALIDATORS if (path := shutil.which(name, path=places))), None)
 
 
 def check_bids(folder: Path, *, skip: bool) -> None:
@@ -33,7 +41,7 @@ def check_bids(folder: Path, *, skip: bool) -> None:
         valid = False
     if not valid:
         raise BadInputError(f"{folder}: no dataset_description.json with Name and BIDSVersion; {_HINT}")
-    validator = next((path for name in _VALIDATORS if (path := shutil.which(name))), None)
+    validator = find_validator()
     if validator is None:
         logger.info("bids-validator is not installed (pip install 'cgckit[bids]'): the data set is not validated")
         return

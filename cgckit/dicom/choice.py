@@ -29,6 +29,8 @@ class Candidate:
         taken: whether it became a file.
         why: why it was taken, or not.
         notes: what was done to it.
+        told: why the user does not want it taken.
+        failed: whether it is damaged, incomplete or could not be converted.
     """
 
     stack: Stack
@@ -39,6 +41,8 @@ class Candidate:
     taken: bool = False
     why: str = ""
     notes: tuple[str, ...] = ()
+    told: str = ""
+    failed: bool = False
 
     @property
     def name(self) -> str:
@@ -58,7 +62,9 @@ class Candidate:
         distance = abs((item.b_value or _USUAL_B) - _USUAL_B) if self.finding.name == "dwi" else 0.0
         filtered = "NORM" not in item.image_type
         coarse = round(max(self.stack.edges), 1)
-        return self.finding.derived, self.finding.sharp, distance, coarse, filtered, -item.number, self.part
+        # Of two equal T1, the later may have been taken after a contrast agent that no header names.
+        order = item.number if self.finding.name == "t1" else -item.number
+        return self.finding.derived, self.finding.sharp, distance, coarse, filtered, order, self.part
 
     def row(self, file: str) -> dict[str, object]:
         """Its row of `series.tsv`."""
@@ -105,11 +111,12 @@ def choose(candidates: Sequence[Candidate], convert: Callable[[Candidate], str])
 
     Among whole, usable images of a head: an acquired one before one that was reformatted, a soft CT before one
     sharpened for bone, a DWI with b near 1000, the smaller longest voxel edge, one corrected for the coil's
-    sensitivity, the later series. Where `convert` gives a reason why not, the next is tried.
+    sensitivity, the later series, but the earlier T1. Where `convert` gives a reason why not, the next is tried.
     """
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for candidate in candidates:
-        candidate.why = candidate.stack.fault or _partial(candidate.stack)
+        candidate.failed = candidate.stack.is_broken
+        candidate.why = candidate.told or candidate.stack.fault or _partial(candidate.stack)
         if candidate.finding.name in WEIGHTINGS:
             groups.setdefault((candidate.subject, candidate.session, candidate.finding.name), []).append(candidate)
         else:
@@ -121,6 +128,7 @@ def choose(candidates: Sequence[Candidate], convert: Callable[[Candidate], str])
                 candidate.why = f"not as good as series {chosen.stack.first.number}: {_difference(chosen, candidate)}"
                 continue
             candidate.why = convert(candidate)
+            candidate.failed = bool(candidate.why)
             if not candidate.why:
                 candidate.taken, chosen = True, candidate
 
@@ -137,4 +145,5 @@ def _difference(chosen: Candidate, other: Candidate) -> str:
     """In what the one that was chosen is better."""
     words = ("reformatted", "sharpened for bone", "its b-value", "its voxels are larger", "no correction for the coil")
     pairs = zip(words, chosen.rank, other.rank, strict=False)
-    return next((word for word, one, another in pairs if one != another), "it came earlier")
+    late = "it came later, perhaps after a contrast agent" if other.finding.name == "t1" else "it came earlier"
+    return next((word for word, one, another in pairs if one != another), late)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess  # nosec - dcm2niix, with arguments of ours
 import tempfile
 from dataclasses import dataclass
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from scipy import ndimage
 from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.dicom.slices import quiet
 from cgckit.dicom.stacks import Stack
-from cgckit.errors import BadInputError, UsageError
+from cgckit.errors import BadInputError
 from cgckit.images.grid import Grid
 from cgckit.images.nifti import check_affine
 
@@ -45,13 +45,6 @@ class Converted:
     array: FloatArray
     grid: Grid
     notes: tuple[str, ...]
-
-
-def require_tools() -> None:
-    """Raise UsageError if what conversion needs is not installed."""
-    missing = [name for name in ("pydicom", "dcm2niix") if util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"{' and '.join(missing)} not installed; DICOM needs pip install 'cgckit[dicom]'")
 
 
 def convert(stack: Stack) -> Converted:

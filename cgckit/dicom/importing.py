@@ -15,7 +15,8 @@ from cgckit.derivatives import Derivatives, sidecar, write_volume
 from cgckit.dicom.choice import Candidate, candidates_of, choose
 from cgckit.dicom.conversion import ConversionError, convert
 from cgckit.dicom.people import People
-from cgckit.dicom.slices import Tree, list_files, read_tree
+from cgckit.dicom.told import Told
+from cgckit.dicom.tree import Tree, list_files, read_tree
 from cgckit.dicom.weighting import WEIGHTINGS
 from cgckit.errors import BadInputError, UsageError
 from cgckit.ledger import LEDGER, Ledger
@@ -57,15 +58,21 @@ class Imported:
     lost: tuple[str, ...]
 
 
-def plan_of(folder: Path, mapping: Path | None = None, step: Callable[[], None] = lambda: None) -> Plan:
+def plan_of(
+    folder: Path, mapping: Path | None = None, series: Path | None = None, step: Callable[[], None] = lambda: None
+) -> Plan:
     """Read the headers of a tree and say who and what is in it; no pixel is read.
 
     Raises:
-        BadInputError: none of its files is a DICOM image; the mapping cannot be read.
+        BadInputError: none of its files is a DICOM image; the mapping or the table of series cannot be read.
     """
+    told = None if series is None else Told.read(series)
     tree = read_tree(folder, step)
     people = People.of(tree.slices, mapping)
-    return Plan(tree, people, candidates_of(tree.slices, people))
+    candidates = candidates_of(tree.slices, people)
+    if told is not None:
+        told.apply(candidates)
+    return Plan(tree, people, candidates)
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ def import_dicom(
     out: str | Path,
     *,
     mapping: str | Path | None = None,
+    series: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Imported:
@@ -114,6 +122,7 @@ def import_dicom(
         out: folder of the cohort.
         mapping: file to write who is who to, outside of `out`; if it is there, its labels stay, and patients may have
             come since.
+        series: a corrected `series.tsv` of this import, whose `shows` and `taken` decide instead of the rules.
         overwrite: remove what an import of other files left in `out`.
         progress: told how far it is.
 
@@ -125,15 +134,18 @@ def import_dicom(
     mapping = None if mapping is None else Path(mapping)
     _check_places(folder, out, mapping)
     show = progress or (lambda what, total: nullcontext(lambda: None))
-    with show("Reading headers", len(list_files(folder))) as step:
-        plan = plan_of(folder, mapping, step)
+    count = len(list_files(folder))
+    if count == 0:
+        raise BadInputError(f"{folder}: there is no file in it")
+    with show("Reading headers", count) as step:
+        plan = plan_of(folder, mapping, None if series is None else Path(series), step)
     for path, why in plan.tree.unreadable.items():
         logger.warning("%s: %s", path, why)
     for doubt in plan.people.doubts:
         logger.warning("%s", doubt)
     derivatives = Derivatives.create(out)
     with locked(out):
-        work = _Work(derivatives, plan, overwrite, keep=mapping is not None)
+        work = _Work(derivatives, plan, overwrite, keep=mapping is not None or series is not None)
         if mapping is not None:
             plan.people.write_mapping(mapping)
         wanted = [item for item in plan.candidates if item.finding.name in WEIGHTINGS]
@@ -154,13 +166,15 @@ class _Work:
         self.ledger.refuse_others(targets)
         if self.ledger.exists and self.ledger.run != plan.key and not (overwrite or keep):
             raise UsageError(
-                f"{out.root}: holds an import of other files; choose another --out, pass --overwrite, or keep a "
-                "--mapping so that patients can be added"
+                f"{out.root}: holds an import of other files, or by another version; choose another --out, pass "
+                "--overwrite, or keep a --mapping so that patients can be added"
             )
         if not self.ledger.exists:
             self.ledger.start(plan.key)
         elif self.ledger.run != plan.key:
-            self._remove_old()
+            digests = {item.stack.digest for item in plan.candidates}
+            wanted = {plan.file_of(item) for item in plan.candidates}
+            self._keep(name for name, entry in self._done().items() if name in wanted and entry.get("of") in digests)
             self.ledger.adopt(plan.key)
         self.ledger.sweep()
 
@@ -193,6 +207,7 @@ class _Work:
     def finish(self) -> Imported:
         """Write the tables; BadInputError if nothing was taken."""
         plan, out = self.plan, self.out
+        self._keep(self.files)
         files = {id(candidate): name for name, candidate in self.files.items()}
         rows = [item.row(files.get(id(item), "")) for item in plan.candidates]
         subjects = sorted({candidate.subject for candidate in self.files.values()})
@@ -228,14 +243,15 @@ class _Work:
         except (FileNotFoundError, DamagedError, KeyError):
             return {}
 
-    def _remove_old(self) -> None:
-        """Remove what an import of other files made and this one does not make of the same ones."""
-        wanted = {self.plan.file_of(item): item.stack.digest for item in self.plan.candidates}
-        for name, entry in self._done().items():
-            same = any(entry.get("of") == item.stack.digest for item in self.plan.candidates)
-            if name not in wanted or not same:
-                for path in (self.out.root / name, sidecar(self.out.root / name)):
-                    self.ledger.remove(path)
+    def _keep(self, names: Iterable[str]) -> None:
+        """Remove what earlier imports made but for some files."""
+        done = self._done()
+        kept = {name: done[name] for name in names if name in done}
+        for name in done.keys() - kept.keys():
+            for path in (self.out.root / name, sidecar(self.out.root / name)):
+                self.ledger.remove(path)
+        if kept.keys() != done.keys():
+            write_json(self.record, {"files": kept})
 
 
 def _about(candidate: Candidate) -> dict[str, object]:
@@ -251,14 +267,15 @@ def _about(candidate: Candidate) -> dict[str, object]:
 
 
 def _lost(candidates: Sequence[Candidate]) -> Iterable[str]:
-    """What is there of a person, and could not be taken: said with the reason."""
+    """What is there of a person, and is damaged or could not be converted: said with the reason."""
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for item in candidates:
-        if item.finding.name in WEIGHTINGS:
+        if item.finding.name in WEIGHTINGS and not item.told:
             groups.setdefault((item.subject, item.session, item.finding.name), []).append(item)
     for (_, _, name), group in groups.items():
-        if not any(item.taken for item in group):
-            yield f"{group[0].name}: no {name} could be taken: {group[0].why}"
+        broken = [item for item in group if item.failed]
+        if broken and not any(item.taken for item in group):
+            yield f"{broken[0].name}: no {name} could be taken: {broken[0].why}"
 
 
 def _check_places(folder: Path, out: Path, mapping: Path | None) -> None:

@@ -17,6 +17,8 @@ from cgckit.dicom.slices import Slice
 _SAME_STEP, _SAME_MM = 0.02, 0.05
 # Neighbouring slices whose shift along their own plane is below this, per mm of distance, are upright (half a degree).
 _UPRIGHT = 0.0087
+# How a fault begins that is none of the scanner, or of what was scanned.
+_BROKEN = ("damaged", "missing")
 # Directions that agree to this are one: three degrees apart are two planes of a localiser, or of a rotating projection.
 _SAME_DIRECTION = 0.9986
 
@@ -115,12 +117,17 @@ class Stack:
         lines = sorted(f"{item.instance_uid} {item.frame} {item.stamp}" for item in self.slices)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether something of it is damaged or missing."""
+        return self.fault.startswith(_BROKEN)
+
     @cached_property
     def fault(self) -> str:
         """Why no volume can be made of it; empty if one can. It has numbers of slices and millimetres alone."""
         if damaged := [item for item in self.slices if item.damage]:
             which = ", ".join(str(item.instance) for item in damaged[:5])
-            return f"damaged: slice {which} of {len(self.slices)} {damaged[0].damage}"
+            return f"{_BROKEN[0]}: slice {which} of {len(self.slices)} {damaged[0].damage}"
         if self.axes is None:
             return "its header does not tell where its slices lie"
         if not self.first.grey:
@@ -158,7 +165,7 @@ class Stack:
             return ""
         lost = sum(hole[2] for hole in holes)
         where = "; ".join(f"between slices {min(a, b)} and {max(a, b)}" for a, b, _ in holes[:4])
-        return f"{lost} of {len(self.slices) + lost} slices missing: {where}"
+        return f"{_BROKEN[1]}: {lost} of {len(self.slices) + lost} slices, {where}"
 
 
 def _repeats(levels: DoubleArray, k: int) -> bool:

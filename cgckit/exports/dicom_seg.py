@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from cgckit.dicom.choice import Candidate
 from cgckit.dicom.importing import Plan, plan_of
 from cgckit.dicom.slices import quiet
 from cgckit.dicom.stacks import Stack
-from cgckit.errors import BadInputError, UsageError
+from cgckit.errors import BadInputError
 from cgckit.exports.folder import export_folder
 from cgckit.exports.run import Refined, read_run
 from cgckit.images.grid import Grid, resample
@@ -41,12 +40,6 @@ class Exported:
     label: str
     path: Path
     slices: int
-
-
-def require_highdicom() -> None:
-    """Raise UsageError if highdicom is not installed."""
-    if util.find_spec("highdicom") is None:
-        raise UsageError("highdicom is not installed; DICOM segmentations need pip install 'cgckit[dicom]'")
 
 
 def export_dicom_seg(
@@ -74,9 +67,8 @@ def export_dicom_seg(
 
     Raises:
         BadInputError: no complete run; scans that `cgckit dicom` did not make of these files.
-        UsageError: highdicom is not installed; `out` holds something else.
+        UsageError: `out` holds something else.
     """
-    require_highdicom()
     run, out, dicom = Path(run), Path(out), Path(dicom)
     subjects = read_run(run)
     plan = plan_of(dicom, None if mapping is None else Path(mapping))

@@ -102,8 +102,7 @@ def export_nnunet(
             logger.warning(
                 "sub-%s: has no %s, and nnU-Net takes no subject that lacks one: left out", subject.label, missing
             )
-    inputs = [run, *(path.parent for subject in whole for path in subject.scans.values())]
-    with export_folder(out, "nnunet", inputs) as ledger:
+    with export_folder(out, "nnunet", [run]) as ledger:
         done = []
         for subject in whole:
             files = [_image(out, subject, k) for k in range(len(channels))]

@@ -86,7 +86,7 @@ def write_series(
     person: Person,
     array: np.ndarray,
     affine: np.ndarray,
-    tags: Mapping[str, Any],
+    tags: Mapping[Any, Any],
     *,
     modality: str = "MR",
     image_type: Sequence[str] = ("ORIGINAL", "PRIMARY", "M", "ND", "NORM"),
@@ -120,7 +120,10 @@ def write_series(
         file.ImageType, file.SeriesDescription = list(image_type), description
         file.InstanceNumber, file.AcquisitionNumber = number + 1, 1
         for name, value in tags.items():
-            setattr(file, name, value)
+            if isinstance(name, int):  # a vendor's own element: its kind, and its value
+                file.add_new(name, *value)
+            else:
+                setattr(file, name, value)
         file.ImageOrientationPatient = [float(f"{x:.8f}") for x in (*lps[:3, 0] / edges[0], *lps[:3, 1] / edges[1])]
         file.ImagePositionPatient = [float(f"{x:.8f}") for x in lps[:3, 3] + step * lps[:3, 2]]
         file.PixelSpacing = [float(edges[1]), float(edges[0])]

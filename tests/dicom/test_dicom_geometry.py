@@ -89,12 +89,12 @@ def test_a_missing_slice_is_named_not_guessed(tmp_path: Path, renumbered: bool) 
     if renumbered:
         where = [k for k in range(shape[2]) if k not in (11, 12)]
         study.write_series(tmp_path / "mr", study.Person(), array[:, :, where], affine, study.T1, positions=where)
-        assert "2 of 32 slices missing: between slices 11 and 12" in refused(tmp_path / "mr")
+        assert "missing: 2 of 32 slices, between slices 11 and 12" in refused(tmp_path / "mr")
     else:
         paths = study.write_series(tmp_path / "mr", study.Person(), array, affine, study.T1)
         paths[11].unlink()
         paths[12].unlink()
-        assert "2 of 32 slices missing: between slices 11 and 14" in refused(tmp_path / "mr")
+        assert "missing: 2 of 32 slices, between slices 11 and 14" in refused(tmp_path / "mr")
 
 
 def test_a_slice_that_is_cut_short_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -213,6 +213,19 @@ def test_two_echoes_of_one_series_are_two_images(tmp_path: Path) -> None:
     done = import_dicom(tmp_path / "mr", tmp_path / "scans")
     assert sorted(done.files) == ["sub-001/anat/sub-001_PDw.nii.gz", "sub-001/anat/sub-001_T2w.nii.gz"]
     assert study.marks(done.out / "sub-001/anat/sub-001_T2w.nii.gz") == [value + 1000 for value in study.MARKS]
+
+
+def test_of_several_b_values_that_near_1000_is_taken(tmp_path: Path) -> None:
+    person, uid = study.Person(), study.generate_uid()
+    shape, affine = study.box((3, 3, 4))
+    for number, b_value in enumerate((0.0, 1000.0, 3000.0)):
+        tags = {**study.ADC, "DiffusionBValue": b_value}
+        person.series = 0
+        array = study.head(shape, affine) + 1000 * number
+        study.write_series(tmp_path / f"mr/{number}", person, array, affine, tags, uid=uid)
+    candidate, path = take(tmp_path / "mr")
+    assert (candidate.finding.name, candidate.part) == ("dwi", 2)
+    assert study.marks(path) == [value + 1000 for value in study.MARKS]
 
 
 def test_an_enhanced_image_is_read(tmp_path: Path) -> None:

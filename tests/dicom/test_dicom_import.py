@@ -200,6 +200,17 @@ def test_an_import_of_other_files_is_not_mixed_in(folder: Path, imported: Import
     assert [path.name for path in done.out.rglob("*.nii.gz")] == ["sub-001_FLAIR.nii.gz"]
 
 
+def test_what_is_whole_and_not_wanted_is_no_loss(tmp_path: Path) -> None:
+    person = study.Person()
+    shape, affine = study.box((4, 4, 5))
+    study.write_series(tmp_path / "a" / "1", person, study.head(shape, affine), affine, study.T1)
+    part = study.head(shape, affine)[:, :, :9]
+    study.write_series(tmp_path / "a" / "2", person, part, affine, study.T2)
+    done = import_dicom(tmp_path / "a", tmp_path / "out")
+    assert done.lost == ()
+    assert "covers 45 mm of the head alone" in (tmp_path / "out" / "series.tsv").read_text()
+
+
 @pytest.mark.parametrize("out", ["", "inside", ".."])
 def test_outputs_do_not_lie_with_the_input(tmp_path: Path, out: str) -> None:
     (tmp_path / "dicom").mkdir()
@@ -218,3 +229,52 @@ def test_a_folder_without_dicom_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "dicom" / "a.txt").write_text("a")
     with pytest.raises(BadInputError, match="none of its 1 files is DICOM"):
         import_dicom(tmp_path / "dicom", tmp_path / "out")
+
+
+def corrected(out: Path, target: Path, **changes: tuple[str, str]) -> Path:
+    """A copy of the table of series in which rows that show something show, and are taken, otherwise."""
+    header, *lines = (out / "series.tsv").read_text().splitlines()
+    columns = header.split("\t")
+    rows = [dict(zip(columns, line.split("\t"), strict=True)) for line in lines]
+    for row in rows:
+        row["shows"], row["taken"] = changes.get(row["shows"], (row["shows"], row["taken"]))
+    target.write_text("\n".join([header, *("\t".join(row.values()) for row in rows)]) + "\n")
+    return target
+
+
+def test_a_corrected_table_decides(folder: Path, imported: Imported, tmp_path: Path) -> None:
+    out = tmp_path / "scans"
+    shutil.copytree(imported.out, out)
+    table = corrected(out, tmp_path / "table.tsv", flair=("flair", "no"), t2=("pd", "yes"), ct=("ct", "no"))
+    done = import_dicom(folder, out, series=table)
+    assert {suffix(name) for name in done.files} == {"PDw", "T1w", "ce-gadolinium_T1w", "adc"}
+    assert {path.name.split("_", 2)[2] for path in out.rglob("*.nii.gz")} == {
+        f"{suffix(name)}.nii.gz" for name in done.files
+    }
+    assert done.lost == ()
+    why = {row["shows"]: row["why"] for row in rows_of(out)}
+    assert "said by --series" in why["pd"]
+    assert "not taken by --series" in why["flair"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"localizer": ("localizer", "yes")}, "shows is none of"),
+        ({"t2": ("t1", "yes")}, "a second t1"),
+        ({"t2": ("t2", "perhaps")}, "write yes or no"),
+    ],
+)
+def test_a_table_that_cannot_be_followed_is_refused(
+    folder: Path, imported: Imported, tmp_path: Path, changes: dict[str, tuple[str, str]], message: str
+) -> None:
+    table = corrected(imported.out, tmp_path / "table.tsv", **changes)
+    with pytest.raises(BadInputError, match=message):
+        import_dicom(folder, tmp_path / "out", series=table)
+
+
+def test_a_table_of_another_import_is_refused(folder: Path, imported: Imported, tmp_path: Path) -> None:
+    table = corrected(imported.out, tmp_path / "table.tsv")
+    table.write_text(table.read_text().replace("sub-002", "sub-003"))
+    with pytest.raises(BadInputError, match="there is no participant_id sub-003"):
+        import_dicom(folder, tmp_path / "out", series=table)

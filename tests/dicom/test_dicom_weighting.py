@@ -14,7 +14,7 @@ import dicom_study as study
 
 from cgckit.dicom.choice import Candidate, candidates_of
 from cgckit.dicom.people import People
-from cgckit.dicom.slices import read_tree
+from cgckit.dicom.tree import read_tree
 
 
 def times(
@@ -81,6 +81,24 @@ def test_sequences_are_told_by_their_times(tmp_path: Path, sequence: str) -> Non
 def test_maps_and_localizers_are_told_by_the_scanners_word(tmp_path: Path, name: str) -> None:
     found = candidate_of(tmp_path, times(30, 20, None, 15, "GR"), image_type=TYPES[name], description="series")
     assert found.finding.name == name
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "name"),
+    [
+        (0x0019100C, ("IS", "1000"), "dwi"),
+        (0x0019100C, ("IS", "0"), "b0"),
+        (0x00431039, ("IS", ["1000000800", "8", "0", "0"]), "dwi"),
+        (0x00431039, ("LO", "none"), "echo planar"),
+    ],
+)
+def test_b_values_of_siemens_and_ge_are_read(tmp_path: Path, tag: int, value: tuple[str, object], name: str) -> None:
+    assert candidate_of(tmp_path, {**times(6000, 80, None, 90, "EP"), tag: value}).finding.name == name  # type: ignore[dict-item]
+
+
+def test_a_report_in_the_tree_is_no_image(tmp_path: Path) -> None:
+    found = candidate_of(tmp_path, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"})
+    assert found.finding.name == "no image"
 
 
 @pytest.mark.parametrize(

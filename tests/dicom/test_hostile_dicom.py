@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset
 
 from cgckit import BadInputError
 from cgckit.dicom import import_dicom
-from cgckit.dicom.slices import UnreadableError, read_slices, read_tree
+from cgckit.dicom.slices import UnreadableError, read_slices
+from cgckit.dicom.tree import read_tree
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cgckit.cli import options
+from cgckit.cli.exchange.bars import waiting_bars
+from cgckit.cli.exchange.tools import require
 from cgckit.errors import LeftOutError
 
 if TYPE_CHECKING:
@@ -31,6 +33,15 @@ def dicom(
             show_default=False,
         ),
     ] = None,
+    series: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            parser=options.read_path,
+            help="A series.tsv in which you corrected what a series shows, and whether it is taken.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an import of other files left in --out.")
     ] = False,
@@ -48,13 +59,12 @@ def dicom(
         cgckit dicom export/ --out scans/ --mapping secret/who.tsv
     """
     from cgckit.cli.tables import show_table
-    from cgckit.dicom.conversion import require_tools
 
-    require_tools()
+    require("pydicom", "dcm2niix", extra="dicom")
     from cgckit.dicom import import_dicom
 
     with _bars(not quiet) as show:
-        done = import_dicom(folder, out, mapping=mapping, overwrite=overwrite, progress=show)
+        done = import_dicom(folder, out, mapping=mapping, series=series, overwrite=overwrite, progress=show)
     rows = [
         {
             "file": name,
@@ -76,12 +86,11 @@ def dicom(
 @contextmanager
 def _bars(enabled: bool) -> Iterator[Progress]:
     """Progress bars on stderr, one for each thing that is begun."""
-    from cgckit.pipeline.console import progress_bars
-
-    with progress_bars(enabled) as bars:
+    with waiting_bars(enabled) as bars:
 
         @contextmanager
         def show(what: str, total: int) -> Iterator[Callable[[], None]]:
+            bars.start()
             task = bars.add_task(what, total=total, note="")
             yield lambda: bars.advance(task)
 

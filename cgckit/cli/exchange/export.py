@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cgckit.cli import options
+from cgckit.cli.exchange.bars import counted
+from cgckit.cli.exchange.tools import require
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,7 +56,7 @@ def nnunet(
     from cgckit.cli.tables import show_table
     from cgckit.exports.nnunet import export_nnunet
 
-    with counted("Exporting", quiet) as step:
+    with counted("Exporting", not quiet) as step:
         cases = export_nnunet(run, out, scans=scans, doubt=doubt, step=step)
     rows = [
         {
@@ -90,12 +90,11 @@ def dicom_seg(
         cgckit export dicom-seg refined/ segmentations/ --dicom export/
     """
     from cgckit.cli.tables import show_table
-    from cgckit.dicom.conversion import require_tools
 
-    require_tools()
+    require("pydicom", "dcm2niix", "highdicom", extra="dicom")
     from cgckit.exports.dicom_seg import export_dicom_seg
 
-    with counted("Exporting", quiet) as step:
+    with counted("Exporting", not quiet) as step:
         done = export_dicom_seg(run, out, dicom, mapping=mapping, step=step)
     rows = [{"subject": item.label, "file": item.path.name, "slices": str(item.slices)} for item in done]
     show_table(rows, title=f"{len(rows)} segmentations in {out}; they name the patients")
@@ -137,17 +136,7 @@ def lesions(
     """
     from cgckit.exports.lesions import write_lesions
 
-    with counted("Measuring", quiet) as step:
+    with counted("Measuring", not quiet) as step:
         path, found = write_lesions(run, out, scans=scans, step=step)
     subjects = len({lesion.label for lesion in found})
-    print(f"{path}: {len(found)} lesions of {subjects} subjects")
-
-
-@contextmanager
-def counted(what: str, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr; gives what is called with the total after each subject."""
-    from cgckit.pipeline.console import progress_bars
-
-    with progress_bars(not quiet) as bars:
-        task = bars.add_task(what, total=None, note="")
-        yield lambda total: bars.update(task, advance=1, total=total)
+    print(f"{path}: {len(found)} lesion{'s' * (len(found) != 1)} in {subjects} subject{'s' * (subjects != 1)}")

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "loss": "the contrastive loss against its yardsticks",
     "profile": "where the fused loss spends its time on a CPU",
     "cohort": "memory, seconds and opened files of a run as its cohort grows",
+    "ring": "memory and time of a batch that lies in several processes",
     "stages": "seconds a volume of every stage, against what a user would run instead",
     "pipeline": "cgckit against the prior and a copy of it",
     "robustness": "prior and refinement on scans that are turned, noisy, coarse, incomplete, ...",

@@ -176,7 +176,7 @@ class Derivatives:
         ]
 
     def write_participants(self, cohort: Cohort) -> list[Path]:
-        """Write `participants.tsv`, which maps each label to the name that the person has in the input, and sessions."""
+        """Write `participants.tsv`, the name in the input of each person, and a table of each person's sessions."""
         return [self.write_table(name, rows) for name, rows in participant_tables(cohort).items()]
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> Path:
@@ -198,7 +198,7 @@ class Derivatives:
         Raises:
             BadInputError: if there is no such table, or it has other columns.
         """
-        found = {}
+        found: dict[str, str] = {}
         for person, source in self._names(Path(_PARTICIPANTS), "participant_id").items():
             label = person.removeprefix("sub-")
             table = _sessions_table(label)

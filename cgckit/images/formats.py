@@ -87,7 +87,7 @@ def open_foreign(path: Path) -> nib.Nifti1Image:
 
 def _from_itk(path: Path) -> nib.Nifti1Image:
     try:
-        import SimpleITK  # noqa: N813
+        import SimpleITK
     except ImportError as error:
         raise BadInputError(
             f"{path}: SimpleITK reads such files, which is not installed; pip install 'cgckit[itk]', or convert it"

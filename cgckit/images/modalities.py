@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+
+def vocabulary(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
 _ALIASES = {
     "flair": "flair t2f t2flair t2wflair flairt2 darkfluid t2darkfluid",
     "t1": "t1 t1w t1n t1pre t1native mprage t1mprage t1mpr",

@@ -51,8 +51,8 @@ def open_nifti(path: Path) -> nib.Nifti1Pair:
 def read_voxels(path: Path, volume: int | None = None) -> tuple[nib.Nifti1Pair, FloatArray]:
     """The image, and its values as float32 in the file's own shape, slope and intercept applied.
 
-    With `volume`, image and values are that one of several. The file is read to its end, where gzip keeps its checksum: a damaged stream is refused, and so is a file that
-    holds more than its header says.
+    With `volume`, image and values are that one of several. The file is read to its end, where gzip keeps its checksum: a
+    damaged stream is refused, and so is a file that holds more than its header says.
 
     Raises:
         BadInputError: as `open_nifti` and `grid_of`; the voxels are damaged, too few or too many.
@@ -171,9 +171,9 @@ def _mend(header: nib.Nifti1Header, given: nib.Nifti1Header) -> None:
             for axis in "bcd":
                 header[f"quatern_{axis}"] = given[f"quatern_{axis}"] / math.sqrt(squares)
     edges = np.linalg.norm(header.get_sform()[:3, :3], axis=0) if given["sform_code"] > 0 else np.zeros(3)
-    for axis, edge in enumerate(edges, 1):
-        if not given["pixdim"][axis] > 0 and np.isfinite(edge) and edge > 0:
-            header["pixdim"][axis] = edge
+    for place, edge in enumerate(edges, 1):
+        if not given["pixdim"][place] > 0 and np.isfinite(edge) and edge > 0:
+            header["pixdim"][place] = edge
 
 
 def grid_of(header: nib.Nifti1Header, path: Path, volume: int | None = None) -> Grid:

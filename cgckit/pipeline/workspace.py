@@ -98,8 +98,8 @@ class Workspace:
 
     def _own(self) -> list[Path]:
         """What every run writes, besides the files of its subjects."""
-        names = ("dataset_description.json", "participants.tsv", "participants.json", ".bidsignore", "summary.tsv")
-        names += ("longitudinal.tsv", RECORD, LOG)
+        names = ["dataset_description.json", "participants.tsv", "participants.json", ".bidsignore", "summary.tsv"]
+        names += ["longitudinal.tsv", RECORD, LOG]
         return [*(self.out.root / name for name in names), self.model / CARD, self.model / WEIGHTS]
 
     def read(self, path: Path) -> dict[str, Any] | None:

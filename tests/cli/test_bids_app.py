@@ -1,4 +1,4 @@
-"""BIDS in and out: `cgckit bids` as BIDS-Apps are called, and outputs that the validator and sessions' readers accept."""
+"""BIDS in and out: `cgckit bids` as BIDS-Apps are called, and outputs that the validator accepts."""
 
 from __future__ import annotations
 

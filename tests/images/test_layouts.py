@@ -55,7 +55,8 @@ LAYOUTS: dict[str, tuple[str, dict[str, dict[str, str]]]] = {
         {"01": {"flair": "sub-01/anat/sub-01_run-10_FLAIR.nii.gz"}},
     ),
     "no second space": (
-        "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz sub-01/anat/sub-01_space-MNI152NLin2009cAsym_desc-preproc_T1w.nii.gz",
+        "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz "
+        "sub-01/anat/sub-01_space-MNI152NLin2009cAsym_desc-preproc_T1w.nii.gz",
         {"01": {"t1": "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz"}},
     ),
     "a template's space if there is no other": (
@@ -71,7 +72,8 @@ LAYOUTS: dict[str, tuple[str, dict[str, dict[str, str]]]] = {
         },
     ),
     "MSSEG 2016": (
-        "C1/P1/Raw_Data/3DFLAIR.nii.gz C1/P1/Raw_Data/3DT1GADO.nii.gz C1/P1/Preprocessed_Data/FLAIR_preprocessed.nii.gz "
+        "C1/P1/Raw_Data/3DFLAIR.nii.gz C1/P1/Raw_Data/3DT1GADO.nii.gz "
+        "C1/P1/Preprocessed_Data/FLAIR_preprocessed.nii.gz "
         "C1/P1/Preprocessed_Data/GADO_preprocessed.nii.gz C1/P1/Masks/Consensus.nii.gz C1/P1/Masks/Brain_Mask.nii.gz",
         {"P1": each("C1/P1/Preprocessed_Data/", flair="FLAIR_preprocessed.nii.gz", t1ce="GADO_preprocessed.nii.gz")},
     ),
@@ -99,7 +101,8 @@ LAYOUTS: dict[str, tuple[str, dict[str, dict[str, str]]]] = {
         },
     ),
     "BraTS 2015": (
-        f"{VSD.format('p1', 'Flair', 1)} {VSD.format('p1', 'T1c', 2)} HGG/p1/VSD.Brain_3more.XX.O.OT.3/VSD.Brain_3more.XX.O.OT.3.mha "
+        f"{VSD.format('p1', 'Flair', 1)} {VSD.format('p1', 'T1c', 2)} "
+        "HGG/p1/VSD.Brain_3more.XX.O.OT.3/VSD.Brain_3more.XX.O.OT.3.mha "
         f"{VSD.format('p2', 'Flair', 4)} {VSD.format('p2', 'T1c', 5)}",
         {
             "p1": {"flair": VSD.format("p1", "Flair", 1), "t1ce": VSD.format("p1", "T1c", 2)},
@@ -224,7 +227,8 @@ def test_what_cannot_be_told_is_asked_in_one_line(tmp_path: Path, case: str) -> 
 
 def test_what_was_chosen_is_said_once_and_what_is_worth_a_look_is_a_remark(tmp_path: Path, caplog: Any) -> None:
     subjects = " ".join(
-        f"sub-{n}/anat/sub-{n}_run-1_FLAIR.nii.gz sub-{n}/anat/sub-{n}_run-2_FLAIR.nii.gz sub-{n}/dwi/sub-{n}_dwi.nii.gz"
+        f"sub-{n}/anat/sub-{n}_run-1_FLAIR.nii.gz sub-{n}/anat/sub-{n}_run-2_FLAIR.nii.gz "
+        f"sub-{n}/dwi/sub-{n}_dwi.nii.gz"
         for n in range(1, 9)
     )
     with caplog.at_level(logging.INFO):

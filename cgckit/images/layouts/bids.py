@@ -15,11 +15,11 @@ from cgckit.images.layouts.found import Found, Notes
 from cgckit.images.layouts.names import BRAIN_MASK, IMAGE, read_name
 from cgckit.images.layouts.tree import Tree
 from cgckit.images.layouts.versions import Image, choose
-from cgckit.images.modalities import SUFFIX
+from cgckit.images.modalities import SUFFIX, vocabulary
 
 _PREFIX = re.compile(r"(sub-[A-Za-z0-9]+)(?:_ses-([A-Za-z0-9]+))?_")
 _ENTITY = re.compile(r"([a-z]+)-([A-Za-z0-9+]+)")
-_DATATYPES = set("dwi swi fmap func perf eeg ieeg meg pet mrs beh micr nirs motion".split())
+_DATATYPES = vocabulary("dwi swi fmap func perf eeg ieeg meg pet mrs beh micr nirs motion")
 
 
 def is_bids(path: Path) -> bool:

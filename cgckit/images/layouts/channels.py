@@ -21,8 +21,8 @@ _DESCRIPTION = "dataset.json"
 def find_channels(paths: Sequence[Path], modalities: Sequence[str] | None) -> tuple[list[Found], list[Path]]:
     """The subjects of images with numbered channels; and the files that are no such images.
 
-    The channels' names are those of `dataset.json` beside the images or one folder above, else `modalities`, in the order
-    of the numbers.
+    The channels' names are those of `dataset.json` beside the images or one folder above, else `modalities`, in the
+    order of the numbers.
 
     Raises:
         BadInputError: nothing names the channels, or not all of them.
@@ -54,10 +54,10 @@ def find_channels(paths: Sequence[Path], modalities: Sequence[str] | None) -> tu
             names = _names(files[0], description, modalities, None)
             for path in files:
                 subject = Found(SUFFIX.sub("", path.name), above=above)
-                for number, name in names.items():
-                    subject.add(name, path)
+                for modality in names.values():
+                    subject.add(modality, path)
                 if len(names) > 1:
-                    subject.volumes = {name: number for number, name in names.items()}
+                    subject.volumes = {modality: number for number, modality in names.items()}
                 found.append(subject)
             taken |= set(files)
     return found, [path for path in paths if path not in taken]

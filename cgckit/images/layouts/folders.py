@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from cgckit.errors import BadInputError
@@ -14,7 +15,7 @@ from cgckit.images.layouts.found import Found, Notes
 from cgckit.images.layouts.names import BRAIN_MASK, IMAGE, MASK, Name, read_name
 from cgckit.images.layouts.sessions import is_session, may_be_session, session_name, split_session
 from cgckit.images.layouts.versions import Image, choose
-from cgckit.images.modalities import SUFFIX, in_canonical_order, modality_of
+from cgckit.images.modalities import SUFFIX, in_canonical_order, modality_of, vocabulary
 
 _VERSION_FOLDERS = {
     "preprocessed": "pre preprocessed preprocessed_data preproc processed pp",
@@ -22,9 +23,9 @@ _VERSION_FOLDERS = {
     "": "anat nifti niftis nii mri mr",
 }
 _VERSION = {name: tag for tag, names in _VERSION_FOLDERS.items() for name in names.split()}
-_MASK_FOLDERS = set(
-    "mask masks label labels labelstr labelsts seg segs segmentation segmentations gt groundtruth ground_truth "
-    "annotations references manual_masks".split()
+_MASK_FOLDERS = vocabulary(
+    "mask masks label labels labelstr labelsts seg segs segmentation segmentations gt groundtruth "
+    "ground_truth annotations references manual_masks"
 )
 # Modalities that may lie in one folder that is called by the first of them.
 _FAMILY = {"t1": {"t1", "t1ce"}, "t2": {"t2", "flair", "t2star", "pd"}}
@@ -117,7 +118,7 @@ def _units(root: Path, paths: Sequence[Path], notes: Notes) -> dict[tuple[object
 def _known(chain: Sequence[str]) -> tuple[str, ...]:
     """What a file's name may begin with: names of folders, alone or two joined, but none that says what is inside."""
     plain = [name for name in chain if name.strip("/") and not _speaks(name) and name.lower() not in _VERSION]
-    joined = [f"{first}{mark}{second}" for first, second in zip(chain, chain[1:], strict=False) for mark in "_-"]
+    joined = [f"{first}{mark}{second}" for first, second in pairwise(chain) for mark in "_-"]
     return tuple(plain + joined)
 
 

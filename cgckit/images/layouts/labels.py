@@ -47,8 +47,8 @@ class Labelled(NamedTuple):
 def unique_labels(found: Sequence[Found]) -> list[Labelled]:
     """The names of several subjects, all labels different even where case does not count.
 
-    Who would be called as somebody else is gets the beginning of a hash of its own name behind it. Who has the same name
-    as somebody in another folder is called by that folder too.
+    Who would be called as somebody else is gets the beginning of a hash of its own name behind it. Who has the same
+    name as somebody in another folder is called by that folder too.
 
     Raises:
         BadInputError: as `subject_label`; or somebody was given twice.

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
-from cgckit.images.modalities import SUFFIX, modality_of
+from cgckit.images.modalities import SUFFIX, modality_of, vocabulary
 
 IMAGE, MASK, BRAIN_MASK, OTHER = "image", "mask", "brain mask", "other"
 
@@ -16,7 +17,7 @@ IMAGE, MASK, BRAIN_MASK, OTHER = "image", "mask", "brain mask", "other"
 _SURE_MASK = re.compile(r"(?!ms\w*seg)(\w*mask|labels?|\w*segm?|\w*segmentation|\w*annotation|\w*truth)s?\d?")
 _MASK_AT_THE_END = re.compile(r"(lesion|tumou?r|wmh|gt|ot|roi|consensus)s?\d?")
 _BRAIN_MASK = re.compile(r"(?<![a-z])(hd)?(brain|bet|synthstrip)[^a-z0-9]?(bet[^a-z0-9]?)?mask(?![a-z])")
-_DERIVED = set("localizer localiser scout survey map maps phase pha mip minip pve mixeltype biasfield prob".split())
+_DERIVED = vocabulary("localizer localiser scout survey map maps phase pha mip minip pve mixeltype biasfield prob")
 _TAGS = {
     "stripped": "brain bet hdbet stripped skullstripped skullstrip ss strip noskull brainextracted synthstrip",
     "corrected": "n4 bfc bias biascorrected biascorr unbiased restore",
@@ -28,12 +29,12 @@ _TAGS = {
     "denoised": "denoised denoise",
 }
 _TAG = {word: tag for tag, words in _TAGS.items() for word in words.split()}
-_PROTOCOL = set(
-    "sag sagittal tra transversal trans ax axial cor coronal 3d 2d tse fse se gre ir space cube vista blade propeller "
-    "iso 1mm fs fatsat spair dark fluid darkfluid tirm tfe ffe bravo spgr fspgr brainview weighted w wi image "
-    "img scan series mr mri wip we nd tfl mpr volume desc acq rec pre on".split()
+_PROTOCOL = vocabulary(
+    "sag sagittal tra transversal trans ax axial cor coronal 3d 2d tse fse se gre ir space cube vista "
+    "blade propeller iso 1mm fs fatsat spair dark fluid darkfluid tirm tfe ffe bravo spgr fspgr brainview "
+    "weighted w wi image img scan series mr mri wip we nd tfl mpr volume desc acq rec pre on"
 )
-_CONTRAST = set("ce gd gad gadolinium post postcontrast contrast enhanced km mdc".split())
+_CONTRAST = vocabulary("ce gd gad gadolinium post postcontrast contrast enhanced km mdc")
 _TO = ("to", "2", "in", "into", "on", "onto", "reg")
 _FACTOR = re.compile(r"p\d")
 _SPACE = re.compile(r"(?:^|_)space-([A-Za-z0-9]+)")
@@ -49,7 +50,7 @@ class Name:
     Attributes:
         kind: "image", "mask", "brain mask" or "other", as a localiser or a map of something.
         owner: the known name that it begins with.
-        subject: what stands between that and the words that say which image it is: whose it is, if no folder tells.
+        subject: what stands between that and the words about the image: whose it is, if no folder says.
         modality: canonical, as "flair"; None if no word names one.
         tags: which version of the image it is: "stripped", "corrected", "original", ...
         target: the modality whose image it was registered to, or "template".
@@ -86,7 +87,7 @@ def read_name(name: str, known: Sequence[str] = ()) -> Name:
     """Take a file's name apart.
 
     Words from the modality on, and those right before it, say what the image is; what stands before them is somebody's
-    name, in which no word means anything: `WMH_001_FLAIR` and `tumor01_T1` are images, `001_FLAIR_mask` and `wmh` masks.
+    name, in which no word means anything: `WMH_001_FLAIR` and `tumor01_T1` are images, `01_FLAIR_mask` and `wmh` masks.
 
     Args:
         name: of the file.
@@ -210,7 +211,7 @@ def _doubt(words: Sequence[_Word]) -> str:
 def _kind(series: str, said: Sequence[_Word], after: Sequence[_Word], modality: str | None) -> str:
     end = after if modality else said[-1:]
     sure = any(_SURE_MASK.fullmatch(word.text) for word in said)
-    numbered = {first.text for first, second in zip(end, end[1:], strict=False) if re.fullmatch(r"\d{2,}", second.text)}
+    numbered = {first.text for first, second in pairwise(end) if re.fullmatch(r"\d{2,}", second.text)}
     named_last = [word.text for word in reversed(said) if not word.text.isdigit()][:1] if not modality else []
     ending = [*(word.text for word in end), *named_last]
     if sure or any(_MASK_AT_THE_END.fullmatch(text) and text not in numbered for text in ending):

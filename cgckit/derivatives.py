@@ -205,7 +205,7 @@ class Derivatives:
             if (self.root / table).is_file():
                 sessions = self._names(table, "session_id")
                 found |= {f"{label}_{session}": name for session, name in sessions.items()}
-            else:
+            if not (self.root / table).is_file() or (self.root / _folder(label) / "anat").is_dir():
                 found[label] = source
         return found
 

@@ -32,6 +32,8 @@ _LATEST_VOXEL = 2**26
 _PADDING = 2**16
 # What a byte of a gzip file can stand for at most.
 _DEFLATE = 1032
+# What git-annex and Git LFS leave in place of a file that was not fetched.
+_POINTERS = (b"/annex/objects/", b"version https://git-lfs")
 _GZIP = b"\x1f\x8b"
 # A quaternion whose squares add up to more than 1 by rounding.
 _ROUNDED = 1.01
@@ -51,8 +53,8 @@ def open_nifti(path: Path) -> nib.Nifti1Pair:
 def read_voxels(path: Path, volume: int | None = None) -> tuple[nib.Nifti1Pair, FloatArray]:
     """The image, and its values as float32 in the file's own shape, slope and intercept applied.
 
-    With `volume`, image and values are that one of several. The file is read to its end, where gzip keeps its checksum: a
-    damaged stream is refused, and so is a file that holds more than its header says.
+    With `volume`, image and values are that one of several. The file is read to its end, where gzip keeps its
+    checksum: a damaged stream is refused, and so is a file that holds more than its header says.
 
     Raises:
         BadInputError: as `open_nifti` and `grid_of`; the voxels are damaged, too few or too many.
@@ -139,6 +141,8 @@ def _header(head: bytes, path: Path, size: int) -> tuple[Any, Any]:
         size: what the file of the voxels can hold at most [bytes].
     """
     kind = _HEADERS.get(int.from_bytes(head[:4], "little")) or _HEADERS.get(int.from_bytes(head[:4], "big"))
+    if head.startswith(_POINTERS):
+        raise BadInputError(f"{path}: stands for a file that is not there; fetch it, as with `git annex get`")
     if kind is None:
         if path.name.lower().endswith((".nii", ".nii.gz")):
             raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images")

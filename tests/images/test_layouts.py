@@ -189,6 +189,42 @@ LAYOUTS: dict[str, tuple[str, dict[str, dict[str, str]]]] = {
         "Utrecht/0/FLAIR.nii.gz Amsterdam/0/FLAIR.nii.gz",
         {"Utrecht0": {"flair": "Utrecht/0/FLAIR.nii.gz"}, "Amsterdam0": {"flair": "Amsterdam/0/FLAIR.nii.gz"}},
     ),
+    "suffixes of BIDS alone say which image it is": (
+        "sub-1/anat/sub-1_acq-FLAIR_T1w.nii.gz sub-1/anat/sub-1_acq-T1w_MTR.nii.gz sub-1/anat/sub-1_T1map.nii.gz",
+        {"1": {"t1": "sub-1/anat/sub-1_acq-FLAIR_T1w.nii.gz"}},
+    ),
+    "sessions of BIDS that the folder alone names": (
+        "sub-1/ses-a/anat/sub-1_FLAIR.nii.gz sub-1/ses-b/anat/sub-1_FLAIR.nii.gz",
+        {f"1_ses-{s}": {"flair": f"sub-1/ses-{s}/anat/sub-1_FLAIR.nii.gz"} for s in "ab"},
+    ),
+    "months": (
+        "S1/m00/flair.nii.gz S1/m12/flair.nii.gz S2/m00/flair.nii.gz",
+        {f"{s}_ses-{m}": {"flair": f"{s}/{m}/flair.nii.gz"} for s, m in (("S1", "m00"), ("S1", "m12"), ("S2", "m00"))},
+    ),
+    "points in time in one folder": (
+        "anna_tp1_flair.nii.gz anna_tp2_flair.nii.gz",
+        {f"anna_ses-{t}": {"flair": f"anna_{t}_flair.nii.gz"} for t in ("tp1", "tp2")},
+    ),
+    "subjects that are called as modalities are": (
+        "FLAIR_01/FLAIR.nii.gz FLAIR_02/FLAIR.nii.gz",
+        {f"FLAIR{n}": {"flair": f"FLAIR_{n}/FLAIR.nii.gz"} for n in ("01", "02")},
+    ),
+    "numbered series in folders": (
+        "S1/5_FLAIR/FLAIR.nii.gz S1/3_T1/T1.nii.gz",
+        {"S1": each("S1/", flair="5_FLAIR/FLAIR.nii.gz", t1="3_T1/T1.nii.gz")},
+    ),
+    "results of fsl_anat": (
+        "S1/FLAIR.nii.gz S1/T1.anat/T1.nii.gz S1/T1.anat/T1_to_MNI_lin.nii.gz S1/T1.anat/T1_fast_pve_0.nii.gz",
+        {"S1": each("S1/", flair="FLAIR.nii.gz", t1="T1.anat/T1.nii.gz")},
+    ),
+    "perfusion maps are no CT": (
+        "case_1/SMIR.XX.O.CT.34/SMIR.XX.O.CT.34.nii case_1/SMIR.XX.O.CT_CBF.35/SMIR.XX.O.CT_CBF.35.nii",
+        {"case1": {"ct": "case_1/SMIR.XX.O.CT.34/SMIR.XX.O.CT.34.nii"}},
+    ),
+    "a mask in the space of another image": (
+        "S1/S1_FLAIR.nii.gz S1/S1_lesion_T1.nii.gz",
+        {"S1": {"flair": "S1/S1_FLAIR.nii.gz"}},
+    ),
     "older versions below": (
         "S01/FLAIR.nii.gz S01/old/FLAIR.nii.gz",
         {"S01": {"flair": "S01/FLAIR.nii.gz"}},
@@ -207,6 +243,9 @@ ASKED = {
     "two modalities in one name": ("S01/S01_T1_T2.nii.gz", "speaks of T1 and of T2"),
     "TIRM": ("S01/t2_tirm_tra.nii.gz S01/t1.nii.gz", "FLAIR .* or STIR"),
     "two names in one folder": ("anna_flair.nii.gz ben_t1.nii.gz", "same subject as ben_t1"),
+    "a mask or an image": ("S01/T1.nii.gz S01/lesion_T2.nii.gz", "may be a mask"),
+    "a dual echo": ("S01/PD_T2.nii.gz S01/T1.nii.gz", "speaks of PD and of T2"),
+    "no description": ("imagesTr/BRATS_001.nii.gz", r"no dataset\.json beside imagesTr"),
     "an old one": ("S01/S01_FLAIR.nii.gz S01/S01_new_FLAIR.nii.gz", "same subject as S01_new_FLAIR"),
     "two of a kind": ("S01/S01_FLAIR.nii.gz S01/S01_FLAIR_new.nii.gz", "one of two flair images of S01"),
     "numbered channels": ("imagesTr/a_0000.nii.gz imagesTr/a_0001.nii.gz", "--modalities flair,t1"),
@@ -257,6 +296,14 @@ def test_a_dangling_link_is_a_file_of_its_subject(tmp_path: Path, link: str) -> 
     assert [subject.label for subject in cohort] == ["01", "02"]
     with pytest.raises(BadInputError, match="git annex get"):
         cohort[0].load("flair")
+
+
+@pytest.mark.parametrize("content", ["/annex/objects/MD5E-s1--x.nii.gz\n", "version https://git-lfs.github.com/spec\n"])
+def test_what_stands_for_a_file_that_was_not_fetched_is_named(tmp_path: Path, content: str) -> None:
+    make(tmp_path, "S1/flair.nii.gz")
+    (tmp_path / "S1/flair.nii.gz").write_text(content)
+    with pytest.raises(BadInputError, match="fetch it"):
+        Cohort.find(tmp_path)[0].load("flair")
 
 
 # ---- brain masks

@@ -54,7 +54,7 @@ from cgckit.images.modalities import canonical_modality, in_canonical_order
         ("tumor01_T1.nii.gz", "tumor01", "t1"),
         ("MSSEG_01_T1.nii.gz", "MSSEG_01", "t1"),
         ("seg01_T2.nii.gz", "seg01", "t2"),
-        ("lesion_FLAIR.nii.gz", "lesion", "flair"),
+        ("lesion_01_FLAIR.nii.gz", "lesion_01", "flair"),
         ("FLAIR_tumor01.nii.gz", "", "flair"),
         ("患者一_FLAIR.nii.gz", "患者一", "flair"),
         ("scan.nii.gz", "scan", None),
@@ -103,7 +103,7 @@ def test_where_an_image_was_moved_to_is_read_from_its_name(name, target):
     assert read_name(f"{name}.nii.gz").target == target
 
 
-@pytest.mark.parametrize("name", ["t2_tirm_tra.nii.gz", "P1_T1_T2.nii.gz"])
+@pytest.mark.parametrize("name", ["t2_tirm_tra.nii.gz", "P1_T1_T2.nii.gz", "S01_lesion_T1.nii.gz"])
 def test_a_name_that_may_mean_two_things_says_so(name):
     assert read_name(name).doubt
 

@@ -74,7 +74,7 @@ def _in_folder(folder: Path, modalities: Sequence[str] | None, filters: Filters,
     if bids and (folder / "participants.tsv").is_file():
         persons = {item.person for item in bids}
         for row in read_rows(folder / "participants.tsv"):
-            if (person := row.get("participant_id", "")) not in persons:
+            if (person := f"sub-{row.get('participant_id', '').removeprefix('sub-')}") not in persons:
                 notes.warn("participants.tsv names somebody of whom there is no image", person)
     return found
 
@@ -83,7 +83,7 @@ def _in_table(table: Path, modalities: Sequence[str] | None, filters: Filters, n
     rows = read_rows(table)
     if not lists_participants(rows):
         return read_table(table, rows)
-    persons = [row["participant_id"] for row in rows]
+    persons = [f"sub-{row['participant_id'].removeprefix('sub-')}" for row in rows]
     found = [item for item in _in_folder(table.parent, modalities, filters, notes) if item.person in persons]
     if not found:
         raise BadInputError(f"{table}: nobody that it names has images in {table.parent}")
@@ -160,6 +160,8 @@ def _why_nothing(folder: Path, tree: Tree) -> str:
     if dicom is not None:
         return f"no NIfTI image, but DICOM ({dicom.name}); make a cohort of it: cgckit dicom"
     images = [path for path in tree.paths if read_name(path.name).kind == IMAGE]
+    if images and images[0].parent.name.lower() in ("imagestr", "imagests"):
+        return f"no dataset.json beside {images[0].parent.name}/, which would name the channels of its images; add it"
     if images:
         return (
             f"no image found whose name says what it is, as {images[0].name} does not; name files as *_flair.nii.gz or "

@@ -12,7 +12,7 @@ from pathlib import Path
 from cgckit.errors import BadInputError
 from cgckit.images.layouts.filters import Filters
 from cgckit.images.layouts.found import Found, Notes
-from cgckit.images.layouts.names import BRAIN_MASK, IMAGE, read_name
+from cgckit.images.layouts.names import BRAIN_MASK, IMAGE, OTHER, read_name
 from cgckit.images.layouts.tree import Tree
 from cgckit.images.layouts.versions import Image, choose
 from cgckit.images.modalities import SUFFIX, vocabulary
@@ -89,22 +89,25 @@ def _who(path: Path) -> tuple[str, str | None]:
     match = _PREFIX.match(path.name)
     if match is None:
         raise BadInputError(f"{path}: not named as in BIDS")
-    return match[1], match[2]
+    folder = next((name for name in path.parts[-4:-1] if name.startswith("ses-")), "")
+    return match[1], match[2] or folder.removeprefix("ses-") or None
 
 
 def _image(path: Path) -> Image:
     match = _PREFIX.match(path.name)
     prefix = match.group()[:-1] if match else ""
     name = read_name(path.name, (prefix,))
-    words = SUFFIX.sub("", path.name)[len(prefix) :].split("_")
-    entities = {match[1]: match[2] for match in map(_ENTITY.fullmatch, words) if match}
-    # Entities say which image it is, so that no word of their values does.
-    suffix = read_name(words[-1] + ".nii")
-    if suffix.modality and entities:
+    *keys, last = SUFFIX.sub("", path.name)[len(prefix) :].strip("_").split("_")
+    found = [_ENTITY.fullmatch(word) for word in keys]
+    entities = {match[1]: match[2] for match in found if match}
+    if None not in found:  # the suffix alone says which image it is, no word of an entity does
+        suffix = read_name(last + ".nii")
         contrast = suffix.modality == "t1" and entities.get("ce", "none") != "none"
-        name = dataclasses.replace(
-            name, kind=IMAGE, modality="t1ce" if contrast else suffix.modality, doubt="", target=_target(entities)
-        )
+        kind = suffix.kind if suffix.kind != IMAGE else (IMAGE if suffix.modality else OTHER)
+        if name.kind == BRAIN_MASK:
+            kind = BRAIN_MASK
+        modality = "t1ce" if contrast else suffix.modality
+        name = dataclasses.replace(name, kind=kind, modality=modality, doubt="", target=_target(entities), rest="")
     return Image(path, name, entities)
 
 

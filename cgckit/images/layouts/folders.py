@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -88,7 +88,7 @@ def _units(root: Path, paths: Sequence[Path], notes: Notes) -> dict[tuple[object
         inner = chain[len(upper) :]
         if any(folder.lower() in _MASK_FOLDERS for folder in inner) and name.kind == IMAGE:
             name = dataclasses.replace(name, kind=MASK)
-        kept, tags, series = roles.strip(chain)
+        kept, tags, series = roles.strip(chain, path, name.modality)
         whose, session = roles.session(kept, len(upper), name)
         person = whose[-1] if whose else "subject"
         spelled = None
@@ -98,9 +98,8 @@ def _units(root: Path, paths: Sequence[Path], notes: Notes) -> dict[tuple[object
         if name.modality is None and series is not None and name.kind == IMAGE:
             said = read_name(series + ".nii", _known(chain))
             # The folder says which image it is, and whose, or the file does that.
-            name = (
-                said if said.subject else read_name(f"{SUFFIX.sub('', path.name)}_{said.modality}.nii", _known(chain))
-            )
+            joined = f"{SUFFIX.sub('', path.name)}_{said.modality}.nii"
+            name = said if said.subject or said.rest else read_name(joined, _known(chain))
         name = dataclasses.replace(name, tags=name.tags | tags)
         key = (whose, session)
         is_root = len(whose) <= len(upper) and session is None
@@ -129,18 +128,22 @@ class _Roles:
     Attributes:
         times: names of folders that are time points though they may be called like a modality, as T1.
         modalities: chains of folders that are called by the modality of what lies in them.
-        repeated: names that may be time points and lie in several folders.
+        repeated: names that may be time points and lie in several folders, or beside one that does.
+        holding: modalities of the images that lie in a folder itself.
     """
 
     times: frozenset[str]
     modalities: frozenset[tuple[str, ...]]
     repeated: frozenset[str]
+    holding: Mapping[tuple[str, ...], set[str]]
 
     @classmethod
     def of(cls, depth: int, chains: dict[Path, tuple[str, ...]], names: dict[Path, Name]) -> _Roles:
         inside: dict[tuple[str, ...], set[str]] = defaultdict(set)
         parents: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+        holding: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for path, chain in chains.items():
+            holding[chain].add(str(names[path].modality))
             for end in range(depth, len(chain) + 1):
                 folder = chain[:end]
                 if _speaks(folder[-1]):
@@ -151,23 +154,38 @@ class _Roles:
         times = {folder[-1].lower() for folder, same in agree.items() if not same and may_be_session(folder[-1])}
         # If T1 is a time point anywhere, T2 is none of the modality.
         times |= {folder[-1].lower() for folder in agree if times and may_be_session(folder[-1])}
+        lasting = {name: above for name, above in parents.items() if not modality_of(name)}
+        timely = {folder for above in lasting.values() if len(above) > 1 for folder in above}
         return cls(
             frozenset(times),
             frozenset(folder for folder, same in agree.items() if same and folder[-1].lower() not in times),
-            frozenset(name for name, above in parents.items() if len(above) > 1 and not modality_of(name)),
+            frozenset(name for name, above in lasting.items() if above & timely),
+            holding,
         )
 
-    def strip(self, chain: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str], str | None]:
+    def strip(
+        self, chain: tuple[str, ...], path: Path, modality: str | None
+    ) -> tuple[tuple[str, ...], frozenset[str], str | None]:
         """The chain without folders that say what lies in them; which version that is, and who says which image."""
         kept, tags, series = [], set(), None
         for end, name in enumerate(chain, 1):
-            if chain[:end] in self.modalities:
+            if chain[:end] in self.modalities and self._is_series(chain[:end], path, modality):
                 series = name
             elif name.lower() in _VERSION and end > 1:
                 tags |= {_VERSION[name.lower()]} - {""}
             elif name.lower() not in _MASK_FOLDERS:
                 kept.append(name)
         return tuple(kept), frozenset(tags), series
+
+    def _is_series(self, folder: tuple[str, ...], path: Path, modality: str | None) -> bool:
+        """Whether a folder that is called by a modality is a series of somebody's, rather than somebody."""
+        said = read_name(folder[-1] + ".nii")
+        if modality is None or not (said.subject or said.rest) or folder[-1] == SUFFIX.sub("", path.name):
+            return True
+        if folder[:-1] in self.holding and said.modality not in self.holding[folder[:-1]]:
+            return True
+        beside = {read_name(other[-1] + ".nii").modality for other in self.modalities if other[:-1] == folder[:-1]}
+        return len(beside) > 1
 
     def session(self, kept: tuple[str, ...], depth: int, name: Name) -> tuple[tuple[str, ...], str | None]:
         """The chain without a time point at its end, and that."""
@@ -262,10 +280,11 @@ def _certain(unit: _Unit, notes: Notes) -> list[Image]:
     """The images of a unit whose modality is certain; BadInputError if another would be missed."""
     certain = [image for image in unit.images if not image.name.doubt]
     for image in unit.images:
-        if image.name.doubt and not any(other.modality == "flair" for other in certain):
+        beside = [other for other in certain if other.name.subject in ("", image.name.subject) or other.name.owner]
+        if image.name.doubt and not any(other.modality == "flair" for other in beside):
             raise BadInputError(
-                f"{image.path}: {image.name.doubt}; rename it, for instance to *_flair.nii.gz or *_t2.nii.gz, or list "
-                "it in a table (.tsv)"
+                f"{image.path}: {image.name.doubt}; rename it, for instance to *_flair.nii.gz, *_t2.nii.gz or "
+                "*_mask.nii.gz, or list the images in a table (.tsv)"
             )
         if image.name.doubt:
             notes.warn(f"{image.name.doubt}: not used beside a FLAIR image", str(image.path))

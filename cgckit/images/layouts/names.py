@@ -16,10 +16,14 @@ IMAGE, MASK, BRAIN_MASK, OTHER = "image", "mask", "brain mask", "other"
 # A digit may follow, as in mask1; two make it somebody's name, as seg01.
 _SURE_MASK = re.compile(r"(?!ms\w*seg)(\w*mask|labels?|\w*segm?|\w*segmentation|\w*annotation|\w*truth)s?\d?")
 _MASK_AT_THE_END = re.compile(r"(lesion|tumou?r|wmh|gt|ot|roi|consensus)s?\d?")
-_BRAIN_MASK = re.compile(r"(?<![a-z])(hd)?(brain|bet|synthstrip)[^a-z0-9]?(bet[^a-z0-9]?)?mask(?![a-z])")
-_DERIVED = vocabulary("localizer localiser scout survey map maps phase pha mip minip pve mixeltype biasfield prob")
+_BRAIN_MASK = re.compile(r"(?<![a-z])(hd)?(brain|bet|synthstrip)(extraction)?[^a-z0-9]?(bet[^a-z0-9]?)?mask(?![a-z])")
+_DERIVED = vocabulary(
+    "localizer localiser scout survey map maps phase pha mip minip pve mixeltype biasfield prob "
+    "cbf cbv rcbf rcbv mtt ttp tmax pwi 4dpwi fa md"
+)
 _TAGS = {
-    "stripped": "brain bet hdbet stripped skullstripped skullstrip ss strip noskull brainextracted synthstrip",
+    "stripped": "brain bet hdbet stripped skullstripped skullstrip ss strip noskull brainextracted synthstrip "
+    "brainextractionbrain",
     "corrected": "n4 bfc bias biascorrected biascorr unbiased restore",
     "preprocessed": "pp preproc preprocessed processed proc",
     "original": "orig original raw native",
@@ -116,6 +120,8 @@ def read_name(name: str, known: Sequence[str] = ()) -> Name:
     said = words[first:]
     subject = series[: said[0].start if named else len(series)].strip("_-. ")
     modality, doubt = _weighting(said, series) if named else (None, _doubt(words))
+    if named and first > 0 and _MASK_AT_THE_END.fullmatch(words[first - 1].text) and words[first - 1].text.isalpha():
+        doubt = f"its name speaks of a {words[first - 1].text}, so that it may be a mask"
     after = said[named[-1] - first + 1 :] if named else []
     return Name(
         kind=_kind(series, said, after, modality),
@@ -198,8 +204,9 @@ def _weighting(said: Sequence[_Word], series: str) -> tuple[str | None, str]:
     contrast = any(word.text in _CONTRAST for word in said) or _BIDS_CONTRAST.search(series) is not None
     if modality == "t1" and contrast:
         modality = "t1ce"
-    if "flair" not in named and {"t2", "t2star"} & set(named) and {"t1", "t1ce"} & set(named):
-        return modality, "its name speaks of T1 and of T2"
+    kinds = [{"t1": "T1", "t1ce": "T1", "t2": "T2", "pd": "PD", "ct": "CT"}.get(str(name)) for name in named]
+    if "flair" not in named and len(both := sorted({kind for kind in kinds if kind})) > 1:
+        return modality, f"its name speaks of {' and of '.join(both)}"
     return modality, "" if modality in ("flair", "t1", "t1ce") else _doubt(said)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from cgckit.errors import BadInputError
 from cgckit.images.modalities import is_image_file
+
+log = logging.getLogger(__name__)
 
 # What BIDS keeps apart from the scans: none of it is anybody's scan.
 _NOT_SCANS = {"derivatives", "sourcedata", "code", "stimuli"}
@@ -58,6 +61,8 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:  # before Python 3.13, a link in a circle is the latter
         raise BadInputError(f"{folder}: cannot be listed ({getattr(error, 'strerror', error)})") from error
     for path, mode in modes.items():
+        if mode == 0 and not is_image_file(path.name) and path.suffix == "":
+            log.warning("%s: a link to a folder that is not there; whoever is in it is left out", path)
         if is_image_file(path.name) and (stat.S_ISREG(mode) or mode == 0):
             yield path
     for path, mode in modes.items():

@@ -12,6 +12,7 @@ import pytest
 
 from cgckit.cli.bids.validation import find_validator
 from cgckit.derivatives import Derivatives
+from cgckit.images.cohort import Cohort
 
 VALIDATOR = find_validator()
 QUICK = ["--device", "cpu", "--quiet"]
@@ -172,3 +173,17 @@ def test_lesions_are_looked_for_where_they_are_bright() -> None:
         brain = torch.from_numpy(np.ones((2, 2, 2), bool))
         case = Case("a", torch.zeros(len(modalities), 2, 2, 2), brain, modalities, (1.0, 1.0, 1.0))
         assert case.modalities[main_channel(case)] == expected
+
+
+def test_pybids_finds_masks_by_subject_and_session(study: Path, tmp_path: Path) -> None:
+    bids = pytest.importorskip("bids", reason="pybids is not installed")
+    cohort = Cohort.find(study)
+    out = Derivatives.create(tmp_path / "out")
+    out.write_description(cohort)
+    for subject in cohort:
+        out.write_mask(subject.label, np.zeros((40, 44, 36)), subject.files["flair"])
+    layout = bids.BIDSLayout(out.root, validate=False, is_derivative=True)
+    for person, sessions in (("01", ["a", "b"]), ("02", ["a"])):
+        for session in sessions:
+            (found,) = layout.get(subject=person, session=session, suffix="mask", extension=".nii.gz")
+            assert Path(found.path) == out.refined_mask(f"{person}_ses-{session}")

@@ -54,7 +54,10 @@ def unique_labels(found: Sequence[Found]) -> list[Labelled]:
         BadInputError: as `subject_label`; or somebody was given twice.
     """
     persons = list(dict.fromkeys((item.person, item.above) for item in found))
-    called = {person: _apart(person, persons) for person in persons}
+    places: dict[str, list[tuple[str, ...]]] = {}
+    for name, above in persons:
+        places.setdefault(name, []).append(above)
+    called = {(name, above): _apart(name, above, places[name]) for name, above in persons}
     for item in found:
         check_name(item.source)
     labels = dict(zip(persons, _different([called[person] for person in persons]), strict=True))
@@ -93,14 +96,10 @@ def check_inside(name: str) -> None:
         raise BadInputError(f"subject {name!r}: its name leads to another folder; rename it")
 
 
-def _apart(person: tuple[str, tuple[str, ...]], persons: Sequence[tuple[str, tuple[str, ...]]]) -> str:
-    """A person's name, with as many folders above it as tell it from others of that name."""
-    name, above = person
-    others = [other for other, place in persons if other == name and place != above]
-    rivals = [place for other, place in persons if other == name and place != above]
-    if not others:
-        return name
-    for count in range(1, len(above) + 1):
+def _apart(name: str, above: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> str:
+    """A person's name, with as many folders above it as tell it from others of that name, which are in `places`."""
+    rivals = [place for place in places if place != above]
+    for count in range(1, len(above) + 1 if rivals else 0):
         if all(place[-count:] != above[-count:] for place in rivals):
             return "/".join((*above[-count:], name))
     return name

@@ -21,8 +21,7 @@ from cgckit.images.formats import voxels_beside
 from cgckit.images.grid import Grid
 from cgckit.images.layouts import Filters, Input, find_subjects
 from cgckit.images.layouts.found import Found
-from cgckit.images.layouts.labels import unique_labels
-from cgckit.images.layouts.sessions import split_session
+from cgckit.images.layouts.labels import split_session, unique_labels
 from cgckit.images.modalities import canonical_modality, in_canonical_order
 from cgckit.images.volume import Volume
 

@@ -5,30 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from cgckit.errors import BadInputError
 from cgckit.images.layouts.found import Found, Notes
-from cgckit.images.layouts.names import BRAIN_MASK, IMAGE, MASK, Name, read_name
-from cgckit.images.layouts.sessions import is_session, may_be_session, session_name, split_session
+from cgckit.images.layouts.labels import is_session, session_name, split_session
+from cgckit.images.layouts.names import BRAIN_MASK, IMAGE, MASK, read_name
+from cgckit.images.layouts.roles import MASK_FOLDERS, Roles, known_names
 from cgckit.images.layouts.versions import Image, choose
-from cgckit.images.modalities import SUFFIX, in_canonical_order, modality_of, vocabulary
+from cgckit.images.modalities import SUFFIX, in_canonical_order
 
-_VERSION_FOLDERS = {
-    "preprocessed": "pre preprocessed preprocessed_data preproc processed pp",
-    "original": "orig original raw raw_data rawdata",
-    "": "anat nifti niftis nii mri mr",
-}
-_VERSION = {name: tag for tag, names in _VERSION_FOLDERS.items() for name in names.split()}
-_MASK_FOLDERS = vocabulary(
-    "mask masks label labels labelstr labelsts seg segs segmentation segmentations gt groundtruth "
-    "ground_truth annotations references manual_masks"
-)
-# Modalities that may lie in one folder that is called by the first of them.
-_FAMILY = {"t1": {"t1", "t1ce"}, "t2": {"t2", "flair", "t2star", "pd"}}
 _ASK = "give each subject a folder of its own, or list them in a table (.tsv)"
 
 
@@ -80,31 +68,22 @@ def find_in_folders(root: Path, paths: Sequence[Path], notes: Notes) -> tuple[li
 def _units(root: Path, paths: Sequence[Path], notes: Notes) -> dict[tuple[object, ...], _Unit]:
     upper = root.resolve().parts[-3:]  # what the root and the folders above it are called
     chains = {path: (*upper, *path.parent.relative_to(root).parts) for path in paths}
-    names = {path: read_name(path.name, _known(chain)) for path, chain in chains.items()}
-    roles = _Roles.of(len(upper), chains, names)
+    names = {path: read_name(path.name, known_names(chain)) for path, chain in chains.items()}
+    roles = Roles.of(len(upper), chains, names)
     units: dict[tuple[object, ...], _Unit] = {}
     for path, chain in chains.items():
         name = names[path]
-        inner = chain[len(upper) :]
-        if any(folder.lower() in _MASK_FOLDERS for folder in inner) and name.kind == IMAGE:
+        if any(folder.lower() in MASK_FOLDERS for folder in chain[len(upper) :]) and name.kind == IMAGE:
             name = dataclasses.replace(name, kind=MASK)
-        kept, tags, series = roles.strip(chain, path, name.modality)
-        whose, session = roles.session(kept, len(upper), name)
-        person = whose[-1] if whose else "subject"
-        spelled = None
-        if session is None:
-            (name_alone, session), spelled = split_session(person), person
-            person = name_alone
-        if name.modality is None and series is not None and name.kind == IMAGE:
-            said = read_name(series + ".nii", _known(chain))
+        place = roles.place(chain, len(upper), path, name)
+        if name.modality is None and place.series is not None and name.kind == IMAGE:
+            said = read_name(place.series + ".nii", known_names(chain))
             # The folder says which image it is, and whose, or the file does that.
             joined = f"{SUFFIX.sub('', path.name)}_{said.modality}.nii"
-            name = said if said.subject or said.rest else read_name(joined, _known(chain))
-        name = dataclasses.replace(name, tags=name.tags | tags)
-        key = (whose, session)
-        is_root = len(whose) <= len(upper) and session is None
-        unit = units.setdefault(key, _Unit(person, session, whose[:-1], is_root, spelled if session else None))
-        image = Image(path, name, {})
+            name = said if said.subject or said.rest else read_name(joined, known_names(chain))
+        image = Image(path, dataclasses.replace(name, tags=name.tags | place.tags), {})
+        new = _Unit(place.person, place.session, place.whose[:-1], place.is_root, place.spelled)
+        unit = units.setdefault((place.whose, place.session), new)
         if name.kind == BRAIN_MASK:
             unit.brain_masks.append(image)
         elif name.kind == IMAGE and (name.modality is not None or name.doubt):
@@ -112,101 +91,6 @@ def _units(root: Path, paths: Sequence[Path], notes: Notes) -> dict[tuple[object
         elif name.kind == IMAGE:
             notes.tell("no word of its name says which image it is, not used", str(path))
     return units
-
-
-def _known(chain: Sequence[str]) -> tuple[str, ...]:
-    """What a file's name may begin with: names of folders, alone or two joined, but none that says what is inside."""
-    plain = [name for name in chain if name.strip("/") and not _speaks(name) and name.lower() not in _VERSION]
-    joined = [f"{first}{mark}{second}" for first, second in pairwise(chain) for mark in "_-"]
-    return tuple(plain + joined)
-
-
-@dataclass(frozen=True)
-class _Roles:
-    """What folders are called after.
-
-    Attributes:
-        times: names of folders that are time points though they may be called like a modality, as T1.
-        modalities: chains of folders that are called by the modality of what lies in them.
-        repeated: names that may be time points and lie in several folders, or beside one that does.
-        holding: modalities of the images that lie in a folder itself.
-    """
-
-    times: frozenset[str]
-    modalities: frozenset[tuple[str, ...]]
-    repeated: frozenset[str]
-    holding: Mapping[tuple[str, ...], set[str]]
-
-    @classmethod
-    def of(cls, depth: int, chains: dict[Path, tuple[str, ...]], names: dict[Path, Name]) -> _Roles:
-        inside: dict[tuple[str, ...], set[str]] = defaultdict(set)
-        parents: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-        holding: dict[tuple[str, ...], set[str]] = defaultdict(set)
-        for path, chain in chains.items():
-            holding[chain].add(str(names[path].modality))
-            for end in range(depth, len(chain) + 1):
-                folder = chain[:end]
-                if _speaks(folder[-1]):
-                    inside[folder] |= {str(names[path].modality)} if names[path].modality else set()
-                if may_be_session(folder[-1]) and end > depth + 1:
-                    parents[folder[-1].lower()].add(folder[:-1])
-        agree = {folder: kinds <= _family(folder[-1]) for folder, kinds in inside.items()}
-        times = {folder[-1].lower() for folder, same in agree.items() if not same and may_be_session(folder[-1])}
-        # If T1 is a time point anywhere, T2 is none of the modality.
-        times |= {folder[-1].lower() for folder in agree if times and may_be_session(folder[-1])}
-        lasting = {name: above for name, above in parents.items() if not modality_of(name)}
-        timely = {folder for above in lasting.values() if len(above) > 1 for folder in above}
-        return cls(
-            frozenset(times),
-            frozenset(folder for folder, same in agree.items() if same and folder[-1].lower() not in times),
-            frozenset(name for name, above in lasting.items() if above & timely),
-            holding,
-        )
-
-    def strip(
-        self, chain: tuple[str, ...], path: Path, modality: str | None
-    ) -> tuple[tuple[str, ...], frozenset[str], str | None]:
-        """The chain without folders that say what lies in them; which version that is, and who says which image."""
-        kept, tags, series = [], set(), None
-        for end, name in enumerate(chain, 1):
-            if chain[:end] in self.modalities and self._is_series(chain[:end], path, modality):
-                series = name
-            elif name.lower() in _VERSION and end > 1:
-                tags |= {_VERSION[name.lower()]} - {""}
-            elif name.lower() not in _MASK_FOLDERS:
-                kept.append(name)
-        return tuple(kept), frozenset(tags), series
-
-    def _is_series(self, folder: tuple[str, ...], path: Path, modality: str | None) -> bool:
-        """Whether a folder that is called by a modality is a series of somebody's, rather than somebody."""
-        said = read_name(folder[-1] + ".nii")
-        if modality is None or not (said.subject or said.rest) or folder[-1] == SUFFIX.sub("", path.name):
-            return True
-        if folder[:-1] in self.holding and said.modality not in self.holding[folder[:-1]]:
-            return True
-        beside = {read_name(other[-1] + ".nii").modality for other in self.modalities if other[:-1] == folder[:-1]}
-        return len(beside) > 1
-
-    def session(self, kept: tuple[str, ...], depth: int, name: Name) -> tuple[tuple[str, ...], str | None]:
-        """The chain without a time point at its end, and that."""
-        if len(kept) < 2:
-            return kept, None
-        last, owner = kept[-1], name.owner.lower()
-        told = owner.endswith(last.lower()) and owner.startswith(kept[-2].lower()) and owner != last.lower()
-        likely = may_be_session(last) and (last.lower() in self.times or last.lower() in self.repeated or told)
-        if is_session(last) or likely:
-            return kept[:-1], session_name(last)
-        return kept, None
-
-
-def _speaks(folder: str) -> bool:
-    """Whether a word of a folder's name says which image lies in it."""
-    return read_name(folder + ".nii").modality is not None
-
-
-def _family(folder: str) -> set[str]:
-    modality = str(read_name(folder + ".nii").modality)
-    return _FAMILY.get(modality, {modality})
 
 
 def _drop_nested(units: dict[tuple[object, ...], _Unit], notes: Notes) -> None:

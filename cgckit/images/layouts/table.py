@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cgckit.errors import BadInputError
 from cgckit.images.layouts.found import Found
+from cgckit.images.layouts.labels import session_name, split_session
 from cgckit.images.layouts.names import IMAGE, read_name
-from cgckit.images.layouts.sessions import session_name, split_session
 from cgckit.images.modalities import SUFFIX, canonical_modality, modality_of
 from cgckit.images.nifti import check_file
 

@@ -231,9 +231,10 @@ def test_a_subject_that_lacks_a_modality_is_named(refine, write_cohort, tmp_path
 
 
 def test_duplicate_subjects_are_named(refine, write_cohort, tmp_path):
-    scans = write_cohort(1)
-    shutil.copytree(scans / "case1", scans / "case-1")
-    assert_one_line(refine(scans), 3, "duplicate subject", "'case1'", "'case-1'")
+    scans = write_cohort(2)
+    rows = [f"anna\tcase{number}/case{number}_flair.nii.gz" for number in (1, 2)]
+    (scans / "cohort.tsv").write_text("\n".join(["subject\tflair", *rows]))
+    assert_one_line(refine(scans / "cohort.tsv"), 3, "duplicate subject", "'anna' has two rows")
     assert not (tmp_path / "out").exists()
 
 

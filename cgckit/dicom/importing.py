@@ -225,7 +225,7 @@ class _Work:
             "DatasetType": "raw",
             "GeneratedBy": [{"Name": "cgckit", "Version": __version__}],
         }
-        ignored = [LEDGER, TABLE, "work/", *(f"**/*_{word}.*" for word in ("swi", "dwi", "adc", "ct"))]
+        ignored = [LEDGER, TABLE, "work", *(f"**/*_{word}.*" for word in ("swi", "dwi", "adc", "ct"))]
         self.ledger.intend(
             [out.root / name for name in ("dataset_description.json", "participants.tsv", ".bidsignore")]
         )
@@ -280,8 +280,6 @@ def _lost(candidates: Sequence[Candidate]) -> Iterable[str]:
 
 def _check_places(folder: Path, out: Path, mapping: Path | None) -> None:
     """Raise UsageError where output and input, or what is secret and what is not, would lie together."""
-    if not str(out).strip():
-        raise UsageError("the output folder (--out) has an empty name; give one, as scans/")
     inside, outside = folder.resolve(), out.resolve()
     if outside == inside or outside in inside.parents or inside in outside.parents:
         raise UsageError(f"{out}: lies with the DICOM files in {folder}; choose an --out apart from them")

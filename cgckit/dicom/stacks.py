@@ -15,6 +15,8 @@ from cgckit.dicom.slices import Slice
 
 # Positions are written with few digits: distances this unlike, as a fraction or in mm, are still equal.
 _SAME_STEP, _SAME_MM = 0.02, 0.05
+# Voxel edges beyond these are a mistake of units [mm].
+_EDGES = (0.02, 30.0)
 # Neighbouring slices whose shift along their own plane is below this, per mm of distance, are upright (half a degree).
 _UPRIGHT = 0.0087
 # How a fault begins that is none of the scanner, or of what was scanned.
@@ -140,6 +142,8 @@ class Stack:
             return f"about {times} images at each place: a series in time or of directions"
         if missing := self._missing():
             return missing
+        if not (min(self.edges) > _EDGES[0] and max(self.edges) < _EDGES[1]):
+            return "voxels of " + " x ".join(f"{edge:.3g}" for edge in self.edges) + " mm, which no scan of a head has"
         straight = self.positions[:, :2] - np.outer(self.levels, self.slope)
         if np.ptp(straight, axis=0).max() > 0.5 * max(self.first.edges or (1.0, 1.0)):
             return "its slices are shifted against each other"

@@ -132,6 +132,8 @@ def _by_numbers(item: Slice, kinds: set[str]) -> tuple[str, str] | None:
     gradient = "GR" in item.sequence and "SE" not in item.sequence
     if gradient or (not item.sequence and 0 < (item.flip_angle or 90) < 60):
         return _gradient_echo(item, repetition, echo, times)
+    if repetition >= 3500 and echo >= 60 and "flair" in _by_words(item):
+        return "flair", f"{times}, and by its description: the header has no inversion time"
     if repetition >= 1800 and echo >= 60:
         return "t2", f"{times}: long repetition, late echo"
     if repetition >= 1800 and echo < 45:

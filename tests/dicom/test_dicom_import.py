@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +94,16 @@ def test_the_cohort_is_found_as_it_is(imported: Imported) -> None:
     assert json.loads((imported.out / "dataset_description.json").read_text())["DatasetType"] == "raw"
     people = (imported.out / "participants.tsv").read_text().splitlines()
     assert people == ["participant_id", "sub-001", "sub-002"]
+
+
+VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
+
+
+@pytest.mark.skipif(not VALIDATOR.exists(), reason="bids-validator-deno is not in this environment")
+def test_the_cohort_is_valid_bids(imported: Imported) -> None:
+    done = subprocess.run([VALIDATOR, imported.out], capture_output=True, text=True, check=False)
+    assert "[ERROR]" not in done.stdout + done.stderr
+    assert done.returncode == 0
 
 
 @dataclass

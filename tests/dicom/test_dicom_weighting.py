@@ -51,6 +51,11 @@ MR = {
     "the spine": ("elsewhere", {**times(550, 9, None, 90, "SE"), "BodyPartExamined": "TSPINE"}),
     "burned in": ("screenshot", {**times(550, 9, None, 90, "SE"), "BurnedInAnnotation": "YES"}),
     "no times at all": ("unknown", {}),
+    "inversion, neither early nor late": ("unknown", times(2000, 55, 900, 90, "SE", "IR")),
+    "neither T1 nor T2": ("unknown", times(1600, 50, None, 90, "SE")),
+    "gradient echo at an angle too low for T1": ("unknown", times(8, 3, None, 2, "GR")),
+    "gradient echo of density": ("unknown", times(500, 5, None, 20, "GR")),
+    "MPRAGE without its TI": ("t1", {**times(2300, 3, None, 9, "GR"), "MRAcquisitionType": "3D"}),
 }
 TYPES = {
     "adc": ("DERIVED", "PRIMARY", "DIFFUSION", "ADC"),
@@ -106,7 +111,8 @@ def test_a_report_in_the_tree_is_no_image(tmp_path: Path) -> None:
     [
         ("t2_space_dark-fluid_sag", "3-D FLAIR, long nominal echo", "flair"),
         ("Sag_T1_FLAIR", "T1 FLAIR", "t1"),
-        ("FLAIR", "T2 turbo spin echo", "t2"),
+        ("t1 mprage", "T2 turbo spin echo", "t2"),
+        ("ax FLAIR without its TI", "T2 turbo spin echo", "flair"),
     ],
 )
 def test_numbers_count_before_words(tmp_path: Path, description: str, sequence: str, name: str) -> None:

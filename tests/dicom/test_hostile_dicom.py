@@ -17,7 +17,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from cgckit import BadInputError
-from cgckit.dicom import import_dicom
+from cgckit.dicom import conversion, import_dicom
 from cgckit.dicom.slices import UnreadableError, read_slices
 from cgckit.dicom.tree import read_tree
 
@@ -140,18 +140,109 @@ def test_a_series_whose_header_makes_no_sense_is_refused_with_a_reason(
     assert "\tno\t" in (tmp_path / "out" / "series.tsv").read_text()
 
 
+def shear(file: Dataset, number: int) -> None:
+    x, y, z = file.ImagePositionPatient
+    file.ImagePositionPatient = [x, y + 2 * number, z]
+
+
+def stagger(file: Dataset, number: int) -> None:
+    x, y, z = file.ImagePositionPatient
+    file.ImagePositionPatient = [x, y + 30 * (number % 2), z]
+
+
+def paint(file: Dataset, number: int) -> None:
+    file.PhotometricInterpretation = "PALETTE COLOR"
+
+
+def enlarge(file: Dataset, number: int) -> None:
+    file.PixelSpacing = [1e5, 1e5]
+
+
+SHAPES = {
+    shear: "sheared by",
+    stagger: "shifted against each other",
+    paint: "a picture in colour",
+    enlarge: "which no scan of a head has",
+}
+
+
+@pytest.mark.parametrize("spoil", SHAPES)
+def test_a_series_that_is_no_volume_is_refused_with_a_reason(
+    tmp_path: Path, series: list[Path], spoil: Callable[[Dataset, int], None]
+) -> None:
+    for number, path in enumerate(series):
+        file = pydicom.dcmread(path)
+        spoil(file, number)
+        file.save_as(path)
+    with pytest.raises(BadInputError, match="none of 1 series could be taken"):
+        import_dicom(tmp_path / "dicom", tmp_path / "out")
+    assert SHAPES[spoil] in (tmp_path / "out" / "series.tsv").read_text()
+
+
+@pytest.mark.parametrize(("kept", "reason"), [(1, "a single slice"), (6, "6 slices alone")])
+def test_a_few_slices_are_no_head(tmp_path: Path, series: list[Path], kept: int, reason: str) -> None:
+    for path in series[kept:]:
+        path.unlink()
+    with pytest.raises(BadInputError, match="none of 1 series could be taken"):
+        import_dicom(tmp_path / "dicom", tmp_path / "out")
+    assert reason in (tmp_path / "out" / "series.tsv").read_text()
+
+
+def test_a_directory_of_files_is_passed_over(tmp_path: Path, series: list[Path]) -> None:
+    content = element(2, 2, b"UI", b"1.2.840.10008.1.3.10") + element(2, 0x10, b"UI", b"1.2.840.10008.1.2.1\0")
+    meta = element(2, 0, b"UL", struct.pack("<I", len(content))) + content
+    (tmp_path / "dicom" / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + meta)
+    tree = read_tree(tmp_path / "dicom")
+    assert (len(tree.slices), tree.unreadable, tree.others) == (len(series), {}, 0)
+
+
 def test_links_in_a_circle_are_walked_once(tmp_path: Path, series: list[Path]) -> None:
     (tmp_path / "dicom" / "again").symlink_to(tmp_path / "dicom")
     assert len(read_tree(tmp_path / "dicom").slices) == len(series)
 
 
-def test_a_tool_that_crashes_is_told(tmp_path: Path, series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+SCRIPTS = {
+    "kill -SEGV $$": "makes no image of it",
+    "sleep 30": "did not end",
+    'while [ "$1" != -o ]; do shift; done; echo damaged > "$2/v.nii"': "makes no readable image of it",
+    'while [ "$1" != -o ]; do shift; done; touch "$2/v_1.nii" "$2/v_2.nii"': "makes 2 images of it",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_tool_that_fails_is_told(
+    tmp_path: Path, series: list[Path], monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
     import dcm2niix
 
+    reason = SCRIPTS[script]
+
     tool = tmp_path / "tool"
-    tool.write_text("#!/bin/sh\necho 'DOEBLING^Xanthippe' >&2\nkill -SEGV $$\n")
+    said = "echo 'DOEBLING^Xanthippe' >&2"
+    tool.write_text(f"#!/bin/sh\n{said}\n{script}\n")
     tool.chmod(0o755)
     monkeypatch.setattr(dcm2niix, "bin", str(tool))
+    monkeypatch.setattr(conversion, "_PATIENCE", 1)
     with pytest.raises(BadInputError, match="none of 1 series"):
         import_dicom(tmp_path / "dicom", tmp_path / "out")
-    assert "makes no image of it" in (tmp_path / "out" / "series.tsv").read_text()
+    table = (tmp_path / "out" / "series.tsv").read_text()
+    assert reason in table
+    assert "DOEBLING" not in table
+
+
+def test_a_tool_that_is_gone_is_told(tmp_path: Path, series: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    import dcm2niix
+
+    monkeypatch.setattr(dcm2niix, "bin", str(tmp_path / "gone"))
+    with pytest.raises(BadInputError, match="none of 1 series"):
+        import_dicom(tmp_path / "dicom", tmp_path / "out")
+    assert "cannot be run" in (tmp_path / "out" / "series.tsv").read_text()
+
+
+def test_more_voxels_than_a_head_has_are_not_unpacked(
+    tmp_path: Path, series: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "_MOST_VOXELS", 1000)
+    with pytest.raises(BadInputError, match="none of 1 series"):
+        import_dicom(tmp_path / "dicom", tmp_path / "out")
+    assert "more voxels" in (tmp_path / "out" / "series.tsv").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +18,7 @@ import highdicom as hd
 import pydicom
 
 from cgckit import BadInputError
+from cgckit.cli.main import main
 from cgckit.derivatives import Derivatives
 from cgckit.dicom import import_dicom
 from cgckit.exports.dicom_seg import export_dicom_seg
@@ -67,12 +69,18 @@ def test_pixels_are_those_of_the_lesion(tmp_path: Path, plane: str) -> None:
     assert done.slices == (array > 150).any(axis=(0, 1)).sum()
 
 
-def test_the_segmentation_belongs_to_the_patient_and_the_study(tmp_path: Path) -> None:
+def test_the_segmentation_belongs_to_the_patient_and_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape, affine = SHAPES["coronal"]
     files = study.write_series(tmp_path / "dicom", study.Person(), study.head(shape, affine), affine, study.FLAIR)
     scans = import_dicom(tmp_path / "dicom", tmp_path / "scans").out
     (done,) = export_dicom_seg(run_on(scans, tmp_path / "run"), tmp_path / "seg", tmp_path / "dicom")
     one, other = pydicom.dcmread(done.path), pydicom.dcmread(files[0])
+    arguments = ["export", "dicom-seg", tmp_path / "run", tmp_path / "more", "--dicom", tmp_path / "dicom"]
+    monkeypatch.setattr(sys, "argv", ["cgckit", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ending:
+        main()
+    assert ending.value.code in (None, 0)
+    assert (tmp_path / "more" / done.path.name).is_file(), "the command writes the same"
     for name in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert one[name].value == other[name].value
     assert one.SeriesInstanceUID != other.SeriesInstanceUID
@@ -109,3 +117,32 @@ def test_other_dicom_files_are_refused(tmp_path: Path) -> None:
     study.write_series(tmp_path / "other", study.Person("P2"), study.head(shape, affine), affine, study.FLAIR)
     with pytest.raises(BadInputError, match="was not made by cgckit dicom"):
         export_dicom_seg(run_on(scans, tmp_path / "run"), tmp_path / "seg", tmp_path / "other")
+
+
+def test_a_header_that_lacks_what_the_standard_asks_for_is_told_without_its_words(tmp_path: Path) -> None:
+    shape, affine = SHAPES["coronal"]
+    files = study.write_series(tmp_path / "dicom", study.Person(), study.head(shape, affine), affine, study.FLAIR)
+    for path in files:
+        file = pydicom.dcmread(path)
+        del file.FrameOfReferenceUID
+        file.save_as(path)
+    scans = import_dicom(tmp_path / "dicom", tmp_path / "scans").out
+    with pytest.raises(BadInputError, match="highdicom makes no segmentation") as caught:
+        export_dicom_seg(run_on(scans, tmp_path / "run"), tmp_path / "seg", tmp_path / "dicom")
+    assert not any(secret in str(caught.value) for secret in study.SECRETS)
+
+
+def test_an_enhanced_image_is_segmented_frame_by_frame(tmp_path: Path) -> None:
+    shape, affine = SHAPES["coronal"]
+    array = study.head(shape, affine)
+    paths = study.write_series(tmp_path / "old", study.Person(), array, affine, study.FLAIR)
+    (tmp_path / "dicom").mkdir()
+    study.write_enhanced(paths[::-1], tmp_path / "dicom" / "enhanced")
+    scans = import_dicom(tmp_path / "dicom", tmp_path / "scans").out
+    (done,) = export_dicom_seg(run_on(scans, tmp_path / "run"), tmp_path / "seg", tmp_path / "dicom")
+    found = hd.seg.segread(done.path)
+    uid = pydicom.dcmread(tmp_path / "dicom" / "enhanced").SOPInstanceUID
+    frames = list(range(1, len(paths) + 1))
+    options = {"ignore_spatial_locations": True, "assert_missing_frames_are_empty": True, "segment_numbers": [1]}
+    pixels = found.get_pixels_by_source_frame(uid, frames, **options)
+    np.testing.assert_array_equal(np.asarray(pixels)[::-1, :, :, 0] > 0, (array > 150).transpose(2, 1, 0))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from export_run import AFFINE, SHAPE, ball, make_run
 
 from cgckit import BadInputError, UsageError
 from cgckit.exports.lesions import TABLE, Lesion, write_lesions
+from cgckit.sealed import write_json
 
 LEFT, RIGHT, MIDDLE = (-25.0, 10.0, 5.0), (20.0, -20.0, 10.0), (0.0, 30.0, -5.0)
 VOXEL_ML = 2 * 2 * 2.5 / 1000
@@ -99,3 +101,51 @@ def test_a_scan_that_is_gone_is_named(run: Path) -> None:
 
 def test_the_worlds_axes_are_right_front_and_up() -> None:
     assert np.linalg.det(AFFINE[:3, :3]) < 0, "the first axis runs to the left, so no side is right by accident"
+
+
+def test_scans_may_be_named_anew(run: Path, tmp_path: Path) -> None:
+    before = write_lesions(run)[1]
+    assert write_lesions(run, scans=tmp_path / "scans")[1] == before
+    (tmp_path / "scans" / "a").rename(tmp_path / "scans" / "c")
+    for path in (tmp_path / "scans" / "c").iterdir():
+        path.rename(path.with_name(path.name.replace("a_", "c_")))
+    (tmp_path / "scans" / "a").mkdir()
+    for path in (tmp_path / "scans" / "c").iterdir():
+        (tmp_path / "scans" / "a" / path.name.replace("c_", "a_")).symlink_to(path)
+    (tmp_path / "scans" / "b").rename(tmp_path / "b")
+    with pytest.raises(BadInputError, match="is not there"):
+        write_lesions(run, scans=tmp_path / "scans")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [({"status": "running"}, "no complete run"), (None, "is damaged"), ({}, "no complete run")]
+)
+def test_a_run_that_is_not_complete_or_damaged_is_bad_input(
+    run: Path, content: dict[str, str] | None, message: str
+) -> None:
+    if content is None:
+        (run / "run.json").write_text("{")
+    else:
+        write_json(run / "run.json", content)
+    with pytest.raises(BadInputError, match=message):
+        write_lesions(run)
+
+
+def test_a_run_without_masks_is_bad_input(run: Path) -> None:
+    for path in run.rglob("*_desc-cgc_mask.nii.gz"):
+        path.unlink()
+    with pytest.raises(BadInputError, match="no refined masks"):
+        write_lesions(run)
+
+
+def test_scans_in_disorder_beside_that_of_the_run_do_not_matter(run: Path) -> None:
+    for name in ("x_flair.nii.gz", "x-flair.nii.gz"):
+        (run.parent / "scans" / "a" / name).write_bytes(b"no image")
+    assert "flair" in write_lesions(run)[1][0].means
+
+
+def test_a_scan_on_another_grid_is_named(run: Path) -> None:
+    path = run.parent / "scans" / "a" / "a_t1.nii.gz"
+    nib.save(nib.Nifti1Image(np.indices(SHAPE)[0].astype(np.float32), np.eye(4)), path)
+    with pytest.raises(BadInputError, match=r"a_t1\.nii\.gz"):
+        write_lesions(run)

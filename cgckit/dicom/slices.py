@@ -130,7 +130,10 @@ def read_slices(path: Path) -> list[Slice] | None:
             file.seek(0)
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_WANTED)
             if "SOPClassUID" not in header or "SeriesInstanceUID" not in header:
-                if elements.text(header.file_meta, "MediaStorageSOPClassUID") == uid.MediaStorageDirectoryStorage:
+                kind = elements.text(header, "SOPClassUID") or elements.text(
+                    header.file_meta, "MediaStorageSOPClassUID"
+                )
+                if kind and kind not in _KINDS:  # a directory, a palette
                     return []
                 raise UnreadableError("its header is cut short, or is none")
             return _slices(path, header, file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def lesions_of(subject: Refined) -> list[Lesion]:
     arrays = {name: image.array for name, image in images.items()}
     measured = _measure(subject.label, parts, mask.grid, brain | lesion, probability, arrays, right)
     ordered = sorted(measured, key=lambda item: (-item.volume_ml, item.centre_mm))
-    return [Lesion(**{**vars(item), "number": number}) for number, item in enumerate(ordered, 1)]
+    return [replace(item, number=number) for number, item in enumerate(ordered, 1)]
 
 
 def _measure(

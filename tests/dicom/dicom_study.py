@@ -202,9 +202,9 @@ def write_study(root: Path) -> None:
     planes = {"flair": (None, FLAIR), "t1": (SAGITTAL, T1), "t1ce": (SAGITTAL, T1CE), "t2": (CORONAL, T2)}
     for number, person in enumerate(people):
         for name, (turn, tags) in planes.items():
-            shape, affine = box((2, 2, 3), turn)
+            shape, affine = box((3, 3, 4), turn)
             write_series(root / f"{number}" / name, person, head(shape, affine), affine, tags)
-        shape, affine = box((2, 2, 4))
+        shape, affine = box((3, 3, 5))
         write_series(root / f"{number}" / "map", person, head(shape, affine), affine, ADC, image_type=ADC_TYPE)
         uid = generate_uid()
         for turn in (None, SAGITTAL, CORONAL):
@@ -212,7 +212,7 @@ def write_study(root: Path) -> None:
             person.series = 8
             scout = root / f"{number}" / f"scout{'none' if turn is None else int(turn[0, 2])}"
             write_series(scout, person, head(shape, affine), affine, SCOUT, uid=uid)
-    shape, affine = tilted(-15, (2, 2, 4))
+    shape, affine = tilted(-15, (3, 3, 4))
     tags = {"GantryDetectorTilt": -15.0, "KVP": 120}
     ct = head(shape, affine) - 1000
     write_series(root / "ct", people[0].again("20240301"), ct, affine, tags, modality="CT", intercept=-1024)

@@ -12,6 +12,7 @@ pytest.importorskip("pydicom", reason="pydicom is not in this environment")
 pytest.importorskip("dcm2niix", reason="dcm2niix is not in this environment")
 
 import dicom_study as study
+import pydicom
 
 from cgckit import BadInputError
 from cgckit.dicom import import_dicom
@@ -106,6 +107,34 @@ def test_one_identifier_with_two_dates_of_birth_is_two_persons_and_is_said(tmp_p
     found = people(read_tree(tmp_path))
     assert len(found.subjects) == 2
     assert "sub-001, sub-002: one identifier" in found.doubts[0]
+
+
+def test_without_an_identifier_name_and_date_of_birth_count(tmp_path: Path) -> None:
+    for name, person in {"a": ("DOE^A", "19500101"), "b": ("DOE^A", "19500101"), "c": ("DOE^B", "19500101")}.items():
+        write(tmp_path / name, study.Person("", *person))
+    tree = read_tree(tmp_path)
+    found = people(tree)
+    assert place(found, tree, "a")[0] == place(found, tree, "b")[0] != place(found, tree, "c")[0]
+
+
+def test_acquisitions_of_one_series_are_told_apart_where_they_overlap(tmp_path: Path) -> None:
+    person, uid = study.Person(), study.generate_uid()
+    for number in (1, 2):
+        person.series = 0
+        write(tmp_path / str(number), person, {**study.T2, "AcquisitionNumber": number}, uid=uid)
+    tree = read_tree(tmp_path)
+    assert [item.part for item in candidates_of(tree.slices, people(tree))] == [1, 2]
+
+
+def test_slices_that_are_acquisitions_of_their_own_are_one_image(tmp_path: Path) -> None:
+    shape, affine = study.box((20, 20, 5))
+    paths = study.write_series(tmp_path, study.Person(), study.head(shape, affine), affine, {"KVP": 120}, modality="CT",
+                               intercept=-1024)  # fmt: skip
+    for number, path in enumerate(paths):
+        file = pydicom.dcmread(path)
+        file.AcquisitionNumber = number + 1
+        file.save_as(path)
+    assert chosen(tmp_path).part == 0
 
 
 @pytest.mark.parametrize("nobody", ["", "ANONYMOUS", "anonymized", "0000", "xxx", "Unknown"])

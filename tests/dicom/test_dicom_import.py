@@ -241,6 +241,27 @@ def test_a_folder_without_dicom_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "dicom" / "a.txt").write_text("a")
     with pytest.raises(BadInputError, match="none of its 1 files is DICOM"):
         import_dicom(tmp_path / "dicom", tmp_path / "out")
+    (tmp_path / "dicom" / "a.txt").unlink()
+    with pytest.raises(BadInputError, match="there is no file in it"):
+        import_dicom(tmp_path / "dicom", tmp_path / "out")
+    with pytest.raises(BadInputError, match="no such file or folder"):
+        import_dicom(tmp_path / "gone", tmp_path / "out")
+
+
+def test_one_file_may_be_given_and_a_doubt_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shape, affine = study.box((4, 4, 5))
+    person = study.Person("ANON", "", "")
+    paths = study.write_series(tmp_path / "a", person, study.head(shape, affine), affine, study.T1)
+    with pytest.raises(BadInputError, match="none of 1 series"):
+        import_dicom(paths[0], tmp_path / "out")
+    assert "1 studies name no patient" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a\tb\n1\t2\n"])
+def test_a_table_of_series_that_is_none_is_refused(folder: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "table.tsv").write_bytes(content)
+    with pytest.raises(BadInputError, match=r"table\.tsv"):
+        import_dicom(folder, tmp_path / "out", series=tmp_path / "table.tsv")
 
 
 def corrected(out: Path, target: Path, **changes: tuple[str, str]) -> Path:

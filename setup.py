@@ -4,19 +4,21 @@
 binary serves several versions of both. `cgckit._cuda` adds their CUDA kernels, where torch is built for CUDA,
 nvcc is found and the sources are there; it is a module of its own, as it links to what a CPU build of torch
 lacks. `cgckit._build` is a pybind11 module, which has no limited API: wheels are therefore tagged for one
-Python version.
+Python version. Without a C++ compiler nothing is built: the package then does the same in plain PyTorch.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import warnings
 from pathlib import Path
 
 import pybind11
 import torch
 from setuptools import Extension, setup
-from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension, get_cxx_compiler
 
 TORCH_TARGET = "2.10"
 """Oldest torch that the operators run with."""
@@ -44,6 +46,11 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def has_compiler() -> bool:
+    """Whether there is the compiler that torch's builder calls, a command and perhaps options of it."""
+    return shutil.which(shlex.split(get_cxx_compiler())[0]) is not None
+
+
 class BuildNative(BuildExtension):
     """torch's builder, told the version of the package and the processors it may really use."""
 
@@ -55,6 +62,10 @@ class BuildNative(BuildExtension):
         super().finalize_options()
 
     def build_extensions(self) -> None:
+        if not has_compiler():
+            self.warn(f"no C++ compiler ({get_cxx_compiler()}) is found: cgckit's losses will run in plain PyTorch")
+            self.extensions = []
+            return
         os.environ.setdefault("MAX_JOBS", str(processors()))
         version = self.distribution.get_version()
         for extension in self.extensions:

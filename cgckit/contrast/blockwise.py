@@ -21,7 +21,8 @@ def patch_contrast(
     """Return log_z [G, N] and pos [G, N], as `torch.ops.cgckit.patch_contrast` does.
 
     log_z_i = log sum_{k != i} exp((s_ik - 1) / tau), so LSE_i = log_z_i + 1 / tau. Both are float64, and 0
-    for patches that are no anchor of a group with at least two. The number of anchors is read on the host.
+    for patches that are no anchor of a group with at least two. The number of anchors is read on the host; on the meta
+    device, where there is none to read, shapes and graph are those of groups without anchors.
     """
     groups, patches = order.shape
     x = grid.vectors(features)
@@ -29,7 +30,7 @@ def patch_contrast(
     # Connected to the graph whatever the number of anchors; a product with zero would let NaN through.
     zeros = temperature.new_zeros(patches) + x.flatten()[:0].sum() + 0 * temperature
     log_z, pos = [], []
-    for g, (anchors, members) in enumerate(counts.tolist()):
+    for g, (anchors, members) in enumerate([(0, 0)] * groups if counts.is_meta else counts.tolist()):
         if anchors < 2:
             log_z.append(zeros)
             pos.append(zeros)
@@ -44,10 +45,16 @@ def patch_contrast(
     return torch.stack(log_z), torch.stack(pos)
 
 
+def inside_transform() -> bool:
+    """Whether a transform of `torch.func` is at work."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
 def _lse(u: Tensor, anchors: int, temperature: Tensor) -> Tensor:
     """log sum_{k != i} exp(s_ik / tau) of the first `anchors` rows of `u` [M, D]."""
     starts = range(0, anchors, BLOCK)
-    if len(starts) == 1 or not torch.is_grad_enabled():
+    # A transform of `torch.func` cannot have anything computed again: it keeps all [n, M].
+    if len(starts) == 1 or not torch.is_grad_enabled() or inside_transform():
         return torch.cat([_lse_of_block(u, a, min(a + BLOCK, anchors), temperature) for a in starts])
     # Each block is computed again in the backward pass, so that no [n, M] matrix is ever kept.
     return torch.cat(

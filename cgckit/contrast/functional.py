@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cgckit.contrast import blockwise, ops, patches, reference
 from cgckit.contrast.implementation import Implementation, resolve_implementation
-from cgckit.contrast.patches import DTYPES, LossInputs, PatchGrid, PatchStatistics
+from cgckit.contrast.patches import DTYPES, LossInputs, PatchGrid, PatchStatistics, without_autocast
 
 
 def patch_contrastive_loss(
@@ -85,7 +85,7 @@ def patch_contrastive_loss(
     if features.dim() == 4:
         features, probability = features.unsqueeze(-1), probability.unsqueeze(-1)
         mask = None if mask is None else mask.unsqueeze(-1)
-    with torch.autocast(features.device.type, enabled=False):
+    with without_autocast(features.device):
         inputs = LossInputs(features, probability.detach().float(), mask, grid, tau, threshold, scope == "batch")
         if chosen == "reference":
             losses, anchors = reference.group_losses(inputs)

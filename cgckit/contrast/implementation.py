@@ -34,7 +34,8 @@ def resolve_implementation(implementation: str, device: torch.device | str) -> I
 
     Raises:
         ValueError: there is no implementation of that name.
-        RuntimeError: "fused" is asked for and there are no compiled operators for `device`.
+        RuntimeError: "fused" is asked for and there are no compiled operators for `device`, or "reference" for tensors
+            without values.
     """
     device = torch.device(device)
     if implementation == "auto":
@@ -53,6 +54,8 @@ def resolve_implementation(implementation: str, device: torch.device | str) -> I
     if implementation == "blockwise":
         return "blockwise"
     if implementation == "reference":
+        if device.type == "meta":
+            raise RuntimeError("implementation 'reference' needs values, which meta tensors lack; use 'auto'")
         return "reference"
     raise ValueError(f"implementation must be auto, fused, blockwise or reference, not {implementation!r}")
 

@@ -17,23 +17,29 @@ import torch
 from torch import Tensor
 
 from cgckit.contrast import blockwise
+from cgckit.contrast.blockwise import inside_transform
 from cgckit.contrast.patches import PatchGrid, PatchStatistics
 
 
-def _load(module: str) -> str | None:
-    """Import a native module, which registers its operators; None if it is there, else the reason why not."""
+def _load(module: str, unbuilt: str) -> str | None:
+    """Import a native module, which registers its operators; None if it is there, else the reason why not.
+
+    `unbuilt` is the reason where there is no such module.
+    """
     try:
         importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return unbuilt if error.name == module else str(error)
     except ImportError as error:
         return str(error)
     return None
 
 
-MISSING = _load("cgckit._C")
+MISSING = _load("cgckit._C", "it was not built (install a C++ compiler, then cgckit again)")
 """Why the extension could not be loaded; None if it was."""
 
 # The CUDA kernels are a module of their own, as one that is linked to CUDA cannot be imported where torch is not.
-MISSING_CUDA = MISSING or _load("cgckit._cuda")
+MISSING_CUDA = MISSING or _load("cgckit._cuda", "they were not built (which takes nvcc and a torch for CUDA)")
 """Why there are no CUDA kernels; None if there are."""
 
 
@@ -94,7 +100,8 @@ def patch_contrast(
 ) -> tuple[Tensor, Tensor]:
     """`cgckit.contrast.blockwise.patch_contrast` by the compiled operators."""
     keep = torch.is_grad_enabled() and features.requires_grad
-    contrast: Any = _Contrast.apply if _inside_transform() else torch.ops.cgckit.patch_contrast
+    # A transform sees the gradient of a function, not of an operator.
+    contrast: Any = _Contrast.apply if inside_transform() else torch.ops.cgckit.patch_contrast
     log_z, pos, _, _ = contrast(features, temperature, *statistics, grid.size, grid.stride, keep)
     return log_z, pos
 
@@ -213,7 +220,7 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 def _backward(ctx: Any, grad_log_z: Tensor | None, grad_pos: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     features, temperature, norm, order, counts, log_z, expected, kept = ctx.saved_tensors
     operator = torch.ops.cgckit.patch_contrast_backward
-    contrast_backward: Any = _ContrastBackward.apply if _inside_transform() else operator
+    contrast_backward: Any = _ContrastBackward.apply if inside_transform() else operator
     grad_features, grad_temperature = contrast_backward(
         torch.zeros_like(log_z) if grad_log_z is None else grad_log_z.contiguous(),
         torch.zeros_like(log_z) if grad_pos is None else grad_pos.contiguous(),
@@ -242,13 +249,25 @@ def _double_backward(ctx: Any, grad_grad_features: Tensor, grad_grad_temperature
     Its inputs `norm`, `log_z`, `expected` and `kept` are functions of the features; what they contribute is in the
     gradient with respect to `features`, so they receive none of their own.
     """
-    grad_log_z, grad_pos, features, temperature, order, counts = ctx.saved_tensors
-    grid = PatchGrid.of(features.shape[2:], ctx.patch_size, ctx.stride)
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in (grad_log_z, grad_pos, features, temperature)]
-        outputs = blockwise.patch_contrast(leaves[2], leaves[3], order, counts, grid)
-        first = torch.autograd.grad(outputs, leaves[2:], leaves[:2], create_graph=True)
-        second = torch.autograd.grad(first, leaves, (grad_grad_features, grad_grad_temperature), materialize_grads=True)
+    *inputs, order, counts = ctx.saved_tensors
+    grid = PatchGrid.of(inputs[2].shape[2:], ctx.patch_size, ctx.stride)
+
+    def contrast(features: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+        return blockwise.patch_contrast(features, temperature, order, counts, grid)
+
+    if inside_transform():
+
+        def backward(grad_log_z: Tensor, grad_pos: Tensor, features: Tensor, temperature: Tensor) -> Any:
+            return torch.func.vjp(contrast, features, temperature)[1]((grad_log_z, grad_pos))
+
+        second = torch.func.vjp(backward, *inputs)[1]((grad_grad_features, grad_grad_temperature))
+    else:
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_() for t in inputs]
+            first = torch.autograd.grad(contrast(*leaves[2:]), leaves[2:], leaves[:2], create_graph=True)
+            second = torch.autograd.grad(
+                first, leaves, (grad_grad_features, grad_grad_temperature), materialize_grads=True
+            )
     return (*second, None, None, None, None, None, None, None, None)
 
 
@@ -258,11 +277,18 @@ def _no_vmap(*_: object) -> None:
     )
 
 
+def _no_forward_mode(*_: object) -> None:
+    raise NotImplementedError(
+        "the contrastive losses do not support forward-mode derivatives (jvp, jacfwd, hessian): use torch.func.grad"
+    )
+
+
 class _Contrast(torch.autograd.Function):
     forward = staticmethod(lambda *arguments: torch.ops.cgckit.patch_contrast(*arguments))
     setup_context = staticmethod(_keep_for_backward)
     backward = staticmethod(_backward)
     vmap = staticmethod(_no_vmap)
+    jvp = staticmethod(_no_forward_mode)
 
 
 class _ContrastBackward(torch.autograd.Function):
@@ -270,11 +296,7 @@ class _ContrastBackward(torch.autograd.Function):
     setup_context = staticmethod(_keep_for_double_backward)
     backward = staticmethod(_double_backward)
     vmap = staticmethod(_no_vmap)
-
-
-def _inside_transform() -> bool:
-    """Whether a transform of `torch.func` is at work: it sees the gradient of a function, not of an operator."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    jvp = staticmethod(_no_forward_mode)
 
 
 def _register() -> None:

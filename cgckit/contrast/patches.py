@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """What features may be: the element types of csrc/common/number.h."""
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Where autocast is at work, switch it off: the losses choose their precision themselves."""
+    works = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if works else nullcontext()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cgckit.contrast.functional import contrast_terms, temperature_tensor
 from cgckit.contrast.implementation import resolve_implementation
-from cgckit.contrast.patches import DTYPES, LossInputs, PatchGrid
+from cgckit.contrast.patches import DTYPES, LossInputs, PatchGrid, without_autocast
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -72,7 +72,7 @@ def supervised_contrastive(
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be mean or sum or none, not {reduction!r}")
     tau = temperature_tensor(temperature, embeddings)
-    with torch.autocast(embeddings.device.type, enabled=False):
+    with without_autocast(embeddings.device):
         if group is not None:
             return _of_group(embeddings, labels, tau, reduction, implementation, group)
         chosen = resolve_implementation(implementation, embeddings.device)

@@ -19,6 +19,7 @@ from cgckit.contrast import (
     ops,
     patch_contrastive_loss,
     resolve_implementation,
+    supervised_contrastive,
 )
 
 FEATURES = torch.randn(2, 3, 6, 6, 4, generator=torch.Generator().manual_seed(0))
@@ -64,6 +65,30 @@ def test_auto_is_fused_on_a_cpu_that_has_it_and_blockwise_elsewhere() -> None:
     assert resolve_implementation("reference", "cpu") == "reference"
     with pytest.raises(RuntimeError, match="'fused' has no kernels for meta"):
         resolve_implementation("fused", "meta")
+    with pytest.raises(RuntimeError, match="'reference' needs values, which meta tensors lack"):
+        resolve_implementation("reference", "meta")
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("scope", ["image", "batch"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_meta_tensors_tell_shapes_and_dtypes(dtype: torch.dtype, scope: str, reduction: str) -> None:
+    found = []
+    for device in ("cpu", "meta"):
+        features = FEATURES.to(device, dtype).requires_grad_()
+        probability, mask = torch.rand(2, 6, 6, 4, device=device), torch.ones(2, 6, 6, 4, device=device) > 0
+        loss = patch_contrastive_loss(
+            features, probability, patch_size=(3, 3, 2), mask=mask, scope=scope, reduction=reduction
+        )
+        embeddings = torch.randn(7, 3, device=device, dtype=dtype, requires_grad=True)
+        labels = torch.randint(2, (7,), device=device)
+        of_labels = supervised_contrastive(embeddings, labels, reduction=reduction)
+        loss.sum().backward()
+        of_labels.sum().backward()
+        results = (loss, features.grad, of_labels, embeddings.grad)
+        assert all(t is not None and t.device.type == device for t in results)
+        found.append([(t.shape, t.dtype) for t in results if t is not None])
+    assert found[0] == found[1]
 
 
 @pytest.fixture

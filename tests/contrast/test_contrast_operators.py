@@ -140,6 +140,34 @@ def test_torch_func_grad_equals_backward(samples: dict[str, Any]) -> None:
         torch.testing.assert_close(gradient, other)
 
 
+@pytest.mark.parametrize("name", ["ragged", "many", "one group"])  # of which "many" has more anchors than a block
+@pytest.mark.parametrize("implementation", ["fused", "blockwise"])
+def test_torch_func_grad_can_be_nested(samples: dict[str, Any], name: str, implementation: str) -> None:
+    sample = samples[name]
+    loss = small_loss(sample, implementation)
+    features, temperature = differentiable_inputs(sample)
+
+    def penalty(gradients: tuple[Tensor, ...]) -> Tensor:
+        return gradients[0].square().sum() + gradients[1].square()
+
+    first = torch.autograd.grad(loss(features, temperature), (features, temperature), create_graph=True)
+    expected = torch.autograd.grad(penalty(first), (features, temperature))
+    inputs = (features.detach(), temperature.detach())
+    found = torch.func.grad(lambda *inputs: penalty(torch.func.grad(loss, (0, 1))(*inputs)), (0, 1))(*inputs)
+    for gradient, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
+def test_forward_mode_is_refused_in_one_sentence(samples: dict[str, Any]) -> None:
+    sample = samples["ragged"]
+    with pytest.raises(NotImplementedError, match=r"^the contrastive losses do not support forward-mode"):
+        torch.func.jvp(
+            lambda features: small_loss(sample, "fused")(features, torch.tensor(0.2)),
+            (sample.features,),
+            (sample.features,),
+        )
+
+
 def test_vmap_is_refused_in_one_sentence(samples: dict[str, Any]) -> None:
     sample = samples["ragged"]
     with pytest.raises(NotImplementedError, match=r"^the contrastive losses do not support vmap: [^.]*$"):

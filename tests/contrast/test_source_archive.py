@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -58,3 +59,13 @@ def test_without_cuda_sources_no_cuda_module_is_built_and_that_is_said(tmp_path:
     assert built() == "['cgckit._cuda']"
     shutil.rmtree(tmp_path / "csrc" / "cuda")
     assert built() == "[] no sources in csrc/cuda: cgckit is built without its CUDA kernels"
+
+
+def test_without_a_compiler_the_package_is_built_without_its_operators(tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    environment = {**os.environ, "CXX": "no-such-compiler -O2"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = "no C++ compiler (no-such-compiler -O2) is found: cgckit's losses will run in plain PyTorch"
+    assert said in done.stdout + done.stderr
+    assert not list(tmp_path.rglob("*.so"))

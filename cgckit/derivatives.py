@@ -24,7 +24,7 @@ from cgckit.errors import BadInputError, CgckitError
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import Grid
 from cgckit.images.modalities import SUFFIX
-from cgckit.images.volume import grid_of, open_nifti
+from cgckit.images.volume import grid_of, header_of
 from cgckit.sealed import read_file
 from cgckit.version import __version__
 
@@ -271,7 +271,7 @@ class Derivatives:
 def _header(frame: Frame) -> tuple[nib.Nifti1Header, Path | None]:
     """The header that outputs copy, and the file that it came from."""
     if not isinstance(frame, Grid):
-        given = open_nifti(Path(frame)).header
+        given = header_of(Path(frame))
         if math.prod(given.get_data_shape()[3:]) > 1:  # one volume of several
             given = given.copy()
             given.set_data_shape(given.get_data_shape()[:3])

@@ -23,24 +23,27 @@ from cgckit.images.layouts import Filters, Input, find_subjects
 from cgckit.images.layouts.found import Found
 from cgckit.images.layouts.labels import split_session, unique_labels
 from cgckit.images.modalities import canonical_modality, in_canonical_order
+from cgckit.images.nifti import check_file, note_header
 from cgckit.images.volume import Volume
 
 
 @dataclass(frozen=True)
 class _Content:
-    """SHA-256 of a file, and what tells cheaply whether it may be another by now."""
+    """SHA-256 of a file, and what tells cheaply whether it may be another by now; its header is read along with it."""
 
     digest: str
     stamp: tuple[int, ...]
 
     @classmethod
     def of(cls, path: Path) -> _Content:
+        check_file(path)
         try:
             with path.open("rb") as file:
                 stamp = _stamp(os.fstat(file.fileno()))  # before the bytes: a change in between shows later
                 digest = hashlib.sha256()
                 while block := file.read(1 << 20):
                     digest.update(block)
+                note_header(path, file)
         except OSError as error:
             raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
         return cls(digest.hexdigest(), stamp)

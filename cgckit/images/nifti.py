@@ -7,10 +7,11 @@ import io
 import math
 import os
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -39,15 +40,49 @@ _GZIP = b"\x1f\x8b"
 _ROUNDED = 1.01
 
 
-def open_nifti(path: Path) -> nib.Nifti1Pair:
-    """Open a NIfTI file without reading its voxels.
+def header_of(path: Path) -> nib.Nifti1Header:
+    """The header of an image, to be copied before it is changed; no voxel is read.
+
+    The headers that were read last are remembered for as long as their files stay what they are: each is asked for by
+    several, and on a file system in a network it is the opening that takes long.
 
     Raises:
-        BadInputError: it is missing or no regular file, cannot be read, is none, or claims what no file can hold.
+        BadInputError: the file is missing or no regular file, cannot be read, is none, or claims what no file can hold.
     """
-    with _opened(path) as (_, image):
-        opened: nib.Nifti1Pair = image
-        return opened
+    check_file(path)
+    key = _key(path)
+    known = _REMEMBERED.get(key)
+    if known is None:
+        with _opened(path) as (_, image):
+            known = image.header
+        _remember(key, known)
+    return known
+
+
+def note_header(path: Path, file: BinaryIO) -> None:
+    """Have `header_of` remember what an open file begins with; where that is no header, it says so when it is asked."""
+    if is_foreign(path) or voxels_beside(path) is not None:
+        return
+    file.seek(0)
+    with suppress(BadInputError), _unpacked(path, file) as (stream, packed):
+        _remember(_key(path), _header(stream.read(max(_HEADERS)), path, _room(path, packed))[1])
+
+
+_Key = tuple[Path, int, int, int, int]
+_REMEMBERED: OrderedDict[_Key, nib.Nifti1Header] = OrderedDict()
+_MOST_REMEMBERED = 256
+
+
+def _key(path: Path) -> _Key:
+    """What tells a file, as it is, from any other."""
+    status = path.stat()
+    return path.absolute(), status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
+
+
+def _remember(key: _Key, header: nib.Nifti1Header) -> None:
+    _REMEMBERED[key] = header
+    while len(_REMEMBERED) > _MOST_REMEMBERED:
+        _REMEMBERED.popitem(last=False)
 
 
 def read_voxels(path: Path, volume: int | None = None) -> tuple[nib.Nifti1Pair, FloatArray]:
@@ -86,33 +121,57 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield io.BytesIO(), open_foreign(path)
         return
     voxels = voxels_beside(path)
-    if voxels is not None:
+    if voxels is None:
+        head = None
+    else:
         check_file(voxels)
+        with _opening(path) as file, _unpacked(path, file) as (stream, _):
+            head = stream.read(max(_HEADERS))
+    with _opening(voxels or path) as file, _unpacked(path, file) as (stream, packed):
+        try:
+            kind, header = _header(head or stream.read(max(_HEADERS)), path, _room(voxels or path, packed))
+            # Without the header's extensions, which describe the acquisition and may be of any size.
+            image = kind(ArrayProxy(stream, header, mmap=False), None, header)
+        except (BadInputError, EOFError, OSError, zlib.error):
+            raise
+        except Exception as error:
+            raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images") from error
+        yield stream, image
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[BinaryIO]:
+    """A file's bytes; BadInputError if it cannot be opened."""
     try:
-        size = (voxels or path).stat().st_size
-        with path.open("rb") as file:
-            packed = file.read(2) == _GZIP  # whatever its name says
-            file.seek(0)
-            with gzip.GzipFile(fileobj=file) if packed else file as stream:
-                head = stream.read(max(_HEADERS))
+        file = path.open("rb")
     except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _unpacked(path: Path, file: BinaryIO) -> Iterator[tuple[Any, bool]]:
+    """What is in an open file, and whether it is packed, whatever its name says.
+
+    Raises:
+        BadInputError: it is not, after all, or is cut short, or cannot be read.
+    """
+    packed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    try:
+        with gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as stream:
+            yield stream, packed
+    except OSError as error:  # gzip's own has no number
         what = error.strerror or "not a readable NIfTI file; give .nii or .nii.gz images"
         raise BadInputError(f"{path}: cannot be read ({what})") from error
     except (EOFError, zlib.error) as error:
         raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images") from error
-    with (voxels or path).open("rb") as file:
-        packed = file.read(2) == _GZIP
-        file.seek(0)
-        with gzip.GzipFile(fileobj=file) if packed else file as stream:
-            try:
-                kind, header = _header(head, path, size * (_DEFLATE if packed else 1))
-                # Without the header's extensions, which describe the acquisition and may be of any size.
-                image = kind(ArrayProxy(stream, header, mmap=False), None, header)
-            except BadInputError:
-                raise
-            except Exception as error:
-                raise BadInputError(f"{path}: not a readable NIfTI file; give .nii or .nii.gz images") from error
-            yield stream, image
+
+
+def _room(path: Path, packed: bool) -> int:
+    """What a file can hold at most, unpacked [bytes]."""
+    return path.stat().st_size * (_DEFLATE if packed else 1)
 
 
 def check_file(path: Path) -> None:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.errors import BadInputError
 from cgckit.images.grid import Grid
-from cgckit.images.nifti import check_affine, grid_of, open_nifti, read_voxels
+from cgckit.images.nifti import check_affine, grid_of, header_of, read_voxels
 
-__all__ = ["Volume", "grid_of", "open_nifti"]
+__all__ = ["Volume", "grid_of", "header_of"]
 
 # Squares of such values still fit float32; no scanner's unit is this small.
 _LARGEST = 1e15

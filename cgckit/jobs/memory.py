@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cgckit.images.cohort import Subject
-from cgckit.images.volume import grid_of, open_nifti
+from cgckit.images.volume import grid_of, header_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def expected(subject: Subject) -> float:
         shape = subject.case.native.shape
     else:
         path = next(iter(subject.files.values()))
-        shape = grid_of(open_nifti(path).header, path).shape
+        shape = grid_of(header_of(path), path).shape
     return _PROCESS + _VOXEL * math.prod(shape) * len(subject.modalities)
 
 

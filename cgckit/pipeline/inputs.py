@@ -18,7 +18,7 @@ from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.layouts import Input
 from cgckit.images.modalities import modality_of
 from cgckit.images.preparation import prepare
-from cgckit.images.volume import grid_of, open_nifti
+from cgckit.images.volume import grid_of, header_of
 from cgckit.jobs import LeftOut, Ratings, over_subjects
 from cgckit.pipeline.prior_maps import learns, of_a_subject, prior_files
 from cgckit.priors.base import PRIORS, Prior
@@ -66,11 +66,11 @@ def find_cohort(
 
     def check(subject: Subject) -> None:
         with of_a_subject():
+            subject.fingerprint()
             if subject.case is None:
                 _check_headers(subject)
             if left_out is None or left_out.strict:
                 return  # what follows is found later, and ends the run then
-            subject.fingerprint()
             if prior is not None:
                 prior_files(prior, [subject])
                 if learns(prior) and brain is not None:
@@ -190,9 +190,7 @@ def _check_headers(subject: Subject) -> None:
     Raises:
         BadInputError: a file that is missing, no NIfTI or no volume, or lies on another grid than the others.
     """
-    grids = {
-        path: grid_of(open_nifti(path).header, path, subject.volumes.get(name)) for name, path in subject.files.items()
-    }
+    grids = {path: grid_of(header_of(path), path, subject.volumes.get(name)) for name, path in subject.files.items()}
     if not grids:
         raise BadInputError(f"subject {subject.source} has no image")
     first, *others = grids
@@ -202,5 +200,5 @@ def _check_headers(subject: Subject) -> None:
                 f"{path} and {first} lie on different grids; resample the images of {subject.source} to one of them"
             )
     mask = subject.brain_mask
-    if mask is not None and not grid_of(open_nifti(mask).header, mask).matches(grids[first]):
+    if mask is not None and not grid_of(header_of(mask), mask).matches(grids[first]):
         raise BadInputError(f"{mask}: the brain mask is not on the grid of {first}; resample it to that")

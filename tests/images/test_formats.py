@@ -15,7 +15,7 @@ import pytest
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
 from cgckit.images.cohort import Cohort
-from cgckit.images.volume import Volume, open_nifti
+from cgckit.images.volume import Volume, header_of
 
 AFFINE = np.array([[-0.9, 0.1, 0, 12], [0.1, 1.1, 0, -7], [0, 0, 3, 5], [0, 0, 0, 1.0]])
 
@@ -168,7 +168,7 @@ def test_a_header_that_is_broken_beside_a_sound_affine_comes_out_clean(
     assert "pixdim" not in caplog.text + capfd.readouterr().err, "the library's own warnings are not shown"
     again = nib.load(written.get_filename())
     assert np.isfinite(again.header["pixdim"]).all()
-    assert open_nifti(Path(written.get_filename())) is not None
+    assert header_of(Path(written.get_filename())) is not None
 
 
 def test_a_quaternion_that_is_off_by_rounding_is_put_right(tmp_path: Path, array: np.ndarray) -> None:

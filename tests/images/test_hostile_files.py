@@ -16,7 +16,7 @@ import pytest
 
 from cgckit.errors import BadInputError
 from cgckit.images.cohort import Cohort
-from cgckit.images.volume import Volume, open_nifti
+from cgckit.images.volume import Volume, header_of
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_pipe_is_not_waited_for(pipe: Path, name: str) -> None:
     other = pipe.with_name(name)
     pipe.rename(other)
     with pytest.raises(BadInputError, match=r"not a regular file|not a NIfTI image"):
-        open_nifti(Cohort.find(other)[0].files["flair"])
+        header_of(Cohort.find(other)[0].files["flair"])
     with pytest.raises(BadInputError, match="no image found"):
         Cohort.find(other.parent)
 

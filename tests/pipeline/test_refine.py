@@ -8,10 +8,12 @@ import logging
 import random
 import re
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -574,3 +576,22 @@ def test_a_subject_is_found_by_its_label_and_its_name(whole: tuple[Path, cgckit.
     assert found["case2"] is found[1] is found.subjects[1]
     with pytest.raises(KeyError, match="case1, case2"):
         found["case3"]
+
+
+def test_an_image_is_opened_once_for_hash_and_header_and_once_a_stage(
+    write_cohort: Callable[..., Path], tmp_path: Path
+) -> None:
+    """On a file system in a network, opening is what takes long."""
+    scans = write_cohort(2)
+    opened: Counter[Path] = Counter()
+    listening = True
+
+    def hear(event: str, details: tuple[Any, ...]) -> None:
+        if listening and event == "open" and str(details[0]).startswith(str(scans)):
+            opened[Path(details[0])] += 1
+
+    sys.addaudithook(hear)  # for good, as hooks are
+    run(scans, tmp_path / "out")
+    listening = False
+    assert len(opened) > 1
+    assert set(opened.values()) == {3}

@@ -17,7 +17,7 @@ from cgckit.images.layouts.table import lists_participants, read_mappings, read_
 from cgckit.images.layouts.tree import Tree, is_dicom
 from cgckit.images.layouts.versions import Image
 from cgckit.images.modalities import SUFFIX, is_image_file
-from cgckit.images.nifti import check_file, grid_of, open_nifti
+from cgckit.images.nifti import check_file, grid_of, header_of
 
 __all__ = ["Filters", "Found", "find_subjects"]
 
@@ -150,7 +150,7 @@ def _derivative(path: Path) -> str:
 def _on_one_grid(found: Found, mask: Path) -> bool:
     first = next(iter(found.files.values()))
     try:
-        return grid_of(open_nifti(mask).header, mask).matches(grid_of(open_nifti(first).header, first))
+        return grid_of(header_of(mask), mask).matches(grid_of(header_of(first), first))
     except BadInputError:
         return False
 

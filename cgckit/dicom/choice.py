@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cgckit.dicom.people import People
 from cgckit.dicom.slices import Slice
 from cgckit.dicom.stacks import Stack, planes_of, stacks_of
-from cgckit.dicom.weighting import WEIGHTINGS, Finding, weigh
+from cgckit.dicom.weighting import WEIGHTINGS, Finding, is_scout, weigh
 
 _SUFFIXES = {"flair": "FLAIR", "t1": "T1w", "t1ce": "ce-gadolinium_T1w", "t2": "T2w", "pd": "PDw", "t2star": "T2starw"}
 # A volume with less than this is no whole head.
@@ -95,7 +95,7 @@ def candidates_of(slices: Sequence[Slice], people: People) -> list[Candidate]:
     found: list[Candidate] = []
     for (subject, session, _), members in series.items():
         stacks = stacks_of(members)
-        planes = planes_of(stacks)
+        planes = planes_of([stack for stack in stacks if not is_scout(stack)])
         if planes > 1:
             why = f"images that face {planes} ways: a localizer, or a projection that turns"
             whole = Stack(tuple(sorted(members, key=lambda item: item.instance)))

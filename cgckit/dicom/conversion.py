@@ -6,7 +6,7 @@ depends on how pixels are stored, and may be elsewhere than the headers say.
 
 from __future__ import annotations
 
-import subprocess  # nosec - dcm2niix, with arguments of ours
+import subprocess  # nosec
 import tempfile
 from dataclasses import dataclass
 from importlib import import_module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 TABLE = "series.tsv"
 """What was found, what of it was taken, and why."""
+# So many damaged files are named one by one.
+_MOST_NAMED = 20
 # Raised by a change of what is made of the same files.
 _VERSION = 1
 
@@ -139,8 +141,8 @@ def import_dicom(
         raise BadInputError(f"{folder}: there is no file in it")
     with show("Reading headers", count) as step:
         plan = plan_of(folder, mapping, None if series is None else Path(series), step)
-    for path, why in plan.tree.unreadable.items():
-        logger.warning("%s: %s", path, why)
+    damaged = {item.path: item.damage for item in plan.tree.slices if item.damage and item.kind != "other"}
+    _tell_files({**plan.tree.unreadable, **damaged})
     for doubt in plan.people.doubts:
         logger.warning("%s", doubt)
     derivatives = Derivatives.create(out)
@@ -252,6 +254,14 @@ class _Work:
                 self.ledger.remove(path)
         if kept.keys() != done.keys():
             write_json(self.record, {"files": kept})
+
+
+def _tell_files(damaged: Mapping[Path, str]) -> None:
+    """Name the files that cannot be used, on the screen alone: a path may have the patient's name."""
+    for path, why in list(damaged.items())[:_MOST_NAMED]:
+        logger.warning("%s: %s", path, why)
+    if len(damaged) > _MOST_NAMED:
+        logger.warning("and %d files more that are damaged", len(damaged) - _MOST_NAMED)
 
 
 def _about(candidate: Candidate) -> dict[str, object]:

@@ -73,6 +73,11 @@ def weigh(stack: Stack) -> Finding:
     return Finding(name, why, enhanced, derived)
 
 
+def is_scout(stack: Stack) -> bool:
+    """Whether the scanner calls it a localizer, as CT's overview that may be part of the series it is for."""
+    return not _LOCALISERS.isdisjoint(stack.first.image_type)
+
+
 def _useless(item: Slice, kinds: set[str]) -> tuple[str, str] | None:
     """What is no volume of a head, whatever its weighting."""
     if item.kind == "other":

@@ -31,7 +31,7 @@ def chosen(folder: Path) -> Candidate:
     candidates = candidates_of(tree.slices, People.of(tree.slices))
     choose(candidates, lambda candidate: "")
     (found,) = [candidate for candidate in candidates if candidate.taken]
-    assert all(candidate.why for candidate in candidates if not candidate.taken)
+    assert all(candidate.why or candidate.finding.why for candidate in candidates if not candidate.taken)
     return found
 
 
@@ -70,6 +70,21 @@ def test_a_soft_ct_is_taken_before_a_sharp_one(tmp_path: Path) -> None:
     write(tmp_path / "1", person, {"ConvolutionKernel": "H31s"}, modality="CT", intercept=-1024, edges=(20, 20, 5))
     write(tmp_path / "2", person, {"ConvolutionKernel": "H60s"}, modality="CT", intercept=-1024, edges=(20, 20, 2))
     assert chosen(tmp_path).stack.first.number == 1
+
+
+def test_an_overview_in_the_series_of_a_ct_is_told_from_it(tmp_path: Path) -> None:
+    person, uid = study.Person(), study.generate_uid()
+    options = {"modality": "CT", "intercept": -1024, "uid": uid}
+    write(tmp_path / "1", person, {"KVP": 120}, image_type=("ORIGINAL", "PRIMARY", "AXIAL"), **options)
+    person.series = 0
+    shape, affine = study.box((20, 20, 150), study.SAGITTAL)
+    scout = study.head(shape, affine)
+    tags = {"KVP": 120}
+    study.write_series(tmp_path / "2", person, scout, affine, tags, image_type=TOPOGRAM, **options)
+    assert chosen(tmp_path).finding.name == "ct"
+
+
+TOPOGRAM = ("ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP")
 
 
 def people(tree: Tree) -> People:

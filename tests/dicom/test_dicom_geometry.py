@@ -102,6 +102,13 @@ def test_a_slice_that_is_cut_short_is_named(tmp_path: Path, caplog: pytest.LogCa
     paths = study.write_series(tmp_path / "mr", study.Person(), study.head(shape, affine), affine, study.T1)
     paths[7].write_bytes(paths[7].read_bytes()[:-100])
     assert "damaged: slice 8 of 32 is cut short" in refused(tmp_path / "mr")
+    assert f"{paths[7]}: is cut short" in caplog.text
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-100])
+    caplog.clear()
+    refused_again(tmp_path / "mr")
+    assert caplog.text.count("is cut short") == 20 + 1, "and once for the series"
+    assert "and 12 files more" in caplog.text
 
 
 def test_another_series_is_taken_where_the_best_is_damaged(tmp_path: Path) -> None:

@@ -63,11 +63,11 @@ def pages(write_subjects: Callable[..., Path], tmp_path_factory: pytest.TempPath
         out.write_probability(subject.label, refined, scan)
         out.write_mask(subject.label, refined >= 0.5, scan)
         out.write_uncertainty(subject.label, 0.1 * refined, scan)
-        row = {"participant_id": f"sub-{subject.label}", "source": f"Önal {index}", "prior_ml": 1.728 * (index + 1)}
+        row = {"participant_id": f"sub-{subject.label}", "source": f"Önal {index}", "prior_ml": 1.728 + index / 100}
         row |= {"refined_ml": 1.7, "changed_ml": 1.2, "dice_prior_refined": 0.9 - index / 10, "dropped_parts": index}
         rows.append({**row, "remarks": "", "fraction": 0.02, "choice": "K = 4"})
     rows[1]["remarks"] = "warning: most of the prior is thrown away; scattered"
-    rows.append({"participant_id": "sub-x", "source": "x", "remarks": "left out: no brain"})
+    rows.append({"participant_id": "sub-x", "source": "x", "dropped_parts": 90, "remarks": "left out: no brain"})
     out.write_table("summary.tsv", rows)
     options = {"prior": {"name": "gmm"}, "preset": "light", "modalities": ["flair", "t1"]}
     record = {"status": "complete", "key": "k", "options": options, "versions": {"cgckit": "0.1.0"}}
@@ -173,6 +173,7 @@ def test_the_table_is_filtered_and_sorted(pages: Path, browse: Callable[..., Any
 
     assert choose("warnings") == ["case2", "x"]
     assert choose("remarks") == ["case2", "x"]
+    assert choose("unusual") == ["x"]
     assert choose("unrated") == choose("all") == ["case1", "case2", "case3", "x"]
     browser.find_element("id", "search").send_keys("THROWN")
     assert shown() == ["case2"]

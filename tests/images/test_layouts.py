@@ -148,6 +148,10 @@ LAYOUTS: dict[str, tuple[str, dict[str, dict[str, str]]]] = {
         "S01/FLAIR.nii.gz S01/T1.nii.gz S01/T1_brain.nii.gz",
         {"S01": each("S01/", flair="FLAIR.nii.gz", t1="T1.nii.gz")},
     ),
+    "an original that was kept": (
+        "S01/S01_FLAIR_orig.nii.gz S01/S01_FLAIR.nii.gz S01/S01_T1.nii.gz",
+        {"S01": each("S01/S01_", flair="FLAIR.nii.gz", t1="T1.nii.gz")},
+    ),
     "moved to another": (
         "S01/FLAIR.nii.gz S01/T1.nii.gz S01/T1_to_FLAIR.nii.gz S01/FLAIR_to_MNI.nii.gz S01/T1_to_MNI.nii.gz",
         {"S01": each("S01/", flair="FLAIR.nii.gz", t1="T1_to_FLAIR.nii.gz")},

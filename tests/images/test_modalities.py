@@ -56,6 +56,7 @@ from cgckit.images.modalities import canonical_modality, in_canonical_order
         ("seg01_T2.nii.gz", "seg01", "t2"),
         ("lesion_01_FLAIR.nii.gz", "lesion_01", "flair"),
         ("FLAIR_tumor01.nii.gz", "", "flair"),
+        ("FLAIR_WMH_001.nii.gz", "", "flair"),
         ("患者一_FLAIR.nii.gz", "患者一", "flair"),
         ("scan.nii.gz", "scan", None),
         ("t1000.nii.gz", "t1000", None),

@@ -111,3 +111,8 @@ def test_every_help_has_an_example(run, command):
     result = run(*command, "--help")
     assert "Example" in result.stdout
     assert "cgckit priors" in result.stdout
+
+
+def test_show_says_which_modalities_a_prior_needs(cgckit) -> None:
+    assert "It needs images of one of: flair, dwi, t2, pd, ct, t1ce." in cgckit("priors", "show", "gmm").out
+    assert "It needs" not in cgckit("priors", "show", "mask").out

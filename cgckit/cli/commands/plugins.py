@@ -193,6 +193,8 @@ def _show(kind: _Kind, found: type) -> None:
     # The options have their table.
     description = (inspect.getdoc(found) or "").partition("\nAttributes:")[0].strip()
     console.print(escape(description), soft_wrap=True)
+    if needs := getattr(found, "needs", ()):
+        console.print(f"\nIt needs images of one of: {escape(', '.join(needs))}.", soft_wrap=True)
     rows = [
         {"option": option.name, "type": option.type_name, "default": option.default_text, "meaning": option.doc}
         for option in options_of(found)

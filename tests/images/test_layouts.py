@@ -205,6 +205,13 @@ LAYOUTS: dict[str, tuple[str, dict[str, dict[str, str]]]] = {
         "S1/m00/flair.nii.gz S1/m12/flair.nii.gz S2/m00/flair.nii.gz",
         {f"{s}_ses-{m}": {"flair": f"{s}/{m}/flair.nii.gz"} for s, m in (("S1", "m00"), ("S1", "m12"), ("S2", "m00"))},
     ),
+    "a folder a point in time, with the subjects in it": (
+        "baseline/S1/flair.nii.gz followup/S1/flair.nii.gz followup/S2/flair.nii.gz",
+        {
+            f"{s}_ses-{t}": {"flair": f"{t}/{s}/flair.nii.gz"}
+            for t, s in (("baseline", "S1"), ("followup", "S1"), ("followup", "S2"))
+        },
+    ),
     "points in time in one folder": (
         "anna_tp1_flair.nii.gz anna_tp2_flair.nii.gz",
         {f"anna_ses-{t}": {"flair": f"anna_{t}_flair.nii.gz"} for t in ("tp1", "tp2")},

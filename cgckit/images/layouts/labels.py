@@ -22,7 +22,11 @@ _SURE = re.compile(
 _LIKELY = re.compile(r"t\d{1,2}|m\d{1,2}|v\d{1,2}|y\d{1,2}|scan\d+|exam\d+", re.IGNORECASE)
 _OF_BIDS = re.compile(r"(sub-[A-Za-z0-9]+)_ses-([A-Za-z0-9]+)")
 # Public data sets whose subjects' names end with the time point.
-_OF_DATA_SETS = (re.compile(r"(BraTS-[A-Za-z-]+-\d+)-(\d+)"), re.compile(r"(UPENN-GBM-\d+)_(\d+)"))
+_OF_DATA_SETS = (
+    re.compile(r"(brats_tcia_pat\d+)_(\d+)"),
+    re.compile(r"(BraTS-[A-Za-z-]+-\d+)-(\d+)"),
+    re.compile(r"(UPENN-GBM-\d+)_(\d+)"),
+)
 _AT_THE_END = re.compile(rf"(.+?)[-_. ]+({_SURE.pattern})", re.IGNORECASE)
 # Control characters, separators of lines and paragraphs, and halves of characters.
 _NOT_IN_A_TABLE = ("Cc", "Zl", "Zp", "Cs")

@@ -109,7 +109,7 @@ class Roles:
             elif folder.lower() not in MASK_FOLDERS:
                 kept.append(folder)
                 below += end > depth
-        whose, session = self._session(tuple(kept), name)
+        whose, session = self._session(tuple(kept), below, name)
         person, spelled = whose[-1] if whose else "subject", None
         if session is None:
             person, session = split_session(person)
@@ -126,8 +126,8 @@ class Roles:
         beside = {read_name(other[-1] + ".nii").modality for other in self.modalities if other[:-1] == folder[:-1]}
         return len(beside) > 1
 
-    def _session(self, kept: tuple[str, ...], name: Name) -> tuple[tuple[str, ...], str | None]:
-        """The chain without a time point at its end, and that."""
+    def _session(self, kept: tuple[str, ...], below: int, name: Name) -> tuple[tuple[str, ...], str | None]:
+        """The chain without a time point at its end, or between the root and the person, and that."""
         if len(kept) < 2:
             return kept, None
         last, owner = kept[-1], name.owner.lower()
@@ -135,6 +135,9 @@ class Roles:
         likely = may_be_session(last) and (last.lower() in self.times or last.lower() in self.repeated or told)
         if is_session(last) or likely:
             return kept[:-1], session_name(last)
+        for place in range(len(kept) - 2, len(kept) - 1 - below, -1):
+            if is_session(kept[place]):
+                return (*kept[:place], *kept[place + 1 :]), session_name(kept[place])
         return kept, None
 
 

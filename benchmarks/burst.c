@@ -3,12 +3,26 @@
 
 #define CHAINS 12
 
-typedef float vector __attribute__((vector_size(32)));
+/* The widest vectors there are. */
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
 
-/* Runs `count` steps of 12 independent chains of 8 lanes; 192 floating-point operations a step. */
+typedef float vector __attribute__((vector_size(4 * LANES)));
+
+int lanes(void) { return LANES; }
+
+/* Runs `count` steps of 12 independent chains of LANES lanes; 24 LANES floating-point operations a step. */
 float burst(int64_t count) {
-  const vector a = {0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f};
-  const vector b = {1, 2, 3, 4, 5, 6, 7, 8};
+  vector a, b;
+  for (int lane = 0; lane < LANES; ++lane) {
+    a[lane] = 0.5f;
+    b[lane] = (float)(lane + 1);
+  }
   vector sum[CHAINS];
 #pragma GCC unroll 12
   for (int c = 0; c < CHAINS; ++c) sum[c] = b * (float)(c + 3); /* chains that differ are not merged */
@@ -19,7 +33,9 @@ float burst(int64_t count) {
   vector total = sum[0];
 #pragma GCC unroll 12
   for (int c = 1; c < CHAINS; ++c) total += sum[c];
-  return total[0] + total[1] + total[2] + total[3] + total[4] + total[5] + total[6] + total[7];
+  float all = 0;
+  for (int lane = 0; lane < LANES; ++lane) all += total[lane];
+  return all;
 }
 
 /* c = a + b: what memory can do at best. */

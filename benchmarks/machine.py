@@ -38,14 +38,15 @@ def _burst() -> ctypes.CDLL:
 
 
 def burst_flops(threads: int, repetitions: int = 20, steps: int = 1_500_000) -> list[float]:
-    """Floating-point operations a second of `threads` threads in fused multiply-adds of 8 float32 lanes, each time."""
-    run = _burst().burst  # ctypes releases the interpreter's lock
+    """Floating-point operations a second of `threads` threads in the widest fused multiply-adds, each time."""
+    run, steps = _burst().burst, steps * 8 // _burst().lanes()  # ctypes releases the interpreter's lock
+    operations = 24 * _burst().lanes() * steps * threads
     rates = []
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(repetitions):
             start = time.perf_counter()
             list(pool.map(run, [steps] * threads))
-            rates.append(2 * 96 * steps * threads / (time.perf_counter() - start))
+            rates.append(operations / (time.perf_counter() - start))
     return rates
 
 

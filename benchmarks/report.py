@@ -10,6 +10,8 @@ Row = dict[str, Any]
 YARDSTICKS = (
     "eager anchors-only",
     "compiled anchors-only",
+    "oneDNN anchors-only",
+    "compiled oneDNN anchors-only",
     "eager full",
     "compiled full",
     "metric-learning, anchors given",
@@ -21,9 +23,10 @@ Written by `python -m benchmarks loss`; temperature 0.2. Columns after the fused
 (forward and backward) or larger (memory beyond the inputs) each other way to the same loss is, in the same interleaved
 run; medians of the rounds, in each of which a way is called twice and the second call counts (once, in rows of commits
 before b14c03c). *anchors-only* is plain PyTorch with rows for the anchors alone, *full* with all N x N similarities,
-each also under `torch.compile` (the loss, not the unfolding); *metric-learning* is pytorch-metric-learning's
-`SupConLoss`, also with the anchors' pairs given; *blockwise* is cgckit without its compiled extension. `of peak`:
-floating-point operations of the three products, 6 D n N, a second, over the machine's burst of fused multiply-adds.
+each also under `torch.compile` (the loss, not the unfolding); *oneDNN* takes the products from oneDNN instead of MKL;
+*metric-learning* is pytorch-metric-learning's `SupConLoss`, also with the anchors' pairs given; *blockwise* is cgckit
+without its compiled extension. `of peak`: floating-point operations of the three products, 6 D n N, a second, over the
+machine's burst of fused multiply-adds, in the widest vectors there are.
 `error`: relative L2 of the gradient to float64. `commit`: of what was measured. Blank: not run, as N x N would take
 gigabytes or the library has no such case. Where the rest of the time goes is in `profile.md`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,12 +36,41 @@ def full(x: Tensor, labels: Tensor, anchor: Tensor) -> Tensor:
     return torch.where(anchor, torch.logsumexp(logits, 1) - positives, 0).sum() / anchor.sum()
 
 
-def anchors_only(x: Tensor, anchors: Tensor) -> Tensor:
+def torch_product(a: Tensor, b: Tensor) -> Tensor:
+    """Products of the rows of `a` [n, D] with those of `b` [N, D] by what torch takes: on x86 MKL."""
+    return a @ b.T
+
+
+class _OneDnnProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return _linear(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        return _linear(grad, b.T), _linear(grad.T, a.T)
+
+
+def _linear(a: Tensor, b: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    return product
+
+
+@torch.compiler.disable  # torch's compiler has it for constants alone
+def onednn_product(a: Tensor, b: Tensor) -> Tensor:
+    """The same by oneDNN, which takes wider vectors than MKL on some processors."""
+    product: Tensor = _OneDnnProduct.apply(a, b)
+    return product
+
+
+def anchors_only(x: Tensor, anchors: Tensor, product: Callable[[Tensor, Tensor], Tensor] = torch_product) -> Tensor:
     """The strongest plain form: rows of the anchors alone, positives from their sum in O(n D)."""
     u = F.normalize(x)
     mine = u[anchors]
     itself = anchors[:, None] == torch.arange(len(u), device=u.device)
-    lse = torch.logsumexp((mine @ u.T / TEMPERATURE).masked_fill(itself, -torch.inf), 1)
+    lse = torch.logsumexp((product(mine, u) / TEMPERATURE).masked_fill(itself, -torch.inf), 1)
     positives = (mine * (mine.sum(0) - mine)).sum(1) / (len(anchors) - 1)
     return (lse - positives / TEMPERATURE).mean()
 
@@ -70,15 +100,24 @@ def contenders(preset: Preset, inputs: Inputs, *, compiled: bool) -> dict[str, L
     def eager_anchors(x: Tensor) -> Tensor:
         return anchors_only(x, anchors)
 
+    def onednn_anchors(x: Tensor) -> Tensor:
+        return anchors_only(x, anchors, onednn_product)
+
+    onednn = inputs.features.device.type == "cpu" and torch.backends.mkldnn.is_available()
+
     losses = {"fused": operator("fused"), "blockwise": operator("blockwise")}
     if len(anchors) * preset.patches <= 2e8:
         losses["eager anchors-only"] = of_patches(eager_anchors)
+        if onednn:
+            losses["oneDNN anchors-only"] = of_patches(onednn_anchors)
     if preset.patches > 10_000:  # N x N would take gigabytes
         return losses
     losses["eager full"] = of_patches(eager_full)
     if compiled:
         # The loss alone: together with the unfolding, code that torch 2.13 compiles for patches of one voxel crashes.
         losses["compiled anchors-only"] = of_patches(torch.compile(eager_anchors))
+        if onednn:
+            losses["compiled oneDNN anchors-only"] = of_patches(torch.compile(onednn_anchors))
         losses["compiled full"] = of_patches(torch.compile(eager_full))
     # pytorch-metric-learning returns 0 where no sample is of another class.
     if len(anchors) == preset.patches or not METRIC_LEARNING:

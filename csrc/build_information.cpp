@@ -14,11 +14,9 @@ constexpr const char* kCompiler = "unknown";
 #endif
 
 pybind11::tuple instruction_sets() {
-#if CGCKIT_HAS_AVX2
-  return pybind11::make_tuple("scalar", "avx2");
-#else
-  return pybind11::make_tuple("scalar");
-#endif
+  pybind11::list names;
+  for (const cgckit::cpu::Capability each : cgckit::cpu::kCapabilities) names.append(cgckit::cpu::name(each));
+  return names;
 }
 
 }  // namespace
@@ -32,5 +30,5 @@ PYBIND11_MODULE(_build, m) {
   m.attr("instruction_sets") = instruction_sets();
   m.def(
       "cpu_capability", [] { return cgckit::cpu::name(cgckit::cpu::capability()); },
-      "Instruction set that the CPU kernels use in this process: 'scalar' or 'avx2'.");
+      "Instruction set that the CPU kernels use in this process: one of `instruction_sets`.");
 }

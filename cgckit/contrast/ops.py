@@ -277,7 +277,7 @@ def _no_vmap(*_: object) -> None:
     )
 
 
-def _no_forward_mode(*_: object) -> None:
+def _no_forward_mode(ctx: Any, *_: Any) -> Any:
     raise NotImplementedError(
         "the contrastive losses do not support forward-mode derivatives (jvp, jacfwd, hessian): use torch.func.grad"
     )

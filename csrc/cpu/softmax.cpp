@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "../common/coefficients.h"
 #include "../common/exp2.h"
@@ -13,18 +14,20 @@
 namespace cgckit::cpu {
 namespace {
 
-constexpr int64_t kAnchorBlock = 384;  // anchors whose similarities are held; a multiple of kPanelRows
+// Multiples of the rows and columns of every panel.
+constexpr int64_t kAnchorBlock = 384;  // anchors whose similarities are held
 constexpr int64_t kTileColumns =
-    192;                           // members of a tile, which stays in the second-level cache with its block
-constexpr int64_t kMinTiles = 16;  // small problems are cut finer, so that threads find work
-constexpr int64_t kDepthBlock = 256;  // of D: a panel of 16 columns stays in the first-level cache
-constexpr int64_t kChunkPanels = 8;   // panels of D that a thread accumulates at once
+    192;  // members of a tile, which stays in the second-level cache with its block
+constexpr int64_t kChunkDepth = 128;  // of D, that a thread accumulates at once
+
+constexpr int64_t kMinTiles = 16;     // small problems are cut finer, so that threads find work
+constexpr int64_t kDepthBlock = 256;  // of D: a panel of columns stays in the first-level cache
 
 // Whole panels of columns, and of rows too where tiles are large: no part of a tile is then computed in vain.
-int64_t tile_width(int64_t members) {
-  constexpr int64_t kBoth = 48;
+int64_t tile_width(int64_t members, int64_t rows, int64_t columns) {
+  const int64_t both = std::lcm(rows, columns);
   const int64_t wanted = panels(members, kMinTiles);
-  return std::min(kTileColumns, padded(wanted, wanted < kBoth ? kPanelColumns : kBoth));
+  return std::min(kTileColumns, padded(wanted, wanted < both ? columns : both));
 }
 
 template <typename T>
@@ -35,13 +38,15 @@ class Softmax {
         kernels_(tile_kernels<T>()),
         parallel_for_(parallel_for),
         temperature_(temperature),
-        rows_(padded(std::min(kAnchorBlock, members.anchors()), kPanelRows)),
-        width_(tile_width(members.count())),
+        panel_rows_(kernels_.rows),
+        panel_columns_(kernels_.columns),
+        rows_(padded(std::min(kAnchorBlock, members.anchors()), panel_rows_)),
+        width_(tile_width(members.count(), panel_rows_, panel_columns_)),
         tiles_(panels(members.count(), width_)),
         tile_distance_(row_distance(width_)),
         anchor_distance_(row_distance(members.depth())),
         anchors_(rows_ * anchor_distance_),
-        similarities_(tiles_ * rows_ * tile_distance_ + kPanelRows),
+        similarities_(tiles_ * rows_ * tile_distance_ + panel_rows_),
         partial_(static_cast<size_t>(rows_ * tiles_)),
         shift_(static_cast<size_t>(rows_), T(1)),
         maxima_(shift_is_fixed(temperature) ? 0 : partial_.size()) {}
@@ -53,7 +58,7 @@ class Softmax {
     pack_anchors();
     const bool fixed_shift = maxima_.empty();
     parallel_for_(tiles_, 1, [&](int64_t first, int64_t last) {
-      Buffer<T> packed(kDepthBlock * kPanelColumns);
+      Buffer<T> packed(kDepthBlock * panel_columns_);
       for (int64_t t = first; t < last; ++t) {
         gram(t, packed.data());
         if (fixed_shift) {
@@ -93,25 +98,24 @@ class Softmax {
     for (size_t i = 0; i < scale.size(); ++i)
       scale[i] *= *members_.inverse_norm(begin_ + static_cast<int64_t>(i));
     const int64_t depth = members_.depth();
-    parallel_for_(panels(depth, kPanelColumns), kChunkPanels, [&](int64_t first, int64_t last) {
-      Scratch scratch(rows_);
-      for (int64_t p = first; p < last; p += kChunkPanels) {
-        const int64_t d_end = std::min(std::min(p + kChunkPanels, last) * kPanelColumns, depth);
-        accumulate_elements(p * kPanelColumns, d_end, factor.data(), scale.data(), gradient, add, scratch);
+    const int64_t chunk_panels = kChunkDepth / panel_columns_;
+    parallel_for_(panels(depth, panel_columns_), chunk_panels, [&](int64_t first, int64_t last) {
+      Scratch scratch(rows_, panel_columns_);
+      for (int64_t p = first; p < last; p += chunk_panels) {
+        const int64_t d_end = std::min(std::min(p + chunk_panels, last) * panel_columns_, depth);
+        accumulate_elements(p * panel_columns_, d_end, factor.data(), scale.data(), gradient, add, scratch);
       }
     });
   }
 
  private:
-  static constexpr int64_t kChunkDistance = kChunkPanels * kPanelColumns + kPanelColumns;
+  static constexpr int64_t kChunkDistance = kChunkDepth + 16;
 
   struct Scratch {
-    explicit Scratch(int64_t rows)
-        : anchors(rows * kChunkPanels * kPanelColumns),
-          members(kTileColumns * kPanelColumns),
-          sum(rows * kChunkDistance) {}
-    Buffer<T> anchors;  // [panels][rows][16], scaled unit vectors of the anchors
-    Buffer<T> members;  // [columns of a tile][16], unit vectors
+    Scratch(int64_t rows, int64_t columns)
+        : anchors(rows * kChunkDepth), members(kTileColumns * columns), sum(rows * kChunkDistance) {}
+    Buffer<T> anchors;  // [panels][rows][C], scaled unit vectors of the anchors
+    Buffer<T> members;  // [columns of a tile][C], unit vectors
     Buffer<T> sum;      // [rows][kChunkDistance]
   };
 
@@ -121,7 +125,7 @@ class Softmax {
   int64_t block() const { return end_ - begin_; }
 
   void pack_anchors() {
-    parallel_for_(rows_, kPanelRows, [&](int64_t first, int64_t last) {
+    parallel_for_(rows_, panel_rows_, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
         T* packed = anchors_.data() + i * anchor_distance_;
         if (i >= block()) {
@@ -140,15 +144,15 @@ class Softmax {
   void gram(int64_t t, T* packed) {
     const int64_t depth = members_.depth();
     const int64_t last = members_.count() - 1;
-    const T* rows[kPanelColumns];
+    const T* rows[kMostColumns];
     for (int64_t d = 0; d < depth; d += kDepthBlock) {
       const int64_t inner = std::min(kDepthBlock, depth - d);
-      for (int64_t k = 0; k < columns(t); k += kPanelColumns) {
+      for (int64_t k = 0; k < columns(t); k += panel_columns_) {
         // Past the last member stands another one, whose products nobody reads.
-        for (int64_t c = 0; c < kPanelColumns; ++c)
+        for (int64_t c = 0; c < panel_columns_; ++c)
           rows[c] = *members_.first(std::min(t * width_ + k + c, last));
         kernels_.pack_columns(rows, members_.quad() + d / kQuad, inner / kQuad, packed);
-        for (int64_t i = 0; i < block(); i += kPanelRows) {
+        for (int64_t i = 0; i < block(); i += panel_rows_) {
           kernels_.multiply(inner, anchors_.data() + i * anchor_distance_ + d, anchor_distance_, 1, packed,
                             tile(t) + i * tile_distance_ + k, tile_distance_, d > 0);
         }
@@ -198,28 +202,29 @@ class Softmax {
                            Scratch& scratch) const {
     const int64_t depth = members_.depth();
     const int64_t* quad = members_.quad() + begin / kQuad;
-    const int64_t quads = panels(end - begin, kQuad);
-    const int64_t chunk_panels = panels(end - begin, kPanelColumns);
+    const int64_t quads = panels(end - begin, kQuad), panel_quads = panel_columns_ / kQuad;
+    const int64_t chunk_panels = panels(end - begin, panel_columns_);
     for (int64_t j = 0; j < chunk_panels; ++j) {
-      kernels_.pack_rows(members_.first(begin_), scale, block(), quad + 4 * j,
-                         std::min<int64_t>(quads - 4 * j, 4),
-                         scratch.anchors.data() + j * rows_ * kPanelColumns);
+      kernels_.pack_rows(members_.first(begin_), scale, block(), quad + panel_quads * j,
+                         std::min(quads - panel_quads * j, panel_quads),
+                         scratch.anchors.data() + j * rows_ * panel_columns_);
     }
     for (int64_t t = 0; t < tiles_; ++t) {
       for (int64_t j = 0; j < chunk_panels; ++j) {
-        const T* anchors = scratch.anchors.data() + j * rows_ * kPanelColumns;
-        T* out = gradient + t * width_ * depth + begin + j * kPanelColumns;
-        const int64_t wide = std::min(kPanelColumns, end - begin - j * kPanelColumns);
-        for (int64_t k = 0; k < columns(t); k += kPanelRows) {
+        const T* anchors = scratch.anchors.data() + j * rows_ * panel_columns_;
+        T* out = gradient + t * width_ * depth + begin + j * panel_columns_;
+        const int64_t wide = std::min(panel_columns_, end - begin - j * panel_columns_);
+        for (int64_t k = 0; k < columns(t); k += panel_rows_) {
           multiply_part(block(), tile(t) + k, 1, tile_distance_, anchors, out + k * depth, depth,
-                        std::min(kPanelRows, columns(t) - k), wide, add);
+                        std::min(panel_rows_, columns(t) - k), wide, add);
         }
         kernels_.pack_rows(members_.first(t * width_), members_.inverse_norm(t * width_), columns(t),
-                           quad + 4 * j, std::min<int64_t>(quads - 4 * j, 4), scratch.members.data());
-        for (int64_t i = 0; i < block(); i += kPanelRows) {
+                           quad + panel_quads * j, std::min(quads - panel_quads * j, panel_quads),
+                           scratch.members.data());
+        for (int64_t i = 0; i < block(); i += panel_rows_) {
           kernels_.multiply(
               columns(t), tile(t) + i * tile_distance_, tile_distance_, 1, scratch.members.data(),
-              scratch.sum.data() + i * kChunkDistance + j * kPanelColumns, kChunkDistance, t > 0);
+              scratch.sum.data() + i * kChunkDistance + j * panel_columns_, kChunkDistance, t > 0);
         }
       }
     }
@@ -233,16 +238,16 @@ class Softmax {
   // The micro-kernel at an edge of the output: only `tall` rows and `wide` columns of it exist.
   void multiply_part(int64_t inner, const T* a, int64_t row, int64_t step, const T* b, T* c, int64_t ldc,
                      int64_t tall, int64_t wide, bool add) const {
-    if (tall == kPanelRows && wide == kPanelColumns) {
+    if (tall == panel_rows_ && wide == panel_columns_) {
       kernels_.multiply(inner, a, row, step, b, c, ldc, add);
       return;
     }
-    T whole[kPanelRows * kPanelColumns];
-    kernels_.multiply(inner, a, row, step, b, whole, kPanelColumns, false);
+    alignas(64) T whole[kMostRows * kMostColumns];
+    kernels_.multiply(inner, a, row, step, b, whole, panel_columns_, false);
     for (int64_t i = 0; i < tall; ++i) {
       for (int64_t j = 0; j < wide; ++j) {
         T& out = c[i * ldc + j];
-        out = add ? out + whole[i * kPanelColumns + j] : whole[i * kPanelColumns + j];
+        out = add ? out + whole[i * panel_columns_ + j] : whole[i * panel_columns_ + j];
       }
     }
   }
@@ -251,6 +256,8 @@ class Softmax {
   const TileKernels<T>& kernels_;
   const ParallelFor& parallel_for_;
   double temperature_;
+  int64_t panel_rows_;
+  int64_t panel_columns_;
   int64_t rows_;
   int64_t width_;
   int64_t tiles_;

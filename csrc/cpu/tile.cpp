@@ -5,7 +5,7 @@
 #include "../common/exp2.h"
 #include "capability.h"
 
-#if CGCKIT_HAS_AVX2
+#if CGCKIT_X86
 #include <immintrin.h>
 #endif
 
@@ -53,17 +53,26 @@ CGCKIT_INLINE void shuffle(const Quad<T>& low, const Quad<T>& high, Quad<T>& cho
 
 CGCKIT_INLINE double sum_of(const DoubleQuad& value) { return (value[0] + value[2]) + (value[1] + value[3]); }
 
-template <typename T>
+// Rows and columns of a micro-kernel's tile.
+template <int kRows, int kColumns>
+struct Panel {
+  static constexpr int64_t rows = kRows;
+  static constexpr int64_t columns = kColumns;
+};
+using NarrowPanel = Panel<6, 16>;
+using WidePanel = Panel<kMostRows, kMostColumns>;
+
+template <typename P, typename T>
 CGCKIT_INLINE void multiply(int64_t inner, const T* a, int64_t row, int64_t step, const T* b, T* c,
                             int64_t ldc, bool add) {
-  T sum[kPanelRows][kPanelColumns] = {};
-  for (int64_t k = 0; k < inner; ++k, a += step, b += kPanelColumns) {
-    for (int64_t i = 0; i < kPanelRows; ++i) {
-      for (int64_t j = 0; j < kPanelColumns; ++j) sum[i][j] += a[i * row] * b[j];
+  T sum[P::rows][P::columns] = {};
+  for (int64_t k = 0; k < inner; ++k, a += step, b += P::columns) {
+    for (int64_t i = 0; i < P::rows; ++i) {
+      for (int64_t j = 0; j < P::columns; ++j) sum[i][j] += a[i * row] * b[j];
     }
   }
-  for (int64_t i = 0; i < kPanelRows; ++i) {
-    for (int64_t j = 0; j < kPanelColumns; ++j) c[i * ldc + j] = add ? c[i * ldc + j] + sum[i][j] : sum[i][j];
+  for (int64_t i = 0; i < P::rows; ++i) {
+    for (int64_t j = 0; j < P::columns; ++j) c[i * ldc + j] = add ? c[i * ldc + j] + sum[i][j] : sum[i][j];
   }
 }
 
@@ -77,11 +86,11 @@ CGCKIT_INLINE void prefetch_quads(const T* const* rows, const int64_t* quad, int
   for (int64_t r = 0; r < kRows; r += kRowsOfLine) __builtin_prefetch(rows[r] + quad[q + kAhead]);
 }
 
-template <typename T>
+template <typename P, typename T>
 CGCKIT_INLINE void pack_columns(const T* const* rows, const int64_t* quad, int64_t quads, T* packed) {
-  for (int64_t q = 0; q < quads; ++q, packed += kQuad * kPanelColumns) {
-    prefetch_quads<kPanelColumns>(rows, quad, quads, q);
-    for (int64_t r = 0; r < kPanelColumns; r += kQuad) {
+  for (int64_t q = 0; q < quads; ++q, packed += kQuad * P::columns) {
+    prefetch_quads<P::columns>(rows, quad, quads, q);
+    for (int64_t r = 0; r < P::columns; r += kQuad) {
       Quad<T> x0, x1, x2, x3;
       load(rows[r] + quad[q], x0);
       load(rows[r + 1] + quad[q], x1);
@@ -95,21 +104,21 @@ CGCKIT_INLINE void pack_columns(const T* const* rows, const int64_t* quad, int64
       shuffle<T, 0, 1, 4, 5>(low01, low23, column);
       store<T>(packed + r, column);
       shuffle<T, 2, 3, 6, 7>(low01, low23, column);
-      store<T>(packed + kPanelColumns + r, column);
+      store<T>(packed + P::columns + r, column);
       shuffle<T, 0, 1, 4, 5>(high01, high23, column);
-      store<T>(packed + 2 * kPanelColumns + r, column);
+      store<T>(packed + 2 * P::columns + r, column);
       shuffle<T, 2, 3, 6, 7>(high01, high23, column);
-      store<T>(packed + 3 * kPanelColumns + r, column);
+      store<T>(packed + 3 * P::columns + r, column);
     }
   }
 }
 
-template <typename T>
+template <typename P, typename T>
 CGCKIT_INLINE void pack_rows(const T* const* rows, const T* scale, int64_t count, const int64_t* quad,
                              int64_t quads, T* packed) {
-  constexpr int64_t kQuads = kPanelColumns / kQuad;
+  constexpr int64_t kQuads = P::columns / kQuad;
   constexpr int64_t kAhead = 16;
-  for (int64_t k = 0; k < count; ++k, packed += kPanelColumns) {
+  for (int64_t k = 0; k < count; ++k, packed += P::columns) {
     const T* ahead = rows[k + kAhead < count ? k + kAhead : count - 1];
     for (int64_t q = 0; q < quads; ++q) __builtin_prefetch(ahead + quad[q]);
     Quad<T> x;
@@ -253,14 +262,14 @@ CGCKIT_INLINE void project(const T* const* rows, const int64_t* quad, int64_t qu
 }
 
 // One function per kernel and instruction set, compiled for it.
-#define CGCKIT_KERNELS(TARGET, NAME, T)                                                                    \
+#define CGCKIT_KERNELS(TARGET, NAME, T, PANEL)                                                             \
   struct NAME {                                                                                            \
     TARGET static void pack_columns(const T* const* rows, const int64_t* quad, int64_t quads, T* packed) { \
-      cpu::pack_columns(rows, quad, quads, packed);                                                        \
+      cpu::pack_columns<PANEL>(rows, quad, quads, packed);                                                 \
     }                                                                                                      \
     TARGET static void pack_rows(const T* const* rows, const T* scale, int64_t count, const int64_t* quad, \
                                  int64_t quads, T* packed) {                                               \
-      cpu::pack_rows(rows, scale, count, quad, quads, packed);                                             \
+      cpu::pack_rows<PANEL>(rows, scale, count, quad, quads, packed);                                      \
     }                                                                                                      \
     TARGET static ExpSums<T> exponentials(const GramRow<T>& row, T scale, T shift) {                       \
       return cpu::exponentials(row, scale, shift);                                                         \
@@ -279,35 +288,35 @@ CGCKIT_INLINE void project(const T* const* rows, const int64_t* quad, int64_t qu
       cpu::project(rows, quad, quads, gradient, out_quad);                                                 \
     }                                                                                                      \
     static constexpr TileKernels<T> with(decltype(TileKernels<T>::multiply) multiply) {                    \
-      return {                                                                                             \
-          multiply, pack_columns, pack_rows, exponentials, largest, squared_norms, add_to, dot, project};  \
+      return {PANEL::rows, PANEL::columns, multiply, pack_columns, pack_rows, exponentials,                \
+              largest,     squared_norms,  add_to,   dot,          project};                               \
     }                                                                                                      \
   };
 
-CGCKIT_KERNELS(, ScalarFloat, float)
-CGCKIT_KERNELS(, ScalarDouble, double)
-constexpr TileKernels<float> kScalarFloat = ScalarFloat::with(multiply<float>);
-constexpr TileKernels<double> kScalarDouble = ScalarDouble::with(multiply<double>);
+CGCKIT_KERNELS(, PortableFloat, float, NarrowPanel)
+CGCKIT_KERNELS(, PortableDouble, double, NarrowPanel)
+constexpr TileKernels<float> kPortableFloat = PortableFloat::with(multiply<NarrowPanel, float>);
+constexpr TileKernels<double> kPortableDouble = PortableDouble::with(multiply<NarrowPanel, double>);
 
-#if CGCKIT_HAS_AVX2
+#if CGCKIT_X86
 // Twelve accumulators, two registers of b and one of a: 15 of the 16 there are.
 CGCKIT_TARGET_AVX2 void multiply_avx2(int64_t inner, const float* a, int64_t row, int64_t step,
                                       const float* b, float* c, int64_t ldc, bool add) {
-  __m256 sum[kPanelRows][2];
+  __m256 sum[NarrowPanel::rows][2];
 #pragma GCC unroll 6
-  for (int i = 0; i < kPanelRows; ++i) sum[i][0] = sum[i][1] = _mm256_setzero_ps();
-  for (int64_t k = 0; k < inner; ++k, a += step, b += kPanelColumns) {
+  for (int i = 0; i < NarrowPanel::rows; ++i) sum[i][0] = sum[i][1] = _mm256_setzero_ps();
+  for (int64_t k = 0; k < inner; ++k, a += step, b += NarrowPanel::columns) {
     const __m256 left = _mm256_load_ps(b);
     const __m256 right = _mm256_load_ps(b + 8);
 #pragma GCC unroll 6
-    for (int i = 0; i < kPanelRows; ++i) {
+    for (int i = 0; i < NarrowPanel::rows; ++i) {
       const __m256 value = _mm256_broadcast_ss(a + i * row);
       sum[i][0] = _mm256_fmadd_ps(value, left, sum[i][0]);
       sum[i][1] = _mm256_fmadd_ps(value, right, sum[i][1]);
     }
   }
 #pragma GCC unroll 6
-  for (int i = 0; i < kPanelRows; ++i) {
+  for (int i = 0; i < NarrowPanel::rows; ++i) {
     float* out = c + i * ldc;
     if (add) {
       sum[i][0] = _mm256_add_ps(_mm256_loadu_ps(out), sum[i][0]);
@@ -318,8 +327,39 @@ CGCKIT_TARGET_AVX2 void multiply_avx2(int64_t inner, const float* a, int64_t row
   }
 }
 
-CGCKIT_KERNELS(CGCKIT_TARGET_AVX2, Avx2Float, float)
+CGCKIT_KERNELS(CGCKIT_TARGET_AVX2, Avx2Float, float, NarrowPanel)
 constexpr TileKernels<float> kAvx2Float = Avx2Float::with(multiply_avx2);
+
+// 24 accumulators, two registers of b and one of a: 27 of the 32 there are.
+CGCKIT_TARGET_AVX512 void multiply_avx512(int64_t inner, const float* a, int64_t row, int64_t step,
+                                          const float* b, float* c, int64_t ldc, bool add) {
+  __m512 sum[WidePanel::rows][2];
+#pragma GCC unroll 12
+  for (int i = 0; i < WidePanel::rows; ++i) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+  for (int64_t k = 0; k < inner; ++k, a += step, b += WidePanel::columns) {
+    const __m512 left = _mm512_load_ps(b);
+    const __m512 right = _mm512_load_ps(b + 16);
+#pragma GCC unroll 12
+    for (int i = 0; i < WidePanel::rows; ++i) {
+      const __m512 value = _mm512_set1_ps(a[i * row]);
+      sum[i][0] = _mm512_fmadd_ps(value, left, sum[i][0]);
+      sum[i][1] = _mm512_fmadd_ps(value, right, sum[i][1]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < WidePanel::rows; ++i) {
+    float* out = c + i * ldc;
+    if (add) {
+      sum[i][0] = _mm512_add_ps(_mm512_loadu_ps(out), sum[i][0]);
+      sum[i][1] = _mm512_add_ps(_mm512_loadu_ps(out + 16), sum[i][1]);
+    }
+    _mm512_storeu_ps(out, sum[i][0]);
+    _mm512_storeu_ps(out + 16, sum[i][1]);
+  }
+}
+
+CGCKIT_KERNELS(CGCKIT_TARGET_AVX512, Avx512Float, float, WidePanel)
+constexpr TileKernels<float> kAvx512Float = Avx512Float::with(multiply_avx512);
 #endif
 #undef CGCKIT_KERNELS
 
@@ -327,15 +367,16 @@ constexpr TileKernels<float> kAvx2Float = Avx2Float::with(multiply_avx2);
 
 template <>
 const TileKernels<float>& tile_kernels<float>() {
-#if CGCKIT_HAS_AVX2
+#if CGCKIT_X86
+  if (capability() == Capability::kAvx512) return kAvx512Float;
   if (capability() == Capability::kAvx2) return kAvx2Float;
 #endif
-  return kScalarFloat;
+  return kPortableFloat;
 }
 
 template <>
 const TileKernels<double>& tile_kernels<double>() {
-  return kScalarDouble;
+  return kPortableDouble;
 }
 
 }  // namespace cgckit::cpu

@@ -7,9 +7,9 @@
 
 namespace cgckit::cpu {
 
-// The micro-kernel makes a tile of 6 rows and 16 columns.
-constexpr int64_t kPanelRows = 6;
-constexpr int64_t kPanelColumns = 16;
+// What the micro-kernel of any instruction set makes at most: a tile of so many rows and columns.
+constexpr int64_t kMostRows = 12;
+constexpr int64_t kMostColumns = 32;
 
 inline int64_t panels(int64_t size, int64_t panel) { return (size + panel - 1) / panel; }
 inline int64_t padded(int64_t size, int64_t panel) { return panels(size, panel) * panel; }
@@ -17,7 +17,8 @@ inline int64_t padded(int64_t size, int64_t panel) { return panels(size, panel) 
 // A distance between rows of at least `size`: an odd number of cache lines, so that rows do not compete for
 // the same places in the cache.
 inline int64_t row_distance(int64_t size) {
-  return panels(size, kPanelColumns) / 2 * 2 * kPanelColumns + kPanelColumns;
+  constexpr int64_t kLine = 16;
+  return panels(size, kLine) / 2 * 2 * kLine + kLine;
 }
 
 // A row of the matrix of patches, read in place: element d lies at first[quad[d / 4] + d % 4].
@@ -57,12 +58,14 @@ struct GradientRow {
 
 template <typename T>
 struct TileKernels {
-  // c[6][16] = sum_k a(i, k) b[k][16], or added to it; a(i, k) at a[i row + k step], rows of c `ldc` apart.
+  int64_t rows;     // R, of the tile that `multiply` makes
+  int64_t columns;  // C
+  // c[R][C] = sum_k a(i, k) b[k][C], or added to it; a(i, k) at a[i row + k step], rows of c `ldc` apart.
   void (*multiply)(int64_t inner, const T* a, int64_t row, int64_t step, const T* b, T* c, int64_t ldc,
                    bool add);
-  // packed[4 quads][16]: the elements `quad` of sixteen rows side by side.
+  // packed[4 quads][C]: the elements `quad` of C rows side by side.
   void (*pack_columns)(const T* const* rows, const int64_t* quad, int64_t quads, T* packed);
-  // packed[k][16] = scale[k] x_k for sixteen elements, or four times `quads` < 4 and then zeros.
+  // packed[k][C] = scale[k] x_k for C elements, or four times `quads` < C / 4 and then zeros.
   void (*pack_rows)(const T* const* rows, const T* scale, int64_t count, const int64_t* quad, int64_t quads,
                     T* packed);
   // gram[k] <- E_k = 2^((s_k - shift) scale), scale = log2(e) / tau.

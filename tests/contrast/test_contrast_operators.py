@@ -287,34 +287,46 @@ def test_operators_refuse_what_they_cannot_read(samples: dict[str, Any]) -> None
         torch.ops.cgckit.patch_contrast(sample.features, temperature, norm[:1], order[:1], counts[:1], *geometry, True)
 
 
-PORTABLE = """
+ACCURACY = """
+import sys
 import torch
-from cgckit.contrast import build_information, patch_contrastive_loss
-assert build_information()["in use"] == "scalar", build_information()
+from cgckit.contrast import build_information, patch_contrastive_loss, supervised_contrastive
+if build_information()["in use"] != sys.argv[1]:
+    raise SystemExit(77)
 generator = torch.Generator().manual_seed(0)
-features = torch.randn(1, 40, 14, 14, 6, generator=generator)
-probability = torch.rand(1, 14, 14, 6, generator=generator)
-for tau in (0.02, 0.07, 0.2, 0.9):
-    found = []
-    for implementation, dtype in (("fused", torch.float32), ("reference", torch.float64)):
-        x = features.to(dtype, copy=True).requires_grad_()
-        loss = patch_contrastive_loss(
-            x, probability, patch_size=(3, 3, 1), temperature=tau, implementation=implementation
-        )
-        loss.backward()
-        found.append((loss.double(), x.grad.double()))
-    (loss, gradient), (expected, expected_gradient) = found
-    assert abs(loss - expected) <= 2e-6 * max(5, 1 / tau), (tau, loss, expected)
-    error = (gradient - expected_gradient).norm() / expected_gradient.norm()
-    assert error <= max(2e-6, 4e-7 / tau), (tau, error)
+# Rows and columns that fill no panel, and more anchors than a block.
+for shape, patch in (((1, 40, 14, 14, 6), (3, 3, 1)), ((1, 37, 29, 31, 1), (1, 1, 1)), ((2, 8, 4, 4, 4), (2, 2, 2))):
+    features = torch.randn(shape, generator=generator)
+    probability = torch.rand(shape[0], *shape[2:], generator=generator)
+    for tau in (0.02, 0.07, 0.2, 0.9):
+        found = []
+        for implementation, dtype in (("fused", torch.float32), ("reference", torch.float64)):
+            x = features.to(dtype, copy=True).requires_grad_()
+            for threads in (1, 2, 4) if implementation == "fused" else (1,):
+                torch.set_num_threads(threads)
+                loss = patch_contrastive_loss(
+                    x, probability, patch_size=patch, temperature=tau, implementation=implementation
+                )
+                gradient = torch.autograd.grad(loss, x)[0]
+                found.append((loss.detach().double(), gradient.double()))
+        (loss, gradient), *again, (expected, expected_gradient) = found
+        for other in again:
+            assert torch.equal(other[0], loss) and torch.equal(other[1], gradient), tau
+        assert abs(loss - expected) <= 2e-6 * max(5, 1 / tau), (tau, loss, expected)
+        error = (gradient - expected_gradient).norm() / expected_gradient.norm()
+        assert error <= max(2e-6, 4e-7 / tau), (tau, error)
 """
 
 
-def test_the_portable_kernels_are_as_accurate() -> None:
-    environment = {**os.environ, "CGCKIT_CPU_CAPABILITY": "scalar"}
-    done = subprocess.run(
-        [sys.executable, "-c", PORTABLE], env=environment, capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("instruction_set", ["scalar", "neon", "avx2", "avx512"])
+def test_every_instruction_set_is_accurate_with_any_number_of_threads(instruction_set: str) -> None:
+    if instruction_set not in build_information()["instruction sets"].split(", "):
+        pytest.skip(f"the extension is not built for {instruction_set}")
+    environment = {**os.environ, "CGCKIT_CPU_CAPABILITY": instruction_set}
+    command = [sys.executable, "-c", ACCURACY, instruction_set]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(f"this processor has no {instruction_set}")
     assert done.returncode == 0, done.stderr
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import report
-from benchmarks.machine import PeakMemory, burst_flops, description
+from benchmarks.machine import PeakMemory, burst_flops, description, seconds
 from benchmarks.sizes import PRESETS, Inputs, Preset, inputs
 from benchmarks.yardsticks import METRIC_LEARNING, TEMPERATURE, Loss, contenders
 from cgckit.contrast import patch_contrastive_loss, supervised_contrastive
@@ -171,4 +171,5 @@ def _time_again(loss: Loss, features: Tensor, device: torch.device) -> tuple[flo
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+        return time.perf_counter()
+    return seconds(torch.get_num_threads())

@@ -28,7 +28,8 @@ each also under `torch.compile` (the loss, not the unfolding); *oneDNN* takes th
 without its compiled extension. `of peak`: floating-point operations of the three products, 6 D n N, a second, over the
 machine's burst of fused multiply-adds, in the widest vectors there are.
 `error`: relative L2 of the gradient to float64. `commit`: of what was measured. Blank: not run, as N x N would take
-gigabytes or the library has no such case. Where the rest of the time goes is in `profile.md`.
+gigabytes or the library has no such case. With one thread on a CPU, time is the processor's, which what else ran did not
+lengthen (rows without `clock` in loss.jsonl: the day's). Where the rest of the time goes is in `profile.md`.
 
 Time against N (presets n-*) is linear if `ns a pair` (of an anchor and a patch) stays the same. It stepped up beyond N
 = 25,000 before large pages were asked for: buffers of more than 32 MiB are new memory in every call, and the system

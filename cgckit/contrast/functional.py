@@ -104,9 +104,7 @@ def _group_losses(
     """Loss and number of anchors of every group, [G] each, from `contrast_terms`."""
     # LSE - pos / tau = log Z + (1 - pos) / tau: the large terms 1 / tau never meet.
     n = statistics.counts[:, 0]
-    contrasted = torch.where(n >= 2, n, 0)
-    total = log_z.sum(1, dtype=torch.float64)
-    total = total + (contrasted - pos.sum(1, dtype=torch.float64)) / temperature
+    total = torch.addcdiv(log_z.sum(1), n * (n >= 2) - pos.sum(1), temperature)
     return (total / n.clamp(min=1)).to(statistics.norm.dtype), n
 
 

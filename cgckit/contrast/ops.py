@@ -8,6 +8,7 @@ imports; `fused_available()` says whether they are there.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
@@ -100,8 +101,11 @@ def patch_contrast(
 ) -> tuple[Tensor, Tensor]:
     """`cgckit.contrast.blockwise.patch_contrast` by the compiled operators."""
     keep = torch.is_grad_enabled() and features.requires_grad
-    # A transform sees the gradient of a function, not of an operator.
-    contrast: Any = _Contrast.apply if inside_transform() else torch.ops.cgckit.patch_contrast
+    if torch.compiler.is_compiling():
+        contrast: Any = torch.ops.cgckit.patch_contrast
+    else:
+        # A transform sees the gradient of a function, not of an operator.
+        contrast = _Contrast.apply if inside_transform() else _EagerContrast.apply
     log_z, pos, _, _ = contrast(features, temperature, *statistics, grid.size, grid.stride, keep)
     return log_z, pos
 
@@ -209,6 +213,12 @@ def _check_extension() -> None:
             )
 
 
+def _below_autograd(operator: Any, *inputs: Any) -> Any:
+    """Call an operator whose gradient is taken care of."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*inputs)
+
+
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     features, temperature, norm, order, counts, ctx.patch_size, ctx.stride, _ = inputs
     log_z, _, expected, kept = output
@@ -219,8 +229,12 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 def _backward(ctx: Any, grad_log_z: Tensor | None, grad_pos: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     features, temperature, norm, order, counts, log_z, expected, kept = ctx.saved_tensors
-    operator = torch.ops.cgckit.patch_contrast_backward
-    contrast_backward: Any = _ContrastBackward.apply if inside_transform() else operator
+    if inside_transform():
+        contrast_backward: Any = _ContrastBackward.apply
+    elif torch.is_grad_enabled() or torch.compiler.is_compiling():
+        contrast_backward = torch.ops.cgckit.patch_contrast_backward
+    else:
+        contrast_backward = functools.partial(_below_autograd, torch.ops.cgckit.patch_contrast_backward)
     grad_features, grad_temperature = contrast_backward(
         torch.zeros_like(log_z) if grad_log_z is None else grad_log_z.contiguous(),
         torch.zeros_like(log_z) if grad_pos is None else grad_pos.contiguous(),
@@ -281,6 +295,18 @@ def _no_forward_mode(ctx: Any, *_: Any) -> Any:
     raise NotImplementedError(
         "the contrastive losses do not support forward-mode derivatives (jvp, jacfwd, hessian): use torch.func.grad"
     )
+
+
+class _EagerContrast(torch.autograd.Function):
+    """What torch makes of the registered gradient, without the many microseconds of Python that it puts around it."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = _below_autograd(torch.ops.cgckit.patch_contrast, *inputs)
+        _keep_for_backward(ctx, inputs, output)
+        return output
+
+    backward = staticmethod(_backward)
 
 
 class _Contrast(torch.autograd.Function):

@@ -90,9 +90,12 @@ class PatchGradients {
   std::vector<double> weighted_mean_;  // sum_j h_j u_j; empty if all h are equal
 };
 
+// Side by side, as neighbours share cache lines.
 template <typename S, typename T>
-void put(const T* row, const std::vector<int64_t>& offset, S* patch) {
-  for (size_t d = 0; d < offset.size(); ++d) store(row[d], patch[offset[d]]);
+void put(const T* const* rows, int64_t count, const std::vector<int64_t>& offset, S* const* patches) {
+  for (size_t d = 0; d < offset.size(); ++d) {
+    for (int64_t r = 0; r < count; ++r) store(rows[r][d], patches[r][offset[d]]);
+  }
 }
 
 // Offsets of a row's quads where they lie one after the other.
@@ -129,12 +132,9 @@ void write(const ContrastInputs<S>& in, int64_t g, const PatchGradients<T>* grad
       }
       const int64_t computed = std::clamp<int64_t>(members - i, 0, count);
       if (computed > 0) gradients->compute(i, row, quad.data(), scratch.data());
-      for (int64_t r = 0; r < count; ++r) {
-        if (r >= computed) {
-          for (const int64_t offset : elements.offset) store(T(0), patch[r][offset]);
-        } else if (!in_place) {
-          put(row[r], elements.offset, patch[r]);
-        }
+      if (!in_place) put(row, computed, elements.offset, patch);
+      for (int64_t r = computed; r < count; ++r) {
+        for (const int64_t offset : elements.offset) store(T(0), patch[r][offset]);
       }
     }
   });

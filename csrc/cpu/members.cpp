@@ -10,12 +10,19 @@ namespace {
 
 constexpr int64_t kRowsOfItem = 16;  // neighbours share cache lines of the map
 
-// Rows `begin` .. `end`, element by element.
+// Rows `begin` .. `end`, element by element. Where the elements of a patch are far apart, no processor
+// foresees the next ones: asks for those of the first and the last row some elements ahead, between which the
+// others mostly lie.
 template <typename S, typename T>
 void copy_rows(const std::vector<const S*>& source, const std::vector<int64_t>& offset, int64_t begin,
                int64_t end, T* copy, int64_t distance) {
   const int64_t depth = static_cast<int64_t>(offset.size());
+  constexpr int64_t kAhead = 16;
+  const S *first = source[static_cast<size_t>(begin)], *last = source[static_cast<size_t>(end - 1)];
   for (int64_t d = 0; d < depth; ++d) {
+    const int64_t ahead = offset[static_cast<size_t>(std::min(d + kAhead, depth - 1))];
+    __builtin_prefetch(first + ahead);
+    __builtin_prefetch(last + ahead);
     for (int64_t i = begin; i < end; ++i) {
       copy[i * distance + d] = load(source[static_cast<size_t>(i)][offset[static_cast<size_t>(d)]]);
     }

@@ -38,7 +38,7 @@ def _burst() -> ctypes.CDLL:
 
 
 def seconds(threads: int) -> float:
-    """A clock: of one thread the processor's time, which others on the machine do not lengthen; of several the day's."""
+    """A clock: of one thread the processor's time, which other work does not lengthen; of several the day's."""
     return time.process_time() if threads == 1 else time.perf_counter()
 
 

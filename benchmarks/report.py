@@ -26,10 +26,10 @@ before b14c03c). *anchors-only* is plain PyTorch with rows for the anchors alone
 each also under `torch.compile` (the loss, not the unfolding); *oneDNN* takes the products from oneDNN instead of MKL;
 *metric-learning* is pytorch-metric-learning's `SupConLoss`, also with the anchors' pairs given; *blockwise* is cgckit
 without its compiled extension. `of peak`: floating-point operations of the three products, 6 D n N, a second, over the
-machine's burst of fused multiply-adds, in the widest vectors there are.
-`error`: relative L2 of the gradient to float64. `commit`: of what was measured. Blank: not run, as N x N would take
-gigabytes or the library has no such case. With one thread on a CPU, time is the processor's, which what else ran did not
-lengthen (rows without `clock` in loss.jsonl: the day's). Where the rest of the time goes is in `profile.md`.
+machine's burst of fused multiply-adds, in the widest vectors there are. `error`: relative L2 of the gradient to
+float64. `commit`: of what was measured. Blank: not run, as N x N would take gigabytes or the library is missing or has
+no such case. With one thread, time is the processor's, which what else runs does not lengthen (rows without `clock` in
+`loss.jsonl`: the day's). Where the rest of the time goes is in `profile.md`.
 
 Time against N (presets n-*) is linear if `ns a pair` (of an anchor and a patch) stays the same. It stepped up beyond N
 = 25,000 before large pages were asked for: buffers of more than 32 MiB are new memory in every call, and the system
@@ -55,7 +55,7 @@ def _key(row: Row) -> tuple[Any, ...]:
 
 
 def _machine(row: Row) -> tuple[Any, ...]:
-    return row["device"], row["threads"]
+    return row["device"], row["threads"], row["isa"]
 
 
 def write(folder: Path) -> None:
@@ -64,10 +64,11 @@ def write(folder: Path) -> None:
     for row in read(folder):
         runs.setdefault(_key(row), {})[row["contender"]] = row
     text = [f"# The fused loss against its yardsticks\n\n{EXPLANATION}"]
-    for device, threads in sorted({key[:2] for key in runs}):
-        of_device = sorted((run for key, run in runs.items() if key[:2] == (device, threads)), key=_order)
+    for machine in sorted({key[:3] for key in runs}):
+        device, threads, isa = machine
+        of_device = sorted((run for key, run in runs.items() if key[:3] == machine), key=_order)
         fused = of_device[0]["fused"]
-        text.append(f"\n## {device}, threads: {threads}, torch {fused['torch']}, {fused['isa']}\n")
+        text.append(f"\n## {device}, threads: {threads}, torch {fused['torch']}, {isa}\n")
         text.append(f"\nTime, forward and backward:\n\n{_table(of_device, 'both_s')}")
         text.append(f"\nPeak memory:\n\n{_table(of_device, 'peak_bytes')}")
     (folder / "loss.md").write_text("".join(text))

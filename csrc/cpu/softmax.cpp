@@ -14,12 +14,13 @@
 namespace cgckit::cpu {
 namespace {
 
-// Multiples of the rows and columns of every panel.
-constexpr int64_t kAnchorBlock = 384;  // anchors whose similarities are held
-constexpr int64_t kTileColumns =
-    192;  // members of a tile, which stays in the second-level cache with its block
-constexpr int64_t kChunkDepth = 128;  // of D, that a thread accumulates at once
-
+// Anchors whose similarities are held, a multiple of every panel's rows: as many as take 2 kB a member, since
+// each block of them packs all members again.
+constexpr int64_t kAnchorBlock = 468;
+// Multiples of every panel's rows and columns: members of a tile, which stays in the second-level cache with
+// its block, and elements of D that a thread accumulates at once.
+constexpr int64_t kTileColumns = 192;
+constexpr int64_t kChunkDepth = 128;
 constexpr int64_t kMinTiles = 16;     // small problems are cut finer, so that threads find work
 constexpr int64_t kDepthBlock = 256;  // of D: a panel of columns stays in the first-level cache
 

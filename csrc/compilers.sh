@@ -17,7 +17,7 @@ flags+=(-std=c++20 -O3 -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -fno-ma
 flags+=(-DTORCH_TARGET_VERSION=0x020a000000000000 -DCGCKIT_LIBRARY=cgckit -DCGCKIT_MODULE=_C)
 flags+=('-DCGCKIT_VERSION=""' '-DCGCKIT_FLAGS=""' '-DCGCKIT_TORCH_TARGET=""')
 if [ $# = 0 ]; then
-  set -- g++-{11..15} clang++-{14..21} g++ clang++
+  set -- g++-{11..15} clang++-{13..21} g++ clang++ aarch64-linux-gnu-g++
 fi
 objects=$(mktemp -d)
 trap 'rm -r "$objects"' EXIT

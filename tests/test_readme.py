@@ -67,13 +67,24 @@ def _mean_and_deviation(arm: Summary) -> str:
 
 
 def test_the_plugin_keeps_the_contract(tmp_path: Path) -> None:
-    programs = [text for text in PROGRAMS if "(Prior)" in text]
+    programs = [text for text in PROGRAMS if "LeftRight(Prior)" in text]
     assert len(programs[0].strip().splitlines()) <= 25
     assert len(programs) == 2, "the README's, and that of the documentation, which has a range"
     for number, program in enumerate(programs):
         path = tmp_path / f"left_right_{number}.py"
         path.write_text(program, encoding="utf-8")
         check_prior(lambda path=path: resolve_prior(f"{path}:LeftRight", ["threshold=2"]))  # type: ignore[misc]
+
+
+def test_the_prior_that_learns_keeps_the_contract_and_is_fitted(
+    write_cohort: Callable[..., Path], tmp_path: Path
+) -> None:
+    (program,) = (text for text in PROGRAMS if "CohortLevel(Prior)" in text)
+    path = tmp_path / "cohort_level.py"
+    path.write_text(program, encoding="utf-8")
+    check_prior(lambda: resolve_prior(f"{path}:CohortLevel", ["quantile=0.9"]))
+    run = cgckit.compute_priors(write_cohort(2), f"{path}:CohortLevel", tmp_path / "out")
+    assert all(subject.mask().any() for subject in run.subjects)
 
 
 def test_the_brain_extractor_keeps_the_contract(tmp_path: Path) -> None:

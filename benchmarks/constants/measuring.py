@@ -29,6 +29,7 @@ from cgckit.images.preparation import prepare, resample_case
 from cgckit.pipeline.health import Health, assess
 from cgckit.pipeline.inputs import choose_device
 from cgckit.priors.base import Prior, predict_noted
+from cgckit.priors.fusion import learns
 
 Dice = dict[str, float]
 """Of every subject, by name."""
@@ -133,7 +134,7 @@ class Measuring:
             else:
                 case = self._known[subject.source].case
                 cases[subject.source] = dataclasses.replace(case) if anew else case
-        if prior.requires_fit:
+        if learns(prior):
             prior.fit(list(cases.values()))
         for subject in given.cohort:
             name, case = subject.source, cases[subject.source]

@@ -25,6 +25,7 @@ class PretrainedPrior(Prior):
 
     summary: ClassVar[str] = "a network that was trained on simulated lesions alone"
     needs: ClassVar[tuple[str, ...]] = ("flair", "t1", "t1ce", "t2")
+    cost: ClassVar[str] = "seconds a subject"
 
     def predict(self, case: Case) -> Tensor:
         """Return the network's probability of lesion, [H, W, L] float32 in [0, 1]."""

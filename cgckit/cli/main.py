@@ -22,7 +22,6 @@ from cgckit.cli.commands import (
     evaluate,
     info,
     phantom,
-    plugins,
     predict,
     pretrain,
     prior,
@@ -31,6 +30,7 @@ from cgckit.cli.commands import (
 )
 from cgckit.cli.exchange import dicom, export
 from cgckit.cli.log import show_log
+from cgckit.cli.plugins import command as plugins
 from cgckit.errors import BadInputError, CgckitError, PluginError
 from cgckit.plugins.blame import describe_error
 from cgckit.version import __version__

@@ -20,10 +20,10 @@ from cgckit.images.modalities import modality_of
 from cgckit.images.preparation import prepare
 from cgckit.images.volume import grid_of, header_of
 from cgckit.jobs import LeftOut, Ratings, over_subjects
-from cgckit.pipeline.prior_maps import learns, of_a_subject, prior_files
+from cgckit.pipeline.prior_maps import of_a_subject, prior_files
 from cgckit.priors.base import PRIORS, Prior
 from cgckit.priors.external import ExternalPrior
-from cgckit.priors.fusion import FusionPrior
+from cgckit.priors.fusion import FusionPrior, learns
 
 logger = logging.getLogger(__name__)
 

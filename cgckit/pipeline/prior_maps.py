@@ -28,6 +28,7 @@ from cgckit.lock import alone
 from cgckit.pipeline.health import Health, assess
 from cgckit.plugins import blame
 from cgckit.priors.base import PRIORS, Prediction, Prior, predict_checked
+from cgckit.priors.fusion import learns
 from cgckit.priors.resolve import prior_identity, prior_name
 from cgckit.sealed import DamagedError, is_whole, read_tensors, write_tensors
 from cgckit.starting import shipped_hash
@@ -108,12 +109,6 @@ def prior_files(prior: Prior, cohort: Sequence[Subject]) -> dict[str, str]:
         PluginError: the prior raised an error that is not cgckit's own.
     """
     return {subject.label: _fingerprint(prior, subject) for subject in cohort}
-
-
-def learns(prior: Prior) -> bool:
-    """Whether a prior must see the cohort first; PluginError if it cannot say."""
-    with _blame(prior, "requires_fit"):
-        return bool(prior.requires_fit)
 
 
 class PriorMaps:

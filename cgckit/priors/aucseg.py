@@ -42,6 +42,7 @@ class AucSegPrior(Prior):
 
     summary: ClassVar[str] = "brightest of K Gaussians of FLAIR, the published pipeline: a weak prior"
     needs: ClassVar[tuple[str, ...]] = BRIGHT
+    cost: ClassVar[str] = "seconds a subject"
 
     components: Annotated[int, Range(2, 100)] = 5
     min_component: Annotated[float, Range(0, 1, open_high=True)] = 0.3

@@ -16,7 +16,7 @@ from cgckit.images.cohort import Subject
 from cgckit.lesion_evidence.findings import findings, recall
 from cgckit.plugins import Group, Plugin, blame
 
-PRIOR_CONTRACT = 1
+PRIOR_CONTRACT = 2
 """Version of the contract between cgckit and a prior.
 
 Within one version none of this changes, and a prior that keeps it goes on working:
@@ -26,7 +26,8 @@ Within one version none of this changes, and a prior that keeps it goes on worki
 - `predict` returns a probability of lesion, [H, W, L] float32 in [0, 1] on the case's grid, 0 outside the brain,
   alone or in a `Prediction`. It is deterministic, and depends on the case, the options and what `fit` learned alone:
   one object is asked for several subjects, in any order.
-- If `requires_fit`, then `fit` sees the cohort, or `load_state` what a fit learned, before `predict` is called.
+- If its class has a `fit`, that sees the cohort, or `load_state` what a fit learned, before `predict` is called.
+  Version 1 asked such a class to set `requires_fit` too; what it is set to matters no longer.
 - `state` is named tensors, kept as safetensors; `fingerprint` is a hash of what `predict` reads besides.
 - `cgckit.testing.check_prior` tests the whole contract.
 """
@@ -52,14 +53,23 @@ class Prior(Plugin, ABC):
     entry-point group `cgckit.priors`. `PRIOR_CONTRACT` says what both sides may rely on.
     """
 
-    requires_fit: ClassVar[bool] = False
-    """Whether `fit` must see the cohort before `predict` may be called."""
-
     needs: ClassVar[tuple[str, ...]] = ()
     """Modalities of which it needs one, as `("flair", "t2")`; empty if any will do."""
 
+    cost: ClassVar[str] = ""
+    """What it takes on a CPU, in a few words for `cgckit priors list`, as "a second a subject"."""
+
     def fit(self, cases: Sequence[Case]) -> Self:
-        """Learn from the whole cohort, without labels. Priors that work on one subject at a time leave it alone."""
+        """Learn from the whole cohort, without labels, and return the prior itself.
+
+        A class that defines it is a prior that learns: it is fitted before `predict` is called, `state` and
+        `load_state` go with it, and until then `predict` raises a RuntimeError that says so. Priors that work on one
+        subject at a time do not define it.
+
+        Args:
+            cases: of the cohort; each is prepared when it is asked for, so that a large cohort is best gone through
+                one by one.
+        """
         return self
 
     @abstractmethod
@@ -82,6 +92,16 @@ class Prior(Plugin, ABC):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned, so that `predict` needs no `fit`."""
+
+
+def declaration_faults(kind: type[Prior]) -> list[str]:
+    """What is wrong with what a prior declares of itself; nothing, as it should be."""
+    words = {"summary": kind.summary, "cost": kind.cost}
+    faults = [f"{name} is {said!r}, not text" for name, said in words.items() if not isinstance(said, str)]
+    needs = kind.needs
+    if not isinstance(needs, tuple) or not all(isinstance(name, str) for name in needs):
+        faults.append(f'needs is {needs!r}, not names of modalities, as ("flair", "t2")')
+    return faults
 
 
 PRIORS: Group[Prior] = Group(Prior, "cgckit.priors", "prior", forms="mask:PATTERN, FILE.py:Class or a+b")

@@ -41,6 +41,7 @@ class ExternalPrior(Prior):
     """
 
     summary: ClassVar[str] = "A mask or probability file for each subject (mask:PATTERN with {subject})"
+    cost: ClassVar[str] = "files are read"
 
     pattern: str = ""
 

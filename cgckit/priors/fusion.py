@@ -1,4 +1,4 @@
-"""`FusionPrior`: several priors at once."""
+"""`FusionPrior`: several priors at once; and `learns`, which sees through one."""
 
 from __future__ import annotations
 
@@ -37,11 +37,6 @@ class FusionPrior(Prior):
         if not self.members:
             raise UsageError("a fusion needs at least one prior")
 
-    @property
-    def requires_fit(self) -> bool:  # type: ignore[override] # a constant of other classes, here the members'
-        """Whether any member must see the cohort first."""
-        return any(member.requires_fit for member in self.members)
-
     def fit(self, cases: Sequence[Case]) -> Self:
         """Fit each member on the cohort."""
         for member in self.members:
@@ -72,3 +67,15 @@ class FusionPrior(Prior):
         for position, member in enumerate(self.members):
             prefix = f"{position}."
             member.load_state({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+
+def learns(prior: Prior | type[Prior]) -> bool:
+    """Whether `fit` must see the cohort before `predict` is called: the class has a `fit` of its own, or inherits one.
+
+    Nothing that a class says of itself has a part in it, so that no `fit` can be forgotten. A fusion learns if one of
+    its members does.
+    """
+    if isinstance(prior, FusionPrior):
+        return any(learns(member) for member in prior.members)
+    kind = prior if isinstance(prior, type) else type(prior)
+    return kind.fit is not Prior.fit

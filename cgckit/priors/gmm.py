@@ -49,6 +49,7 @@ class GaussianMixturePrior(LesionRule):
     """
 
     summary: ClassVar[str] = "Gaussian mixture by EM on FLAIR and its left-right asymmetry"
+    cost: ClassVar[str] = "seconds a subject"
 
     min_components: Annotated[int, Range(2, 100)] = 4
     max_components: Annotated[int, Range(2, 100)] = 10

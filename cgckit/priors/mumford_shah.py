@@ -48,6 +48,7 @@ class MumfordShahPrior(MumfordShahRule):
     """
 
     summary: ClassVar[str] = "piecewise-constant Mumford-Shah on FLAIR and its left-right asymmetry"
+    cost: ClassVar[str] = "seconds a subject"
 
     tolerance: Annotated[float, POSITIVE] = 3e-3
     max_iterations: Annotated[int, Range(1, 1e6)] = 400

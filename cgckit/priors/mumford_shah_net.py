@@ -85,7 +85,7 @@ class MumfordShahNetPrior(MumfordShahRule):
     """
 
     summary: ClassVar[str] = "Mumford-Shah functional as the loss of a small network trained on the cohort"
-    requires_fit: ClassVar[bool] = True
+    cost: ClassVar[str] = "a minute a cohort, seconds a subject"
 
     steps: Annotated[int, Range(1, 1e6)] = 150
     learning_rate: Annotated[float, POSITIVE] = 1e-2

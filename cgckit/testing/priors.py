@@ -13,7 +13,8 @@ from torch import Tensor
 from cgckit.errors import CgckitError
 from cgckit.images.case import Case
 from cgckit.plugins import describe_error
-from cgckit.priors.base import Prediction, Prior, predict_noted
+from cgckit.priors.base import Prediction, Prior, declaration_faults, predict_noted
+from cgckit.priors.fusion import learns
 from cgckit.testing.cases import simulated_cases
 from cgckit.testing.rules import BrokenError, Rules, Verdict, judge, random_state, require, require_all, require_options
 
@@ -82,13 +83,16 @@ class _Trial:
 
 def _check_options(trial: _Trial) -> None:
     """It is a dataclass derived from cgckit.Prior; each option has a default of the type it is annotated with"""
-    require_options(trial.make(), Prior)
+    prior = trial.make()
+    require_options(prior, Prior)
+    for fault in declaration_faults(type(prior)):
+        raise BrokenError(fault)
 
 
 def _check_fit_first(trial: _Trial) -> None:
     """Before fit, predict either works or says that fit is needed"""
     prior, case = trial.make(), trial.copies()[0]
-    if not prior.requires_fit:
+    if not learns(prior):
         prior.predict(case)
         return
     try:
@@ -100,7 +104,10 @@ def _check_fit_first(trial: _Trial) -> None:
     except BaseException as error:
         raise BrokenError(f"{describe_error(error)}: raise a RuntimeError that says fit is needed") from error
     else:
-        raise BrokenError("predict works without fit although requires_fit is set")
+        raise BrokenError(
+            "predict works without fit although the class has one: raise a RuntimeError that says fit is needed, "
+            "or have no fit"
+        )
 
 
 def _check_fit(trial: _Trial) -> None:

@@ -45,11 +45,6 @@ class Mine(Prior, metaclass=Meta):
     def __post_init__(self):
         {made}
 
-    @property
-    def requires_fit(self):
-        {requires_fit}
-        return True
-
     def fit(self, cases):
         {fit}
         return self
@@ -66,7 +61,7 @@ class Mine(Prior, metaclass=Meta):
         {predict}
         return ((case.image[0] > 1) & case.brain).float()
 """
-PLACES = ("module", "metaclass", "made", "requires_fit", "fit", "state", "fingerprint", "predict")
+PLACES = ("module", "metaclass", "made", "fit", "state", "fingerprint", "predict")
 
 
 def assert_failed(ending, out: Path) -> None:

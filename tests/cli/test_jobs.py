@@ -31,7 +31,6 @@ QUICK = ["--device", "cpu", "--quiet", *SETTINGS]
 PRIOR = """
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 import os, signal, sys, time
 import torch
 from cgckit import Prior
@@ -46,8 +45,6 @@ class Bright(Prior):
 
 @dataclass
 class Learned(Bright):
-    requires_fit: ClassVar[bool] = True
-
     def fit(self, cases):
         self.learned = max(float(case.image.max()) for case in cases) / 4
         return self

@@ -21,7 +21,6 @@ SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 PRIOR = """
 from dataclasses import dataclass
-from typing import ClassVar
 import torch
 from cgckit import Prior
 
@@ -32,8 +31,6 @@ class Bright(Prior):
 
 @dataclass
 class Learned(Bright):
-    requires_fit: ClassVar[bool] = True
-
     def fit(self, cases):
         assert len([case.subject for case in cases]) == 2
         return self

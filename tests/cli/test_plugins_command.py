@@ -112,7 +112,31 @@ def test_a_mistake_is_one_line(cgckit, file, arguments, code, words):
         assert word in ending.err
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["show"], ["check"]])
+def test_new_writes_a_package_and_says_where(cgckit, tmp_path):
+    ending = cgckit("plugins", "new", "left-right", "--kind", "brain", "--out", tmp_path / "package")
+    assert ending.code == 0, ending.err
+    assert ending.out == f"{tmp_path / 'package'}\n"
+    assert (tmp_path / "package" / "cgckit_left_right" / "brain.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["Left Right"], ["'Left Right'", "as in left-right"]),
+        (["gmm"], ["gmm is the name of cgckit", "choose another"]),
+        (["left-right", "--kind", "nose"], ["'nose'", "prior, brain, metric"]),
+    ],
+)
+def test_new_refuses_what_cannot_be(cgckit, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    ending = cgckit("plugins", "new", *arguments)
+    assert ending.code == 2
+    assert len(ending.err.splitlines()) == 1
+    assert all(word in ending.err for word in words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["show"], ["check"], ["new"]])
 def test_every_help_has_an_example(cgckit, command):
     ending = cgckit("plugins", *command, "--help")
     assert "Example" in ending.out

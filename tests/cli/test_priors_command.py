@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 import pytest
 from typer.testing import CliRunner
 
-from cgckit.cli.commands.plugins import priors_app as app
+from cgckit.cli.plugins.command import priors_app as app
 from cgckit.errors import PluginError, UsageError
 from cgckit.plugins import Registered
-from cgckit.priors.base import PRIORS
+from cgckit.priors.base import PRIORS, Prior
 
 GOOD = '''
 from dataclasses import dataclass
@@ -58,6 +61,8 @@ def test_list_shows_every_prior_with_its_summary(run):
 
 
 def test_list_shows_a_broken_prior_and_goes_on(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+
     def load():
         raise ImportError("no module named [nothing]")
 
@@ -68,6 +73,57 @@ def test_list_shows_a_broken_prior_and_goes_on(run, monkeypatch):
     (row,) = [line for line in result.stdout.splitlines() if "stranger 1.0" in line]
     assert "broken: ImportError: no module named [nothing]" in row
     assert "gmm" in result.stdout
+
+
+def _cells(result, name):
+    head, *rows = ([cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in result.stdout.splitlines())
+    (row,) = [row for row in [head, *rows] if row and row[0] == name]
+    return row
+
+
+def test_list_says_kind_needs_and_cost_of_built_in_priors_and_others(run, monkeypatch):
+    @PRIORS.register("learner")
+    @dataclass
+    class Learner(Prior):
+        needs = ("t2", "pd")
+        cost = "an hour a cohort"
+
+        def fit(self, cases):
+            return self
+
+        def predict(self, case):
+            return case.brain.float()
+
+    monkeypatch.setenv("COLUMNS", "300")
+    try:
+        result = run("list")
+    finally:
+        del PRIORS.at_run_time["learner"]
+    assert _cells(result, "prior")[2:5] == ["kind", "needs one of", "cost on a CPU"]
+    assert _cells(result, "learner")[2:5] == ["learns from the cohort", "t2, pd", "an hour a cohort"]
+    assert _cells(result, "mask")[2:5] == ["for one subject", "any", "files are read"]
+    assert _cells(result, "mumford-shah-net")[2] == "learns from the cohort"
+    for entry in PRIORS.installed().values():
+        if entry.package.startswith("cgckit "):
+            assert entry.load().cost, entry.name
+
+
+def test_list_goes_on_where_a_prior_says_nonsense_of_itself(run, monkeypatch):
+    @PRIORS.register("nonsense")
+    @dataclass
+    class Nonsense(Prior):
+        needs = 3
+
+        def predict(self, case):
+            return case.brain.float()
+
+    monkeypatch.setenv("COLUMNS", "300")
+    try:
+        result = run("list")
+    finally:
+        del PRIORS.at_run_time["nonsense"]
+    assert result.exit_code == 0
+    assert "needs is 3, not names of modalities" in _cells(result, "nonsense")[3]
 
 
 def test_show_prints_description_and_options(run, file):

@@ -22,14 +22,11 @@ QUICK = ["--device", "cpu", "--quiet", *(word for setting in TINY for word in ("
 
 PRIOR = """
 from dataclasses import dataclass
-from typing import ClassVar
 import torch
 from cgckit import Prior
 
 @dataclass
 class Learned(Prior):
-    requires_fit: ClassVar[bool] = True
-
     def fit(self, cases):
         self.learned = max(float(case.image.max()) for case in cases) / 4
         return self

@@ -65,8 +65,6 @@ class MissingFirst(BrightFlair):
 class Learned(BrightFlair):
     """Remembers whom it was fitted on."""
 
-    requires_fit = True
-
     def __init__(self) -> None:
         self.fitted: list[list[str]] = []
 

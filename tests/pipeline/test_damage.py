@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -38,8 +37,6 @@ WriteCohort = Callable[..., Path]
 @dataclass
 class Learned(Prior):
     """Bright FLAIR; how bright is learned from the cohort."""
-
-    requires_fit: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.level = torch.zeros(())

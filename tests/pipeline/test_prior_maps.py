@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -32,7 +31,6 @@ BRAIN = CoarseSearch()
 class Learned(Prior):
     """Gives the mean of the cohort's brightest voxels everywhere, outside the brain too."""
 
-    requires_fit: ClassVar[bool] = True
     scale: float = 0.01
 
     def __post_init__(self) -> None:

@@ -27,9 +27,10 @@ def test_options_of_a_plugin_are_shown(cgckit):
 
 def test_plugins_and_built_in_priors_can_be_fused(python):
     program = (
+        "from cgckit.priors.fusion import learns\n"
         "from cgckit.priors.resolve import prior_name, resolve_prior\n"
         "fusion = resolve_prior('flair-threshold+autoencoder+gmm', ['quantile=0.8', 'gmm.seed=3', 'latent=4'])\n"
-        "print(prior_name(fusion), fusion.requires_fit, *(type(m).__name__ for m in fusion.members))\n"
+        "print(prior_name(fusion), learns(fusion), *(type(m).__name__ for m in fusion.members))\n"
         "print(fusion.members[0].quantile, fusion.members[1].latent, fusion.members[2].seed)\n"
     )
     result = python("-c", program)

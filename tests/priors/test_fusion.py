@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 import torch
@@ -31,7 +30,6 @@ class Constant(Prior):
 class MeanOfCohort(Prior):
     """Remembers one number from the cohort."""
 
-    requires_fit: ClassVar[bool] = True
     gain: float = 1.0
 
     def __post_init__(self):
@@ -68,11 +66,6 @@ def test_prediction_is_the_mean(cases):
 def test_one_member_is_left_as_it_is(cases):
     one, alone = FusionPrior((Constant(0.3),)), Constant(0.3)
     assert torch.equal(one.predict(cases[0]).probability, alone.predict(cases[0]).probability)
-
-
-def test_needs_fit_if_a_member_does():
-    assert not FusionPrior((Constant(), Constant())).requires_fit
-    assert FusionPrior((Constant(), MeanOfCohort())).requires_fit
 
 
 def test_fit_and_state_reach_the_right_member(cases):

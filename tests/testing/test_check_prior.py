@@ -30,7 +30,6 @@ class Good(Prior):
 class GoodLearner(Prior):
     """Learns one number from the cohort."""
 
-    requires_fit: ClassVar[bool] = True
     share: float = 0.5
 
     def __post_init__(self):
@@ -61,6 +60,18 @@ class Undecorated(Good):
 @dataclass
 class DefaultOfAnotherType(Good):
     radius: float = None
+
+
+@dataclass
+class NeedsOneName(Good):
+    """A text is a sequence of letters, each of which no cohort has."""
+
+    needs: ClassVar[str] = "flair"
+
+
+@dataclass
+class CostsANumber(Good):
+    cost: ClassVar[int] = 3
 
 
 @dataclass
@@ -178,8 +189,9 @@ class ChangesTheBrain(Good):
 
 
 @dataclass
-class ChangesTheImageInFit(Good):
+class ChangesTheImageInFit(GoodLearner):
     def fit(self, cases):
+        super().fit(cases)
         for case in cases:
             case.image.mul_(0.5)
         return self
@@ -272,6 +284,8 @@ def test_a_good_prior_keeps_every_rule(good, cases):
         (lambda: OptionWithoutDefault(1.0), "options"),
         (DefaultOfAnotherType, "options"),
         (lambda: object(), "options"),
+        (NeedsOneName, "options"),
+        (CostsANumber, "options"),
         (PredictsUnfitted, "fit-first"),
         (FailsObscurelyUnfitted, "fit-first"),
         (FailsSilentAboutFit, "fit-first"),

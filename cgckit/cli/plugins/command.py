@@ -1,4 +1,4 @@
-"""`cgckit plugins`: what is installed, what it can be told, and whether it keeps its contract.
+"""`cgckit plugins`: what is installed, what it can be told, whether it keeps its contract, and a start for a new one.
 
 `cgckit priors` is the same for priors alone.
 """
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from cgckit.cli.plugins.new import new
+
 if TYPE_CHECKING:
     from cgckit.plugins import Group, Registered
     from cgckit.testing import Verdict
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help=(
-        "List the installed priors, brain extractors and metrics, show one, or check one's contract.\n\n"
+        "List the installed priors, brain extractors and metrics, show or check one, or begin a new one.\n\n"
         "Example: cgckit plugins list"
     ),
 )
@@ -40,6 +42,10 @@ class _Kind(NamedTuple):
     title: str
     flag: str
     rules: Callable[[Callable[[], Any]], Iterator[Verdict]]
+    says: Callable[[Registered[Any]], dict[str, str]] = lambda _: {}
+
+
+app.command()(new)
 
 
 @app.command("list")
@@ -85,7 +91,7 @@ def check(name: _Name, group: _GroupName = None, option: _Options = None) -> Non
 
 @priors_app.command("list")
 def list_priors() -> None:
-    """List every registered prior; one that cannot be used is listed with the reason.
+    """List every registered prior with its kind, needs and cost; one that cannot be used with the reason.
 
     Example:
 
@@ -128,7 +134,7 @@ def _kinds(only: str | None) -> dict[str, _Kind]:
 
     forms = "besides these, mask:PATTERN, FILE.py:Class and a+b"
     kinds = {
-        "priors": _Kind(PRIORS, f"Priors; {forms}", "--prior-option", prior_rules),
+        "priors": _Kind(PRIORS, f"Priors; {forms}", "--prior-option", prior_rules, _prior_says),
         "brains": _Kind(BRAINS, "Brain extractors; besides these, FILE.py:Class", "--brain-option", brain_rules),
         "metrics": _Kind(METRICS, "Metrics", "--metric-option", metric_rules),
     }
@@ -166,10 +172,35 @@ def _list(kind: _Kind) -> None:
     from cgckit.cli.tables import show_table
 
     rows = [
-        {kind.group.noun: name, "summary": entry.summary, "package": entry.package, "status": _status(entry)}
+        {
+            kind.group.noun: name,
+            "summary": entry.summary,
+            **kind.says(entry),
+            "package": entry.package,
+            "status": _status(entry),
+        }
         for name, entry in kind.group.installed().items()
     ]
     show_table(rows, title=kind.title)
+
+
+def _prior_says(entry: Registered[Any]) -> dict[str, str]:
+    """What priors say of themselves besides: their kind, the modalities they need one of, their cost."""
+    from cgckit.plugins import describe_error
+    from cgckit.priors.base import declaration_faults
+    from cgckit.priors.fusion import learns
+
+    cells = dict.fromkeys(("kind", "needs one of", "cost on a CPU"), "")
+    if entry.error is not None:
+        return cells
+    found = entry.load()
+    try:
+        faults = declaration_faults(found)
+        said = "learns from the cohort" if learns(found) else "for one subject"
+        values = (said, *faults[:1]) if faults else (said, ", ".join(found.needs) or "any", found.cost)
+    except Exception as error:  # what a class says of itself may be code of its own
+        values = (describe_error(error),)
+    return {**cells, **dict(zip(cells, values, strict=False))}
 
 
 def _status(entry: Registered[Any]) -> str:

@@ -1,0 +1,1 @@
+"""`cgckit plugins` and `cgckit priors`."""

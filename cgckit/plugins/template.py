@@ -13,7 +13,8 @@ from cgckit.errors import UsageError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _FOLDER = "templates"
-_PREFIX = "cgckit-"
+PREFIX = "cgckit-"
+"""How the names of the packages begin."""
 
 
 class _Kind(NamedTuple):
@@ -50,13 +51,13 @@ def write_template(name: str, kind: str = "prior", out: Path | None = None) -> P
     """
     if kind not in KINDS:
         raise UsageError(f"there is no kind of plug-in {kind!r}: choose {', '.join(KINDS)}")
-    name = name.removeprefix(_PREFIX)
+    name = name.removeprefix(PREFIX)
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"a plug-in cannot be called {name!r}: begin with a lower-case letter, then letters, digits and single "
             "hyphens, as in left-right"
         )
-    package = f"{_PREFIX}{name}"
+    package = f"{PREFIX}{name}"
     folder = Path(package) if out is None else out
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise UsageError(f"{folder}: is there already; choose another folder with --out, or another name")
@@ -77,11 +78,11 @@ def _fill(folder: Path, name: str, kind: str) -> None:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     what = KINDS[kind]
-    module = f"{_PREFIX}{name}".replace("-", "_")
+    module = f"{PREFIX}{name}".replace("-", "_")
     words: dict[str, Any] = {
         **what._asdict(),
         "name": name,
-        "package": f"{_PREFIX}{name}",
+        "package": f"{PREFIX}{name}",
         "module": module,
         "file": kind,
         "class_name": _class_name(name, kind),

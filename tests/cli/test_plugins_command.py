@@ -124,6 +124,7 @@ def test_new_writes_a_package_and_says_where(cgckit, tmp_path):
     [
         (["Left Right"], ["'Left Right'", "as in left-right"]),
         (["gmm"], ["gmm is the name of cgckit", "choose another"]),
+        (["cgckit-gmm"], ["gmm is the name of cgckit", "choose another"]),
         (["left-right", "--kind", "nose"], ["'nose'", "prior, brain, metric"]),
     ],
 )

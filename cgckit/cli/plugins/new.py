@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,11 +26,12 @@ def new(
     from cgckit.errors import UsageError
     from cgckit.evaluation import METRICS
     from cgckit.images.brain import BRAINS
-    from cgckit.plugins.template import write_template
+    from cgckit.plugins import Group
+    from cgckit.plugins.template import PREFIX, write_template
     from cgckit.priors.base import PRIORS
 
-    groups = {"prior": PRIORS, "brain": BRAINS, "metric": METRICS}
-    taken = groups[kind].installed().get(name) if kind in groups else None
+    groups: dict[str, Group[Any]] = {"prior": PRIORS, "brain": BRAINS, "metric": METRICS}
+    taken = groups[kind].installed().get(name.removeprefix(PREFIX)) if kind in groups else None
     if taken is not None:
         raise UsageError(f"{name} is the name of {taken.package}'s {taken.noun}: choose another")
     folder = write_template(name, kind, out)

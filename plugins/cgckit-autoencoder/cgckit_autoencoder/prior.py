@@ -48,7 +48,6 @@ class AutoencoderPrior(Prior):
     """
 
     summary: ClassVar[str] = "Residual of a convolutional auto-encoder trained on the cohort"
-    requires_fit: ClassVar[bool] = True
 
     steps: Annotated[int, at_least(1)] = 300
     learning_rate: Annotated[float, POSITIVE] = 2e-3

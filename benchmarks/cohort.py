@@ -81,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    found = []
+    found: list[Taken] = []
+    arguments.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cohort-") as folder:
         originals = _originals(Path(folder) / "originals")
         for count in arguments.subjects:
@@ -90,8 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
                 for taken in _stages(scans, Path(folder) / f"out-{count}-{jobs}", count, jobs):
                     print(taken.line(), flush=True)
                     found.append(taken)
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "cohort.md").write_text(_page(found))
+                    (arguments.results / "cohort.md").write_text(_page(found))  # a cohort of thousands takes hours
 
 
 def _originals(folder: Path) -> list[Path]:

@@ -16,12 +16,19 @@ from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.grid import Grid
-from cgckit.phantom.subject import PhantomSubject, simulate_ct_subject, simulate_subject, subject_label
+from cgckit.phantom.subject import (
+    PhantomSubject,
+    simulate_ct_subject,
+    simulate_raw_subject,
+    simulate_subject,
+    subject_label,
+)
 
 GENERATOR_VERSION = 1
 """Raised by any change of what the generator draws for a given seed."""
 
-Modality = Literal["mri", "ct"]
+Modality = Literal["mri", "ct", "raw"]
+_SIMULATE = {"mri": simulate_subject, "ct": simulate_ct_subject, "raw": simulate_raw_subject}
 
 _DESCRIPTION = "phantom.json"
 
@@ -42,13 +49,16 @@ def write_cohort(
             picked up by accident
         out/parameters/sub-001.json, out/participants.tsv: what was simulated
         out/phantom.json: seed and version of the generator
+        out/prepared/sub-001/...: of "raw", the images as perfect preparation would leave them
+        out/brains/sub-001_brain.nii.gz: of "raw", the brain on the grid of the reference
 
     Args:
         out: folder; made if it is not there.
         subjects: how many; subject k does not depend on it.
         seed: another seed gives another cohort.
         progress: called with the label of each subject as it is finished.
-        modality: "mri" for FLAIR and T1 of skull-stripped brains, "ct" for heads with bleeding.
+        modality: "mri" for FLAIR and T1 of skull-stripped brains, "ct" for heads with bleeding, "raw" for FLAIR,
+            T1 and T2 of whole heads, each on its own grid, the head moved in between; `parameters` has the transforms.
 
     Returns:
         The folder of images.
@@ -66,8 +76,7 @@ def write_cohort(
         label = subject_label(index)
         record = out / "parameters" / f"{label}.json"
         if not record.exists():
-            simulate = simulate_ct_subject if modality == "ct" else simulate_subject
-            _write_subject(out, simulate(seed, index))
+            _write_subject(out, _SIMULATE[modality](seed, index))
         parameters = json.loads(record.read_text(encoding="utf-8"))
         rows.append({"participant_id": label, **parameters["summary"]})
         if progress is not None:
@@ -97,11 +106,20 @@ def _claim(out: Path, seed: int, modality: Modality) -> None:
 
 def _write_subject(out: Path, subject: PhantomSubject) -> None:
     for modality, image in subject.images.items():
-        _write_image(out / "images" / subject.label / f"{subject.label}_{modality}.nii.gz", image, subject.grid)
+        grid = subject.grids.get(modality, subject.grid)
+        _write_image(out / "images" / subject.label / f"{subject.label}_{modality}.nii.gz", image, grid)
+    if subject.transforms:
+        for modality, image in subject.prepared().items():
+            _write_image(out / "prepared" / subject.label / f"{subject.label}_{modality}.nii.gz", image, subject.grid)
+        brain = subject.brain.astype(np.uint8)
+        _write_image(out / "brains" / f"{subject.label}_brain.nii.gz", brain, subject.grid)
     reference = subject.lesion.astype(np.uint8)
     _write_image(out / "references" / f"{subject.label}_seg.nii.gz", reference, subject.grid)
     # Written last: it says that the subject is complete.
-    Derivatives(out).write_json(f"parameters/{subject.label}.json", {"summary": subject.summary, **subject.plans})
+    content = {"summary": subject.summary, **subject.plans}
+    if subject.transforms:
+        content["transforms"] = {name: matrix.tolist() for name, matrix in subject.transforms.items()}
+    Derivatives(out).write_json(f"parameters/{subject.label}.json", content)
 
 
 def _write_image(path: Path, array: AnyArray, grid: Grid) -> None:

@@ -72,9 +72,7 @@ def acquire(
     rng: np.random.Generator, anatomy: Anatomy, lesions: Lesions, disease: LesionPlan, plan: ImagingPlan
 ) -> tuple[ShortArray, ShortArray]:
     """Simulate FLAIR and T1, each [H, W, L] int16, zero outside the brain."""
-    flair, t1 = _healthy(rng, anatomy, plan)
-    _add_decoys(rng, anatomy, plan, flair, t1)
-    _add_lesions(rng, lesions, disease, flair, t1)
+    flair, t1 = brain_signals(rng, anatomy, lesions, disease, plan)
     across, along = plan.blur
     images = []
     for signal, blur, gain in (
@@ -88,6 +86,16 @@ def acquire(
         # One unit at least, so that no voxel of the brain is mistaken for background.
         images.append(np.where(anatomy.brain, np.clip(np.rint(gain * magnitude), 1, 32767), 0).astype(np.int16))
     return images[0], images[1]
+
+
+def brain_signals(
+    rng: np.random.Generator, anatomy: Anatomy, lesions: Lesions, disease: LesionPlan, plan: ImagingPlan
+) -> tuple[FloatArray, FloatArray]:
+    """The signal of brain and fluid on FLAIR and T1, each [H, W, L], before the scanner has a part in it."""
+    flair, t1 = _healthy(rng, anatomy, plan)
+    _add_decoys(rng, anatomy, plan, flair, t1)
+    _add_lesions(rng, lesions, disease, flair, t1)
+    return flair, t1
 
 
 def _healthy(rng: np.random.Generator, anatomy: Anatomy, plan: ImagingPlan) -> tuple[FloatArray, FloatArray]:

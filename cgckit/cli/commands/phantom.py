@@ -16,6 +16,7 @@ class Kind(str, Enum):
 
     MRI = "mri"
     CT = "ct"
+    RAW = "raw"
 
 
 def phantom(
@@ -28,12 +29,18 @@ def phantom(
     subjects: Annotated[int, typer.Option(min=1, help="How many subjects.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another cohort.")] = 0,
     modality: Annotated[
-        Kind, typer.Option(help="mri: FLAIR and T1 of stripped brains; ct: heads with bleeding.")
+        Kind,
+        typer.Option(
+            help="mri: FLAIR and T1 of stripped brains; ct: heads with bleeding; raw: FLAIR, T1 and T2 of whole heads, "
+            "not aligned."
+        ),
     ] = Kind.MRI,
 ) -> None:
-    """Simulate scans with known lesions on real anatomy: FLAIR and T1, or CT of the head.
+    """Simulate scans with known lesions on real anatomy: FLAIR and T1, CT of the head, or raw MRI.
 
     Images go to OUT/images, reference masks to OUT/references, what was simulated to OUT/participants.tsv.
+
+    Of raw scans, what perfect preparation would make of them goes to OUT/prepared, the brains to OUT/brains.
 
     Example: cgckit phantom phantom --subjects 6 --seed 0
     """
@@ -45,6 +52,6 @@ def phantom(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Simulating", total=subjects)
-        images = write_cohort(out, subjects, seed, lambda _: bar.advance(task), "ct" if modality is Kind.CT else "mri")
-    what = "CT of the head" if modality is Kind.CT else "FLAIR and T1"
+        images = write_cohort(out, subjects, seed, lambda _: bar.advance(task), modality.value)
+    what = {Kind.CT: "CT of the head", Kind.MRI: "FLAIR and T1", Kind.RAW: "FLAIR, T1 and T2 of whole heads"}[modality]
     typer.echo(f"{images}: {subjects} subjects, {what}; references in {out / 'references'}")

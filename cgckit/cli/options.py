@@ -53,6 +53,17 @@ BrainOptions = Annotated[
     list[str] | None,
     typer.Option("--brain-option", metavar="KEY=VALUE", help="An option of the brain extractor; may be repeated."),
 ]
+Registration = Annotated[
+    str,
+    typer.Option(help="How scans that are not prepared are aligned with the first: rigid, or FILE.py:Class."),
+]
+Prepared = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|yes|no|FILE.tsv",
+        help="Which scans are aligned and stripped already: auto finds out; a table has columns subject and prepared.",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False, metavar="DIR", parser=read_path)]
 Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
 FilterFile = Annotated[

@@ -24,6 +24,7 @@ from cgckit.experiments.references import References, best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.images.preparation import Preparation
 from cgckit.lock import locked
 from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.console import log_file, progress_bars
@@ -48,7 +49,8 @@ class Experiment:
         references: of each of them.
         prior: the source of the pseudo-labels.
         settings: of the network, its training and its application.
-        out: folder of `results.jsonl` and of `work/` (priors, trained models), which may be removed when all is done.
+        out: folder of `results.jsonl` and of `work/` (preparation, priors, trained models), which may be removed when
+            all is done.
         brain: how brains are found where no mask is given.
         folds: of cross-validation, see `held_out`.
         hold_out: cross-validate the arms without labels too; else they are trained on all subjects and scored on the
@@ -78,8 +80,9 @@ class Experiment:
         self.out, self.folds, self.hold_out = out, folds, hold_out
         self.work = out / "work"
         self.metrics = choose_metrics()
-        self.engine = Engine(cohort.modalities, brain, device)
-        depends = dependencies(cohort, brain, prior)
+        preparation = Preparation.of(brain).kept_in(self.work / "prepared")
+        self.engine = Engine(cohort.modalities, preparation, device)
+        depends = dependencies(cohort, preparation, prior)
         self.material = {
             **depends.pop("options"),
             **depends,
@@ -119,7 +122,7 @@ class Experiment:
         prior_options: Sequence[str] = (),
         preset: str = "auto",
         settings: Mapping[str, object] | None = None,
-        brain: str | BrainExtractor = "coarse",
+        brain: str | BrainExtractor = "auto",
         modalities: Sequence[str] | None = None,
         device: str = "auto",
         folds: int = 5,
@@ -136,7 +139,7 @@ class Experiment:
         """
         source = resolve_prior(prior, prior_options)
         where = choose_device(device)
-        cohort = find_cohort(inputs, modalities, allow_missing=False)
+        cohort = find_cohort(inputs, modalities, False, Preparation.of(brain))
         folder = output_folder(out, inputs, cohort, source)
         _, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
         experiment = cls(
@@ -211,7 +214,7 @@ class Experiment:
     def _compute(self, arm: Arm, fold: Fold, seed: int, unit: str, bars: Progress) -> Outcome:
         fitted = Cohort(fold.train, self.cohort.modalities)
         files = self.material.get("prior_files", {})
-        maps = PriorMaps(self.prior, fitted, self.work / "priors", self.engine.brain, files=files)
+        maps = PriorMaps(self.prior, fitted, self.work / "priors", self.engine.preparation, files=files)
         engine = dataclasses.replace(self.engine, maps=maps)
         settings = self.settings.override(arm.changes)
         started = time.monotonic()

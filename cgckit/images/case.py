@@ -37,6 +37,7 @@ class Case:
         grid: where the voxels of `image` lie in the world; by default along its axes, from its origin.
         native: the grid of the images as they came, which outputs are on; by default `grid`.
         source: the subject's name as its files spell it, where it differs from the label.
+        notes: what preparation did, in words; none where the scans were prepared.
     """
 
     subject: str
@@ -47,6 +48,7 @@ class Case:
     grid: Grid = None  # type: ignore[assignment] # a Grid as soon as the case is made
     native: Grid = None  # type: ignore[assignment]
     source: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         height, width, length = self.brain.shape

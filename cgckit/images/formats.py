@@ -90,7 +90,7 @@ def _from_itk(path: Path) -> nib.Nifti1Image:
         import SimpleITK
     except ImportError as error:
         raise BadInputError(
-            f"{path}: SimpleITK reads such files, which is not installed; pip install 'cgckit[itk]', or convert it"
+            f"{path}: SimpleITK reads such files, which is not installed; pip install 'cgckit[prepare]', or convert it"
         ) from error
     try:
         image = SimpleITK.ReadImage(str(path))

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.errors import BadInputError
+from cgckit.images.brain.search import foreground
 from cgckit.images.grid import Grid, resample
 from cgckit.images.hounsfield import from_hounsfield, is_hounsfield
 from cgckit.images.volume import Volume
@@ -23,6 +24,8 @@ _MARGIN_MM = 4.0
 _LARGEST_MM = 500.0
 # Too few to tell anything apart in them; a brain has a million.
 _FEWEST_VOXELS = 100
+# Of a voxel, for an image to say something about it.
+_LEAST_SEEN = 0.25
 # In units of the robust standard deviation; lesions and vessels are far above the median, nothing far below.
 _CLIP = (-5.0, 10.0)
 # The median absolute deviation of a normal distribution of standard deviation 1 is 1 / 1.4826.
@@ -45,16 +48,20 @@ def to_working_grid(volumes: dict[str, Volume], brain: BoolArray, modalities: Se
     brain to `(x - median) / (1.4826 MAD)`, clipped to [-5, 10]; CT in Hounsfield units to `(HU - 40) / 10`, which puts
     the window of 0 to 80 HU on [-4, 4]. An axis whose spacing is within 1 % of the wanted one is not interpolated.
 
+    An image that lies on another grid than the first is sampled once, from where it lies; where it has no voxels of the
+    brain, it is 0.
+
     Args:
-        volumes: the images by modality, on one grid; they are let go of one after the other.
-        brain: [H, W, L] on that grid.
+        volumes: the images by modality, which show one place of the head at one place of the world; they are let go of
+            one after the other.
+        brain: [H, W, L] on the grid of the first.
         modalities: the channels, in this order; one that is not in `volumes` is 0 everywhere.
         name: of the subject, for messages.
 
     Raises:
         BadInputError: the brain is smaller than a voxel or far too large, or an image is constant inside it.
     """
-    native = common_grid(volumes, name)
+    native = next(iter(volumes.values())).grid
     box = _bounding_box(brain, native)
     cropped = native.crop(box)
     extent = [count * edge for count, edge in zip(cropped.shape, cropped.spacing, strict=True)]
@@ -69,6 +76,9 @@ def to_working_grid(volumes: dict[str, Volume], brain: BoolArray, modalities: Se
     for channel, modality in enumerate(modalities):
         if modality in volumes:
             volume = volumes.pop(modality)
+            if not volume.grid.matches(native):
+                image[channel] = _from_elsewhere(volume, grid, inside, modality)
+                continue
             sampled = resample_inside(volume.array[box], brain[box], cropped, grid, coverage)
             image[channel, inside] = _normalise(sampled[inside], modality, volume)
     return WorkingImage(image, inside, grid)
@@ -104,6 +114,23 @@ def resample_inside(
     """Resample with the brain as weight: the mean over the part of each voxel that is brain."""
     weighted = resample(np.where(brain, array, np.float32(0)), source, target)
     result: FloatArray = np.divide(weighted, coverage, out=np.zeros_like(weighted), where=coverage >= 0.5)
+    return result
+
+
+def _from_elsewhere(volume: Volume, grid: Grid, brain: BoolArray, modality: str) -> FloatArray:
+    """An image that lies on a grid of its own, [H, W, L] on `grid`, normalised in the brain and 0 around it.
+
+    What an empty background or the end of the field of view leaves unknown of a voxel does not count in its mean.
+    """
+    known = foreground(volume.array)
+    weight = np.ones(volume.grid.shape, np.float32) if known is None else known.astype(np.float32)
+    coverage = resample(weight, volume.grid, grid)
+    seen: BoolArray = brain & (coverage >= _LEAST_SEEN)
+    if seen.sum() < _FEWEST_VOXELS:
+        raise BadInputError(f"{volume.path}: shows nothing of the brain; check where its header puts it")
+    sampled = resample(volume.array * weight, volume.grid, grid)
+    result = np.zeros(grid.shape, dtype=np.float32)
+    result[seen] = _normalise(sampled[seen] / coverage[seen], modality, volume)
     return result
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cgckit.images.brain import BrainExtractor, resolve_brain
+from cgckit.images.brain import BrainExtractor
+from cgckit.images.preparation import Preparation
+from cgckit.images.registration import Registration
 from cgckit.jobs import LeftOut, Workers
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, PriorStep
@@ -24,7 +26,9 @@ def compute_priors(
     out: str | Path = "cgckit-out",
     *,
     prior_options: Sequence[str] | Mapping[str, object] = (),
-    brain: str | BrainExtractor = "coarse",
+    brain: str | BrainExtractor = "auto",
+    registration: str | Registration = "rigid",
+    prepared: str | Path | Mapping[str, str] = "auto",
     modalities: Sequence[str] | None = None,
     allow_missing: bool = False,
     jobs: int = 1,
@@ -40,14 +44,15 @@ def compute_priors(
     """
     workers = Workers.of(jobs, scheduler)
     source = resolve_prior(prior, prior_options)
-    finder = resolve_brain(brain)
+    preparation = Preparation.of(brain, registration, prepared)
     left_out = LeftOut(strict)
-    cohort = find_cohort(inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder)
+    cohort = find_cohort(inputs, modalities, allow_missing, preparation, left_out=left_out, prior=source)
     folder = output_folder(out, inputs, cohort, source, left_out)
-    depends = dependencies(cohort, finder, source)
+    depends = dependencies(cohort, preparation, source)
     workspace = Workspace(folder, run_key(depends))
-    maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
-    engine = Engine(cohort.modalities, finder, choose_device("cpu"), maps)
+    preparation = preparation.kept_in(workspace.prepared)
+    maps = PriorMaps(source, cohort, workspace.priors, preparation, files=depends["prior_files"])
+    engine = Engine(cohort.modalities, preparation, choose_device("cpu"), maps)
 
     step = PriorStep(workspace.out, engine, maps, workspace.scratch)
     workers = workers.for_subjects(cohort)

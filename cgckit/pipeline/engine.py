@@ -22,10 +22,9 @@ from cgckit.cgc.settings import Settings, TrainingSettings
 from cgckit.cgc.training import train_network
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, DegeneratePriorError
-from cgckit.images.brain import BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
-from cgckit.images.preparation import prepare
+from cgckit.images.preparation import Preparation
 from cgckit.jobs import Step
 from cgckit.nets.loop import ALONE, Checkpoint
 from cgckit.nets.team import Team
@@ -48,14 +47,14 @@ class Engine:
 
     Attributes:
         modalities: the channels that are worked with.
-        brain: how brains are found.
+        preparation: how scans become cases.
         device: where networks are trained and applied.
         maps: the priors of the subjects; None where a trained model works alone.
         team: the processes that train together, of which this is the first.
     """
 
     modalities: tuple[str, ...]
-    brain: BrainExtractor
+    preparation: Preparation
     device: torch.device
     maps: PriorMaps | None = None
     team: Team = ALONE
@@ -63,7 +62,7 @@ class Engine:
     def case(self, subject: Subject) -> Case:
         """The subject on its working grid; UnusableSubjectError if its images cannot be brought there."""
         with of_a_subject():
-            return prepare(subject, self.modalities, self.brain)
+            return self.preparation.case(subject, self.modalities)
 
     def prior(self, subject: Subject, case: Case) -> PriorMap | None:
         """The subject's prior, if there is one."""
@@ -266,7 +265,11 @@ class PriorStep(_WithPrior):
         if self.settings is not None and prior.target is not None:
             self.engine.write_example(self.scratch, subject, case, prior.target, self.settings)
         voxels = int((case.to_native(prior.probability) >= 0.5).sum())
-        return {**prior.report(), "prior_ml": round(voxels * float(np.prod(case.native.spacing)) / 1000, 3)}
+        return {
+            **prior.report(),
+            "notes": list(case.notes),
+            "prior_ml": round(voxels * float(np.prod(case.native.spacing)) / 1000, 3),
+        }
 
 
 @dataclass(frozen=True)
@@ -306,7 +309,7 @@ class PredictStep(Step[Case]):
     def write(self, subject: Subject, given: Case) -> dict[str, Any]:
         """Volume "refined_ml" and remarks."""
         refined = self.engine.write_refined(self.out, self.model, subject, given)
-        return {"refined_ml": refined.volume_ml, "remarks": refined.doubts()}
+        return {"refined_ml": refined.volume_ml, "remarks": [*given.notes, *refined.doubts()]}
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,11 @@ from typing import TypeGuard, cast
 import torch
 
 from cgckit.errors import BadInputError, UsageError
-from cgckit.images.brain import BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.layouts import Input
 from cgckit.images.modalities import modality_of
-from cgckit.images.preparation import prepare
-from cgckit.images.volume import grid_of, header_of
+from cgckit.images.preparation import Preparation
 from cgckit.jobs import LeftOut, Ratings, over_subjects
 from cgckit.pipeline.prior_maps import of_a_subject, prior_files
 from cgckit.priors.base import PRIORS, Prior
@@ -35,10 +33,10 @@ def find_cohort(
     inputs: Inputs,
     modalities: Sequence[str] | None,
     allow_missing: bool,
+    preparation: Preparation,
     *,
     left_out: LeftOut | None = None,
     prior: Prior | None = None,
-    brain: BrainExtractor | None = None,
     ratings: Ratings | None = None,
     name_channels: bool = True,
 ) -> Cohort:
@@ -68,14 +66,15 @@ def find_cohort(
         with of_a_subject():
             subject.fingerprint()
             if subject.case is None:
-                _check_headers(subject)
+                preparation.check_headers(subject)
             if left_out is None or left_out.strict:
                 return  # what follows is found later, and ends the run then
             if prior is not None:
                 prior_files(prior, [subject])
-                if learns(prior) and brain is not None:
-                    prepare(subject, cohort.modalities, brain)
+                if learns(prior):
+                    preparation.case(subject, cohort.modalities)
 
+    preparation.known.check([name for subject in cohort for name in (subject.source, subject.label)])
     sound = over_subjects(cohort, check, left_out=left_out)
     return Cohort(tuple(subject for subject in cohort if subject.label in sound), cohort.modalities)
 
@@ -179,26 +178,3 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r} is not available: {torch.cuda.device_count()} CUDA devices found")
     return device
-
-
-def _check_headers(subject: Subject) -> None:
-    """Check that every file is a volume on the grid of its subject's other files.
-
-    Headers alone are read, which takes milliseconds a file: a run of hours does not end at its last subject with
-    what could have been said at once. Damaged voxels are found when the images are prepared.
-
-    Raises:
-        BadInputError: a file that is missing, no NIfTI or no volume, or lies on another grid than the others.
-    """
-    grids = {path: grid_of(header_of(path), path, subject.volumes.get(name)) for name, path in subject.files.items()}
-    if not grids:
-        raise BadInputError(f"subject {subject.source} has no image")
-    first, *others = grids
-    for path in others:
-        if not grids[path].matches(grids[first]):
-            raise BadInputError(
-                f"{path} and {first} lie on different grids; resample the images of {subject.source} to one of them"
-            )
-    mask = subject.brain_mask
-    if mask is not None and not grid_of(header_of(mask), mask).matches(grids[first]):
-        raise BadInputError(f"{mask}: the brain mask is not on the grid of {first}; resample it to that")

@@ -8,7 +8,9 @@ from pathlib import Path
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings
 from cgckit.errors import UsageError
-from cgckit.images.brain import BrainExtractor, resolve_brain
+from cgckit.images.brain import BrainExtractor
+from cgckit.images.preparation import Preparation
+from cgckit.images.registration import Registration
 from cgckit.jobs import LeftOut, Workers, usable
 from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import Engine, PredictStep
@@ -24,7 +26,9 @@ def predict(
     out: str | Path,
     *,
     settings: InferenceSettings | Mapping[str, object] | None = None,
-    brain: str | BrainExtractor = "coarse",
+    brain: str | BrainExtractor = "auto",
+    registration: str | Registration = "rigid",
+    prepared: str | Path | Mapping[str, str] = "auto",
     allow_missing: bool = False,
     device: str = "auto",
     jobs: int = 1,
@@ -42,7 +46,7 @@ def predict(
         model: the output folder of `refine`, the model folder in it, or a model.
         out: folder of the outputs, named as BIDS derivatives.
         settings: inference settings in place of the model's, or values that replace some of them.
-        brain: how the brain is found where no mask is given, see `refine`.
+        brain: how the brain is found where no mask is given, see `refine`; so `registration` and `prepared`.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         device: "auto", "cpu", "cuda" or "cuda:N"; a model that is given itself stays where it is.
         jobs: number of processes that subjects are worked on with, see `refine`; on a GPU this one does it.
@@ -59,19 +63,19 @@ def predict(
     """
     workers = Workers.of(jobs, scheduler)
     where = choose_device(device)
-    finder = resolve_brain(brain)
+    preparation = Preparation.of(brain, registration, prepared)
     if not isinstance(model, Model) and _lies_in(Path(model), Path(out)):
         raise UsageError(f"{model}: the model lies in --out, where predictions would replace it; choose another --out")
     trained = model if isinstance(model, Model) else Model.load(Path(model), where)
     trained = trained.with_settings(settings or {})
     left_out = LeftOut(strict)
-    cohort = find_cohort(inputs, trained.modalities, allow_missing, left_out=left_out, name_channels=False)
+    cohort = find_cohort(inputs, trained.modalities, allow_missing, preparation, left_out=left_out, name_channels=False)
     folder = output_folder(out, inputs, cohort, left_out=left_out)
-    depends = dependencies(cohort, finder, model=trained.fingerprint())
+    depends = dependencies(cohort, preparation, model=trained.fingerprint())
     key, inference = run_key(depends), trained.settings.inference.to_json()
     workspace = Workspace(folder, key, run_key({"run": key, "inference": inference}))
     depends["options"]["inference"] = inference
-    engine = Engine(trained.modalities, finder, where)
+    engine = Engine(trained.modalities, preparation.kept_in(workspace.prepared), where)
     on_cpu = next(trained.network.parameters()).device.type == "cpu"
     workers = workers.for_subjects(cohort) if on_cpu else Workers.of(1)
     facts = {**depends, "machine": machine(where)}

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, CgckitError, UnusableSubjectError
-from cgckit.images.brain import BRAINS, BrainExtractor
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort, Subject
-from cgckit.images.preparation import prepare
+from cgckit.images.preparation import Preparation
 from cgckit.images.working_grid import IMAGE_SPACING
 from cgckit.lesion_evidence.findings import findings, recall
 from cgckit.lock import alone
@@ -77,9 +76,9 @@ def of_a_subject() -> Iterator[None]:
 class CohortCases(Sequence[Case]):
     """The cohort's cases, each prepared when it is asked for: a cohort of thousands does not fit memory."""
 
-    def __init__(self, cohort: Cohort, brain: BrainExtractor) -> None:
+    def __init__(self, cohort: Cohort, preparation: Preparation) -> None:
         self.cohort = cohort
-        self.brain = brain
+        self.preparation = preparation
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -94,7 +93,7 @@ class CohortCases(Sequence[Case]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         subject = self.cohort[index]
-        case = prepare(subject, self.cohort.modalities, self.brain)
+        case = self.preparation.case(subject, self.cohort.modalities)
         return case if subject.case is None else case.copy()
 
     def __iter__(self) -> Iterator[Case]:
@@ -118,7 +117,7 @@ class PriorMaps:
         prior: the source of the pseudo-labels.
         cohort: whose subjects are asked for; a prior that learns is fitted on all of them.
         folder: the cache.
-        brain: how the brains of a prior's training subjects are found.
+        preparation: how scans become cases.
         files: what `prior_files` gave when the run began.
 
     Raises:
@@ -131,7 +130,7 @@ class PriorMaps:
         prior: Prior,
         cohort: Cohort,
         folder: Path,
-        brain: BrainExtractor,
+        preparation: Preparation,
         files: Mapping[str, str] | None = None,
     ) -> None:
         self.prior = prior
@@ -139,11 +138,11 @@ class PriorMaps:
         self.cohort: Cohort | None = cohort
         self.modalities = cohort.modalities
         self.folder = folder
-        self.brain = brain
+        self.preparation = preparation
         self._made_of = {
             "cgckit": __version__,
             "prior": prior_identity(prior),
-            "brain": BRAINS.identity(brain),
+            "preparation": preparation.identity(),
             "spacing": IMAGE_SPACING,
             "starting": shipped_hash(),  # its answer is kept with the prior
         }
@@ -241,7 +240,7 @@ class PriorMaps:
         else:
             logger.info("fitting the prior on %d subjects", len(self.cohort))
             with _blame(self.prior, "fit"):
-                self.prior.fit(CohortCases(self.cohort, self.brain))
+                self.prior.fit(CohortCases(self.cohort, self.preparation))
             with _blame(self.prior, "state"):
                 state = {name: value.contiguous() for name, value in self.prior.state().items()}
                 save(state)  # what cannot be written is the prior's failure; a full disk is not

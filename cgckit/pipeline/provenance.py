@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from cgckit.contrast import fused_available
-from cgckit.images.brain import BRAINS, BrainExtractor
 from cgckit.images.cohort import Cohort
+from cgckit.images.preparation import Preparation
 from cgckit.images.working_grid import IMAGE_SPACING
 from cgckit.pipeline.prior_maps import prior_files
 from cgckit.priors.base import Prior
@@ -26,13 +26,13 @@ _PACKAGES = ("monai", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn", "s
 
 
 def dependencies(
-    cohort: Cohort, brain: BrainExtractor, prior: Prior | None = None, **options: object
+    cohort: Cohort, preparation: Preparation, prior: Prior | None = None, **options: object
 ) -> dict[str, Any]:
     """All that the result of a run or an experiment depends on, as plain JSON values: what `run_key` takes.
 
     Args:
         cohort: the subjects, whose images are hashed.
-        brain: how brains are found.
+        preparation: how scans become cases.
         prior: the source of pseudo-labels, if there is one.
         options: further ones, recorded beside these.
     """
@@ -41,7 +41,7 @@ def dependencies(
             **options,
             "modalities": list(cohort.modalities),
             "image_spacing_mm": IMAGE_SPACING,
-            "brain": BRAINS.identity(brain),
+            "preparation": preparation.identity(),
             **({} if prior is None else {"prior": prior_identity(prior)}),
         },
         "inputs": {subject.label: subject.fingerprint() for subject in cohort},

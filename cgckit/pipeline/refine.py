@@ -15,8 +15,10 @@ from cgckit.cgc.model import Model
 from cgckit.cgc.settings import InferenceSettings, Settings, TrainingSettings, choose_settings
 from cgckit.cgc.training import assist
 from cgckit.errors import UsageError
-from cgckit.images.brain import BrainExtractor, resolve_brain
+from cgckit.images.brain import BrainExtractor
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.images.preparation import Preparation
+from cgckit.images.registration import Registration
 from cgckit.jobs import LeftOut, Part, Ratings, Workers, usable
 from cgckit.nets.loop import check_seeds
 from cgckit.nets.team import Team
@@ -43,7 +45,9 @@ def refine(
     preset: str = "auto",
     settings: Settings | TrainingSettings | InferenceSettings | Mapping[str, object] | Sequence[str] | None = None,
     prior_options: Sequence[str] | Mapping[str, object] = (),
-    brain: str | BrainExtractor = "coarse",
+    brain: str | BrainExtractor = "auto",
+    registration: str | Registration = "rigid",
+    prepared: str | Path | Mapping[str, str] = "auto",
     modalities: Sequence[str] | None = None,
     allow_missing: bool = False,
     exclude: str | Path | None = None,
@@ -76,6 +80,11 @@ def refine(
             preset's, by name or as "KEY=VALUE" words.
         prior_options: options of a prior given by name.
         brain: how the brain is found where no mask is given: a `BrainExtractor`, a registered name or "FILE.py:Class".
+        registration: how scans that are not prepared are aligned: a `Registration`, a registered name or
+            "FILE.py:Class".
+        prepared: "auto" to find out which scans are aligned and stripped already, "yes" to take all as they lie, "no"
+            to align all; or what holds of each subject: a mapping, or a table (.tsv) of the columns subject and
+            prepared.
         modalities: use only these, in this order.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         exclude: a table of subjects to leave out, as the ratings that a report exports: see
@@ -113,25 +122,26 @@ def refine(
         if overwrite and part.is_shared:
             raise UsageError("--overwrite would remove what the processes of other shards do: give it without a stage")
         source = resolve_prior(prior, prior_options)
-        finder = resolve_brain(brain)
+        preparation = Preparation.of(brain, registration, prepared)
         where = choose_device(team.device(device))
         left_out = LeftOut(strict)
         ratings = None if exclude is None else Ratings.read(exclude)
         cohort = find_cohort(
-            inputs, modalities, allow_missing, left_out=left_out, prior=source, brain=finder, ratings=ratings
+            inputs, modalities, allow_missing, preparation, left_out=left_out, prior=source, ratings=ratings
         )
         folder = output_folder(out, inputs, cohort, source, left_out)
         name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
-        depends = dependencies(cohort, finder, source, seed=seed, training=chosen.training.to_json())
+        depends = dependencies(cohort, preparation, source, seed=seed, training=chosen.training.to_json())
         key = run_key(depends)
         workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
+        preparation = preparation.kept_in(workspace.prepared)
         depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
         workers = workers.for_subjects(part.share(cohort))
         facts = {**depends, "machine": machine(where), "training": {}, "seconds": {}}
         if ratings is not None:
             facts["excluded"] = ratings.excluded
-        maps = PriorMaps(source, cohort, workspace.priors, finder, files=depends["prior_files"])
-        engine = Engine(cohort.modalities, finder, where, maps, team)
+        maps = PriorMaps(source, cohort, workspace.priors, preparation, files=depends["prior_files"])
+        engine = Engine(cohort.modalities, preparation, where, maps, team)
         run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers, part)
         with workspace.session(cohort, facts, workers, part, overwrite=overwrite), progress_bars(progress) as bars:
             return run.execute(bars)
@@ -238,7 +248,8 @@ class _Refinement:
             report, outcome = reports[subject.label], dict(found[subject.label])
             health = Health.from_json(report["health"])
             unlearnt = self._unlearnt(outcome["learnt"]) if slow else []
-            remarks = (*subject.remarks, *unlearnt, *outcome.pop("remarks"), *health.remarks)
+            doubts = (*unlearnt, *outcome.pop("remarks"), *health.remarks)
+            remarks = (*subject.remarks, *report["notes"], *doubts)
             for remark in remarks:
                 if remark.startswith(WARNING):
                     logger.warning("%s: %s", subject.label, remark.removeprefix(WARNING))

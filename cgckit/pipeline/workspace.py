@@ -35,7 +35,8 @@ LOG, RECORD, RESULTS = "cgckit.log", "run.json", "results.jsonl"
 class Workspace:
     """An output folder that belongs to the run with a certain key; nothing is touched before `session`.
 
-    `work/priors` caches prior maps across runs; `work/run` holds what an interrupted run needs to go on.
+    `work/priors` and `work/prepared` cache prior maps, and what preparation found out, across runs; `work/run` holds
+    what an interrupted run needs to go on.
 
     Args:
         out: the folder.
@@ -54,6 +55,7 @@ class Workspace:
         self.key, self.maps_key = key, maps_key
         self.scratch = self.out.root / "work" / "run"
         self.priors = self.out.root / "work" / "priors"
+        self.prepared = self.out.root / "work" / "prepared"
         self.model = self.out.root / "model"
         self.checkpoint = self.scratch / "checkpoint.safetensors"
         self.worked: set[str] = set()
@@ -82,7 +84,7 @@ class Workspace:
             raise UsageError(f"{self.out.root}: holds an experiment, not a run; choose another --out")
         self.ledger.refuse_others(self._own())
         self.ledger.refuse_others(path for subject in subjects for path in self.out.files(subject.label))
-        for folder in (self.scratch, self.priors):
+        for folder in (self.scratch, self.priors, self.prepared):
             if folder.is_symlink() or folder.parent.is_symlink() or (folder.exists() and not self.ledger.exists):
                 self.ledger.refuse_others([folder])
         if self.ledger.exists and self._owner() != self.key and not overwrite and not self._gave_up():
@@ -328,9 +330,9 @@ class Workspace:
         return failed and not self.checkpoint.exists() and not self.model.exists()
 
     def _clear(self, caches: bool) -> None:
-        """Remove what runs left; cached priors have keys of their own, and stay unless `caches` are to go too."""
+        """Remove what runs left; caches have keys of their own, and stay unless `caches` are to go too."""
         self.ledger.clear(keep=[self.out.root / LOG])
-        for folder in (self.scratch, self.priors) if caches else (self.scratch,):
+        for folder in (self.scratch, self.priors, self.prepared) if caches else (self.scratch,):
             _remove_work(folder)
 
 

@@ -20,7 +20,7 @@ def crossval(
     label: experiments.Label = None,
     preset: options.Preset = "auto",
     set_: options.Set = None,
-    brain: options.Brain = "coarse",
+    brain: options.Brain = "auto",
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     device: options.Device = "auto",

@@ -63,19 +63,26 @@ class CoarseSearch(BrainExtractor):
         Raises:
             BadInputError: if no brain is found.
         """
-        grid = next(iter(volumes.values())).grid
+        brain = find_foreground(volumes)
+        if brain is not None:
+            return brain
         heads = {name for name, volume in volumes.items() if is_head_in_hounsfield_units(volume)}
-        candidates = (_foreground(volume.array) for name, volume in volumes.items() if name not in heads)
-        foregrounds = [mask for mask in candidates if mask is not None]
-        if foregrounds:
-            brain = solid(np.logical_or.reduce(foregrounds))
-            if millilitres(brain, grid) <= _LARGEST_BRAIN_ML:
-                return brain
         if heads:
             return find_inside_of_skull(volumes[min(heads)])
         rank = {modality: number for number, modality in enumerate(_HEAD_ORDER)}
         modality = min(volumes, key=lambda name: rank.get(name, len(rank)))
         return find_brain_in_head(volumes[modality])
+
+
+def find_foreground(volumes: Mapping[str, Volume]) -> BoolArray | None:
+    """The brain in images on one grid, [H, W, L], if it is all that is in them, as after skull-stripping; else None."""
+    heads = {name for name, volume in volumes.items() if is_head_in_hounsfield_units(volume)}
+    candidates = (foreground(volume.array) for name, volume in volumes.items() if name not in heads)
+    foregrounds = [mask for mask in candidates if mask is not None]
+    if not foregrounds:
+        return None
+    brain = solid(np.logical_or.reduce(foregrounds))
+    return brain if millilitres(brain, next(iter(volumes.values())).grid) <= _LARGEST_BRAIN_ML else None
 
 
 def find_brain_in_head(volume: Volume) -> BoolArray:
@@ -110,7 +117,7 @@ def find_brain_in_head(volume: Volume) -> BoolArray:
     raise BadInputError(f"{volume.path}: no brain found in it; {_WAY_OUT}")
 
 
-def _foreground(array: FloatArray) -> BoolArray | None:
+def foreground(array: FloatArray) -> BoolArray | None:
     """Return what differs from the one value that surrounds it; None if the surroundings have many values."""
     faces = np.concatenate([np.moveaxis(array, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
     values, counts = np.unique(faces, return_counts=True)

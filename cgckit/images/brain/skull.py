@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 from scipy import ndimage
 
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.errors import BadInputError
+from cgckit.images.brain.extractor import BrainExtractor
 from cgckit.images.brain.morphology import dilate, erode, largest_component, millilitres, solid
 from cgckit.images.components import Components
 from cgckit.images.grid import Grid, resample
@@ -30,6 +35,24 @@ def is_head_in_hounsfield_units(volume: Volume) -> bool:
     """Whether an image is in Hounsfield units and shows both air and bone; a stripped brain does not."""
     array = volume.array
     return bool(array.min() < -500 and np.count_nonzero(array > _BONE) > 0.003 * np.count_nonzero(array > _AIR))
+
+
+@dataclass
+class Skull(BrainExtractor):
+    """What the skull encloses in CT of a whole head, see `find_inside_of_skull`."""
+
+    summary: ClassVar[str] = "the inside of the skull, in CT"
+
+    def extract(self, volumes: Mapping[str, Volume]) -> BoolArray:
+        """Return the brain, [H, W, L] bool.
+
+        Raises:
+            BadInputError: no image is CT of a whole head, or no brain is found.
+        """
+        heads = [name for name, volume in volumes.items() if is_head_in_hounsfield_units(volume)]
+        if not heads:
+            raise BadInputError(f"{next(iter(volumes.values())).path}: no CT of a whole head, in Hounsfield units")
+        return find_inside_of_skull(volumes[min(heads)])
 
 
 def find_inside_of_skull(volume: Volume) -> BoolArray:

@@ -130,7 +130,7 @@ def _from_elsewhere(volume: Volume, grid: Grid, brain: BoolArray, modality: str)
         raise BadInputError(f"{volume.path}: shows nothing of the brain; check where its header puts it")
     sampled = resample(volume.array * weight, volume.grid, grid)
     result = np.zeros(grid.shape, dtype=np.float32)
-    result[seen] = _normalise(sampled[seen] / coverage[seen], modality, volume)
+    result[seen] = _normalise(np.asarray(sampled[seen] / coverage[seen], dtype=np.float32), modality, volume)
     return result
 
 

@@ -58,6 +58,10 @@ class MovePlan:
         matrix[:3, 3] = self.shift
         return matrix
 
+    def back(self) -> DoubleArray:
+        """The inverse of `matrix`."""
+        return np.asarray(np.linalg.inv(self.matrix()), dtype=np.float64)
+
 
 @dataclass(frozen=True, eq=False)
 class RawScan:
@@ -166,4 +170,4 @@ def _sample(signal: FloatArray, head: Grid, grid: Grid, pose: DoubleArray) -> Fl
     for offset in (np.arange(parts) + 0.5) / parts - 0.5:
         start = mapping[:3, 3] + offset * mapping[:3, 2]
         total += ndimage.affine_transform(signal, mapping[:3, :3], start, grid.shape, order=1, output=np.float32)
-    return total / parts
+    return np.asarray(total / parts, dtype=np.float32)

@@ -150,7 +150,7 @@ def simulate_raw_subject(seed: int, index: int) -> PhantomSubject:
             "moves": {name: asdict(move) for name, move in moves.items()},
         },
         grids={name: found.grids[name] for name in others},
-        transforms={name: np.linalg.inv(moves[name].matrix()) for name in others},
+        transforms={name: moves[name].back() for name in others},
     )
 
 

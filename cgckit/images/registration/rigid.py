@@ -58,7 +58,7 @@ class RigidRegistration(Registration):
         """
         if self.missing:
             raise BadInputError(f"{moving.path}: registration needs SimpleITK, which is not installed: {self.missing}")
-        import SimpleITK as sitk
+        import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
 
         images = (_image(fixed), _image(moving))
         starts = [sitk.Euler3DTransform(), sitk.Euler3DTransform()]
@@ -73,7 +73,8 @@ class RigidRegistration(Registration):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-200:]
             raise BadInputError(f"{moving.path}: cannot be aligned with {fixed.path} ({reason})") from None
-        return np.linalg.inv(_LPS @ _matrix(method.GetInitialTransform()) @ _LPS)
+        back = _LPS @ _matrix(method.GetInitialTransform()) @ _LPS
+        return np.asarray(np.linalg.inv(back), dtype=np.float64)
 
     def _method(self, sitk: Any) -> Any:
         method = sitk.ImageRegistrationMethod()
@@ -101,7 +102,7 @@ class RigidRegistration(Registration):
 
 
 def _image(volume: Volume) -> Any:
-    import SimpleITK as sitk
+    import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T, dtype=np.float32))
     affine = _LPS @ volume.grid.affine

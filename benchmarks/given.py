@@ -15,6 +15,7 @@ from cgckit.errors import UsageError
 from cgckit.experiments.references import References
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort
+from cgckit.images.preparation import Preparation
 from cgckit.nets.loop import check_seeds
 from cgckit.options import read_words
 from cgckit.pipeline.provenance import dependencies, run_key
@@ -103,7 +104,12 @@ class Given:
         """What all lines of a measurement share, with the key that says whether two measurements are the same."""
         facts = {
             **dependencies(
-                self.cohort, self.brain, self.prior, settings=self.settings.to_json(), seed=self.seed, **more
+                self.cohort,
+                Preparation(self.brain),
+                self.prior,
+                settings=self.settings.to_json(),
+                seed=self.seed,
+                **more,
             ),
             "references": self.references.fingerprint(),
         }

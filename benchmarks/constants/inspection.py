@@ -26,7 +26,7 @@ Kind = Literal["prior", "refinement", "training"]
 Number = int | float | np.number[Any]
 Value = Number | tuple[Number, ...]
 
-IMAGES = ("cgckit.images.preparation", "cgckit.images.working_grid")
+IMAGES = ("cgckit.images.working_grid",)
 REFINEMENT = tuple(f"cgckit.cgc.{name}" for name in ("appearance", "margin", "parts", "inference"))
 
 LEFT_OUT: Mapping[str, str] = {
@@ -38,6 +38,7 @@ LEFT_OUT: Mapping[str, str] = {
     "cgckit.cgc.margin._NOWHERE": "infinity",
     "cgckit.cgc.parts._BELOW_HALF": "says that a voxel is no lesion",
     "cgckit.images.working_grid._MAD_TO_STD": "a unit",
+    "cgckit.images.working_grid._LEAST_SEEN": "of images on another grid, as no cohort that is measured on has",
     "cgckit.images.working_grid.IMAGE_SPACING": "half of it is eight times the voxels",
     "cgckit.priors.base.PRIOR_CONTRACT": "a version",
 }

@@ -103,7 +103,7 @@ def prior_results(
                 prior_ml=report["prior_ml"],
                 health=health,
                 note=report["note"],
-                remarks=(*subject.remarks, *health.remarks),
+                remarks=(*subject.remarks, *report["notes"], *health.remarks),
             )
         )
     return tuple(results)

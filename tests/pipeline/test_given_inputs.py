@@ -10,6 +10,7 @@ import pytest
 import cgckit
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, UsageError
+from cgckit.images.preparation import Preparation
 from cgckit.pipeline.inputs import find_cohort
 
 
@@ -32,6 +33,6 @@ def test_a_models_modalities_are_no_names_of_numbered_channels(write_cohort, tmp
     (tmp_path / "imagesTr").mkdir()
     for number, modality in enumerate(("flair", "t1")):
         shutil.copy(scans / f"case1/case1_{modality}.nii.gz", tmp_path / f"imagesTr/a_000{number}.nii.gz")
-    assert find_cohort(tmp_path / "imagesTr", ["flair", "t1"], False)[0].label == "a"
+    assert find_cohort(tmp_path / "imagesTr", ["flair", "t1"], False, Preparation.of())[0].label == "a"
     with pytest.raises(BadInputError, match="channels 0000, 0001 have no names"):
-        find_cohort(tmp_path / "imagesTr", ["flair", "t1"], False, name_channels=False)
+        find_cohort(tmp_path / "imagesTr", ["flair", "t1"], False, Preparation.of(), name_channels=False)

@@ -16,7 +16,7 @@ from cgckit.images import working_grid
 from cgckit.images.brain import CoarseSearch
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort
-from cgckit.images.preparation import prepare
+from cgckit.images.preparation import Preparation, prepare
 from cgckit.lesion_evidence.findings import findings
 from cgckit.pipeline.compute_priors import compute_priors
 from cgckit.pipeline.prior_maps import CohortCases, PriorMaps
@@ -76,7 +76,7 @@ def cohort(write_cohort: Callable[..., Path]) -> Cohort:
 
 
 def maps_of(prior: Prior, cohort: Cohort, folder: Path) -> list[Tensor]:
-    maps = PriorMaps(prior, cohort, folder, BRAIN)
+    maps = PriorMaps(prior, cohort, folder, Preparation(BRAIN))
     return [maps(subject, prepare(subject, cohort.modalities, BRAIN)).probability for subject in cohort]
 
 
@@ -113,8 +113,8 @@ def test_a_damaged_map_is_computed_again(cohort: Cohort, tmp_path: Path) -> None
 
 def test_what_a_prior_found_out_about_a_case_is_kept_with_its_map(cohort: Cohort, tmp_path: Path) -> None:
     first, later = (prepare(cohort[0], cohort.modalities, BRAIN) for _ in range(2))
-    PriorMaps(GaussianMixturePrior(), cohort, tmp_path, BRAIN)(cohort[0], first)
-    PriorMaps(GaussianMixturePrior(), cohort, tmp_path, BRAIN)(cohort[0], later)
+    PriorMaps(GaussianMixturePrior(), cohort, tmp_path, Preparation(BRAIN))(cohort[0], first)
+    PriorMaps(GaussianMixturePrior(), cohort, tmp_path, Preparation(BRAIN))(cohort[0], later)
     assert set(findings(later)) == {"plane", "starting"}
     for name, value in findings(later).items():
         assert torch.equal(value, findings(first)[name])
@@ -189,7 +189,7 @@ def test_only_the_user_may_interrupt_a_prior(cohort: Cohort, tmp_path: Path) -> 
 
 
 def test_cases_of_a_cohort_are_a_sequence(cohort: Cohort) -> None:
-    cases = CohortCases(cohort, BRAIN)
+    cases = CohortCases(cohort, Preparation(BRAIN))
     assert len(cases) == 2
     assert [case.subject for case in cases] == [cases[0].subject, cases[1].subject] == ["case1", "case2"]
     assert [case.subject for case in cases[1:]] == ["case2"]

@@ -18,6 +18,7 @@ from cgckit.evaluation.scoring import score
 from cgckit.images.brain import BrainExtractor, extract_brain
 from cgckit.images.case import Case
 from cgckit.images.cohort import Cohort
+from cgckit.images.preparation import Preparation
 from cgckit.images.volume import Volume
 from cgckit.options import options_of
 from cgckit.pipeline.prior_maps import CohortCases
@@ -164,7 +165,7 @@ def test_a_prior_that_spoils_its_input_spoils_nobody_elses() -> None:
 def test_a_prior_that_learns_gets_copies_of_cases_in_memory() -> None:
     case = simulated_cases()[0]
     image = case.image.clone()
-    for given in CohortCases(Cohort.from_cases([case]), BRAIN):
+    for given in CohortCases(Cohort.from_cases([case]), Preparation(BRAIN)):
         given.image.zero_()
     assert torch.equal(case.image, image)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cgckit.images.cohort import Cohort, Subject
     from cgckit.pipeline.compute_priors import compute_priors
     from cgckit.pipeline.predict import predict
+    from cgckit.pipeline.prepare import prepare
     from cgckit.pipeline.refine import refine
     from cgckit.pipeline.result import Run, SubjectResult
     from cgckit.priors.base import PRIOR_CONTRACT, Prediction, Prior
@@ -62,6 +63,7 @@ _HOMES = {
     "load_model": "cgckit.cgc.model",
     "patch_contrastive_loss": "cgckit.contrast",
     "predict": "cgckit.pipeline.predict",
+    "prepare": "cgckit.pipeline.prepare",
     "refine": "cgckit.pipeline.refine",
     "register_prior": "cgckit.priors.resolve",
     "supervised_contrastive": "cgckit.contrast",
@@ -95,6 +97,7 @@ __all__ = [
     "load_model",
     "patch_contrastive_loss",
     "predict",
+    "prepare",
     "refine",
     "register_prior",
     "supervised_contrastive",

@@ -34,7 +34,16 @@ _BIDS_VERSION = "1.10.0"
 _DESCRIPTION, _PARTICIPANTS = "dataset_description.json", "participants.tsv"
 # What BIDS has no names for, so that its validator passes over it.
 _IGNORED = (
-    *("summary.tsv", "longitudinal.tsv", "evaluation.*", "run.json", "results.jsonl", "written.jsonl", "*.log"),
+    *(
+        "summary.tsv",
+        "longitudinal.tsv",
+        "prepared.tsv",
+        "evaluation.*",
+        "run.json",
+        "results.jsonl",
+        "written.jsonl",
+        "*.log",
+    ),
     *("*.html", "/report", "/model", "/work", "/figures"),
 )
 _LINK = "scans"
@@ -55,6 +64,16 @@ __all__ = [
 
 _GEOMETRY = ["dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"]
 _GEOMETRY += ["qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"]
+
+# What BIDS calls an image of a modality, and the entity of the contrast agent.
+_BIDS_SUFFIX = {
+    "flair": ("", "FLAIR"),
+    "t1": ("", "T1w"),
+    "t1ce": ("ce-agent_", "T1w"),
+    "t2": ("", "T2w"),
+    "pd": ("", "PDw"),
+    "t2star": ("", "T2starw"),
+}
 
 Frame = Path | Grid
 """What an image is written on: the grid and header of a NIfTI file, or a grid alone."""
@@ -115,6 +134,11 @@ class Derivatives:
         """Path of the brain mask of a subject."""
         return self._anat(label, "desc-brain_mask.nii.gz")
 
+    def preparation(self, label: str, modality: str) -> Path:
+        """Path of an aligned and stripped scan of a subject."""
+        agent, suffix = _BIDS_SUFFIX.get(modality, ("", re.sub(r"[^A-Za-z0-9]", "", modality)))
+        return self.root / _folder(label) / "anat" / f"sub-{label}_{agent}space-orig_desc-preproc_{suffix}.nii.gz"
+
     def files(self, label: str) -> list[Path]:
         """Every image that may be there of a subject, each followed by its sidecar."""
         images = [self.refined_mask(label), self.refined_probability(label), self.refined_uncertainty(label)]
@@ -146,6 +170,16 @@ class Derivatives:
         """Write the brain mask, bool [H, W, L] on the frame's grid, with its sidecar."""
         path = self.brain_mask(label)
         return self._write(path, np.asarray(mask, dtype=np.uint8), frame, {"Type": "Brain"})
+
+    def write_preparation(
+        self, label: str, modality: str, array: npt.ArrayLike, grid: Grid, scan: Path, about: Mapping[str, object]
+    ) -> Path:
+        """Write an aligned and stripped scan, [H, W, L] on `grid`, with a sidecar that names the scan as it came."""
+        path = self.preparation(label, modality)
+        write_volume(path, np.asarray(array, dtype=np.float32), grid)
+        content = {**about, "SpatialReference": "orig", "Sources": [self._uri(scan)]}
+        self.write_json(str(sidecar(path).relative_to(self.root)), content)
+        return path
 
     def write_description(self, cohort: Cohort) -> list[Path]:
         """Write what says what is in the folder: `dataset_description.json`, `.bidsignore`, `participants.*`, sessions.

@@ -28,7 +28,7 @@ from cgckit.cli.commands import (
     refine,
     report,
 )
-from cgckit.cli.exchange import dicom, export
+from cgckit.cli.exchange import dicom, export, prepare
 from cgckit.cli.log import show_log
 from cgckit.cli.plugins import command as plugins
 from cgckit.errors import BadInputError, CgckitError, PluginError
@@ -66,6 +66,7 @@ app = typer.Typer(
 )
 for command in (
     dicom.dicom,
+    prepare.prepare,
     refine.refine,
     prior.prior,
     predict.predict,

@@ -25,9 +25,9 @@ from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, 
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import Preparation
+from cgckit.jobs.console import log_file, progress_bars
 from cgckit.lock import locked
 from cgckit.nets.loop import check_seeds
-from cgckit.pipeline.console import log_file, progress_bars
 from cgckit.pipeline.engine import Engine
 from cgckit.pipeline.inputs import choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps

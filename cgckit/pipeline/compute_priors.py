@@ -9,7 +9,7 @@ from cgckit.images.brain import BrainExtractor
 from cgckit.images.preparation import Preparation
 from cgckit.images.registration import Registration
 from cgckit.jobs import LeftOut, Workers
-from cgckit.pipeline.console import progress_bars
+from cgckit.jobs.console import progress_bars
 from cgckit.pipeline.engine import Engine, PriorStep
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps

@@ -12,7 +12,7 @@ from cgckit.images.brain import BrainExtractor
 from cgckit.images.preparation import Preparation
 from cgckit.images.registration import Registration
 from cgckit.jobs import LeftOut, Workers, usable
-from cgckit.pipeline.console import progress_bars
+from cgckit.jobs.console import progress_bars
 from cgckit.pipeline.engine import Engine, PredictStep
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.provenance import dependencies, machine, run_key

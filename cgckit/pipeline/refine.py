@@ -20,9 +20,9 @@ from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.preparation import Preparation
 from cgckit.images.registration import Registration
 from cgckit.jobs import LeftOut, Part, Ratings, Workers, usable
+from cgckit.jobs.console import progress_bars
 from cgckit.nets.loop import check_seeds
 from cgckit.nets.team import Team
-from cgckit.pipeline.console import progress_bars
 from cgckit.pipeline.engine import WARNING, Engine, PriorStep, RefineStep
 from cgckit.pipeline.health import Health
 from cgckit.pipeline.inputs import Inputs, choose_device, find_cohort, output_folder

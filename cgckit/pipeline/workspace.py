@@ -17,10 +17,10 @@ from cgckit.derivatives import REPORT, Derivatives, participant_tables, sidecar
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.jobs import LeftOut, Part, Step, Workers, over_subjects
+from cgckit.jobs.console import log_file
 from cgckit.jobs.parcel import Outcome
 from cgckit.ledger import Ledger
 from cgckit.lock import alone, locked
-from cgckit.pipeline.console import log_file
 from cgckit.sealed import DamagedError, read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Workspace:
     def _own(self) -> list[Path]:
         """What every run writes, besides the files of its subjects."""
         names = ["dataset_description.json", "participants.tsv", "participants.json", ".bidsignore", "summary.tsv"]
-        names += ["longitudinal.tsv", RECORD, LOG]
+        names += ["longitudinal.tsv", "prepared.tsv", RECORD, LOG]
         return [*(self.out.root / name for name in names), self.model / CARD, self.model / WEIGHTS]
 
     def read(self, path: Path) -> dict[str, Any] | None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cgckit.errors import BadInputError
+from cgckit.jobs.console import log_file
 from cgckit.ledger import Ledger
 from cgckit.lock import locked
-from cgckit.pipeline.console import log_file
 from cgckit.sealed import write_tensors
 
 QUICK = [

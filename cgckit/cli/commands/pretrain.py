@@ -36,8 +36,8 @@ def pretrain(
 
         cgckit pretrain trial/ --subjects 100 --steps 500
     """
+    from cgckit.jobs.console import progress_bars
     from cgckit.lock import locked
-    from cgckit.pipeline.console import progress_bars
     from cgckit.pipeline.inputs import choose_device
     from cgckit.pretraining import write_starting_network
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @contextmanager
 def waiting_bars(enabled: bool) -> Iterator[Progress]:
     """Bars that are to be started by whoever has something to show."""
-    from cgckit.pipeline.console import progress_bars
+    from cgckit.jobs.console import progress_bars
 
     bars = progress_bars(enabled)
     try:

@@ -149,5 +149,6 @@ def _on(grid: Grid, volume: Volume) -> FloatArray:
     return volume.array if volume.grid.matches(grid) else resample(volume.array, volume.grid, grid)
 
 
-def _around(volume: Volume) -> np.float32:
-    return np.float32(_AIR) if volume.array.min() < _HOUNSFIELD else np.float32(0)
+def _around(volume: Volume) -> float:
+    """What is written outside the brain."""
+    return _AIR if float(volume.array.min()) < _HOUNSFIELD else 0.0

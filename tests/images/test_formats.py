@@ -118,7 +118,7 @@ def test_images_of_itk(tmp_path: Path, array: np.ndarray, name: str) -> None:
 def test_what_reads_itk_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
     (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\n")
-    with pytest.raises(BadInputError, match=r"pip install 'cgckit\[itk\]'"):
+    with pytest.raises(BadInputError, match=r"pip install 'cgckit\[prepare\]'"):
         Volume.load(tmp_path / "a.nrrd")
 
 

@@ -17,10 +17,7 @@ _RIGID = 1e-4
 
 
 class Registration(Plugin, ABC):
-    """Aligns one image with another. Subclasses are dataclasses, registered on the group `cgckit.registrations`.
-
-    `cgckit.testing.check_registration` tests what is asked of one.
-    """
+    """Aligns one image with another. Subclasses are dataclasses, registered on the group `cgckit.registrations`."""
 
     @property
     def missing(self) -> str | None:

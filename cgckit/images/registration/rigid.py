@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar
@@ -66,19 +68,19 @@ class RigidRegistration(Registration):
         for start, shift in zip(starts, (np.zeros(3), _middle(moving) - middle), strict=True):
             start.SetCenter(middle.tolist())
             start.SetTranslation(shift.tolist())
-        method = self._method(sitk)
-        try:
-            method.SetInitialTransform(min(starts, key=lambda start: self._misfit(sitk, start, *images)), True)
-            method.Execute(*images)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[-200:]
-            raise BadInputError(f"{moving.path}: cannot be aligned with {fixed.path} ({reason})") from None
+        with _one_thread(sitk):
+            method = self._method(sitk)
+            try:
+                method.SetInitialTransform(min(starts, key=lambda start: self._misfit(sitk, start, *images)), True)
+                method.Execute(*images)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[-200:]
+                raise BadInputError(f"{moving.path}: cannot be aligned with {fixed.path} ({reason})") from None
         back = _LPS @ _matrix(method.GetInitialTransform()) @ _LPS
         return np.asarray(np.linalg.inv(back), dtype=np.float64)
 
     def _method(self, sitk: Any) -> Any:
         method = sitk.ImageRegistrationMethod()
-        method.SetNumberOfThreads(1)
         method.SetMetricAsMattesMutualInformation(self.bins)
         method.SetMetricSamplingStrategy(method.REGULAR)
         method.SetMetricSamplingPercentagePerLevel([min(1.0, share * self.sampled) for share in _SHARES], 1)
@@ -99,6 +101,17 @@ class RigidRegistration(Registration):
             return float(method.MetricEvaluate(fixed, moving))
         except RuntimeError:
             return float("inf")
+
+
+@contextmanager
+def _one_thread(sitk: Any) -> Iterator[None]:
+    """Sums are taken in one order: filters inside a registration follow nothing but the default of the process."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _image(volume: Volume) -> Any:

@@ -18,11 +18,12 @@ from cgckit.options import Range, at_least
 
 # ITK's world runs to the left and the back, NIfTI's to the right and the front.
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# From coarse to fine: the reference's grid is made coarser by these factors, and smoothed by so many mm.
-_SHRINK, _SMOOTH_MM = (4, 2), (3.0, 2.0)
+# From coarse to fine: the reference's smallest voxels are made about so large, and images smoothed by so many mm.
+_EDGE_MM, _SMOOTH_MM = (4.0, 2.0), (3.0, 2.0)
 # A coarse level has fewer voxels, of which it takes a larger share.
 _SHARES = (16, 8)
-_STEP_MM, _ITERATIONS = 1.0, 200
+# Where the direction turns, the step becomes so much shorter: half of it would be too short before a head is turned.
+_STEP_MM, _ITERATIONS, _SHORTER = 2.0, 400, 0.9
 
 
 @dataclass
@@ -68,8 +69,9 @@ class RigidRegistration(Registration):
         for start, shift in zip(starts, (np.zeros(3), _middle(moving) - middle), strict=True):
             start.SetCenter(middle.tolist())
             start.SetTranslation(shift.tolist())
+        finest = min(fixed.grid.spacing)
         with _one_thread(sitk):
-            method = self._method(sitk)
+            method = self._method(sitk, finest)
             try:
                 method.SetInitialTransform(min(starts, key=lambda start: self._misfit(sitk, start, *images)), True)
                 method.Execute(*images)
@@ -79,22 +81,22 @@ class RigidRegistration(Registration):
         back = _LPS @ _matrix(method.GetInitialTransform()) @ _LPS
         return np.asarray(np.linalg.inv(back), dtype=np.float64)
 
-    def _method(self, sitk: Any) -> Any:
+    def _method(self, sitk: Any, finest: float) -> Any:
         method = sitk.ImageRegistrationMethod()
         method.SetMetricAsMattesMutualInformation(self.bins)
         method.SetMetricSamplingStrategy(method.REGULAR)
         method.SetMetricSamplingPercentagePerLevel([min(1.0, share * self.sampled) for share in _SHARES], 1)
         method.SetInterpolator(sitk.sitkLinear)
-        method.SetOptimizerAsRegularStepGradientDescent(_STEP_MM, self.precision, _ITERATIONS)
+        method.SetOptimizerAsRegularStepGradientDescent(_STEP_MM, self.precision, _ITERATIONS, _SHORTER)
         method.SetOptimizerScalesFromPhysicalShift()
-        method.SetShrinkFactorsPerLevel(_SHRINK)
+        method.SetShrinkFactorsPerLevel([max(1, round(edge / finest)) for edge in _EDGE_MM])
         method.SetSmoothingSigmasPerLevel(_SMOOTH_MM)
         method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
         return method
 
     def _misfit(self, sitk: Any, start: Any, fixed: Any, moving: Any) -> float:
         """Negative mutual information of the images as they begin; infinite if they do not overlap."""
-        method = self._method(sitk)
+        method = self._method(sitk, min(fixed.GetSpacing()))
         method.SetMetricSamplingPercentage(self.sampled, 1)
         method.SetInitialTransform(start)
         try:

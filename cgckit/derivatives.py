@@ -47,6 +47,7 @@ _IGNORED = (
     *("*.html", "/report", "/model", "/work", "/figures"),
 )
 _LINK = "scans"
+_OWN_GRIDS = "*_space-*_label-L_desc-cgc_mask.nii.gz"
 # Folders of subjects and sessions, below the root.
 _INSIDE = re.compile(r"(sub|ses)-|anat$")
 
@@ -113,6 +114,10 @@ class Derivatives:
         """Path of the refined mask of a subject."""
         return self._anat(label, "label-L_desc-cgc_mask.nii.gz")
 
+    def refined_mask_on(self, label: str, modality: str) -> Path:
+        """Path of the refined mask of a subject on the own grid of one of its other scans."""
+        return self._anat(label, "label-L_desc-cgc_mask.nii.gz", space=re.sub(r"[^A-Za-z0-9]", "", modality))
+
     def refined_probability(self, label: str) -> Path:
         """Path of the refined probability of lesion of a subject."""
         return self._anat(label, "label-L_probseg.nii.gz")
@@ -143,6 +148,7 @@ class Derivatives:
         """Every image that may be there of a subject, each followed by its sidecar."""
         images = [self.refined_mask(label), self.refined_probability(label), self.refined_uncertainty(label)]
         images += [self.brain_mask(label), *self.prior_probabilities(label)]
+        images += [path for path in sorted(images[0].parent.glob(_OWN_GRIDS)) if path not in images]
         found = [file for image in images for file in (image, sidecar(image))]
         return found + ([self.root / _sessions_table(label)] if "_ses-" in label else [])
 
@@ -150,6 +156,11 @@ class Derivatives:
         """Write the refined mask, bool [H, W, L] on the frame's grid, with its sidecar."""
         path = self.refined_mask(label)
         return self._write(path, np.asarray(mask, dtype=np.uint8), frame, {"Type": "Lesion"})
+
+    def write_mask_on(self, label: str, modality: str, mask: npt.ArrayLike, scan: Path) -> Path:
+        """Write the refined mask, bool [H, W, L] on the own grid of another scan, with its sidecar."""
+        path = self.refined_mask_on(label, modality)
+        return self._write(path, np.asarray(mask, dtype=np.uint8), scan, {"Type": "Lesion"})
 
     def write_probability(self, label: str, probability: npt.ArrayLike, frame: Frame) -> Path:
         """Write the refined probability of lesion, [H, W, L] on the frame's grid, with its sidecar."""
@@ -273,8 +284,8 @@ class Derivatives:
         for file in (path, sidecar(path)):
             file.unlink(missing_ok=True)
 
-    def _anat(self, label: str, ending: str) -> Path:
-        return self.root / _folder(label) / "anat" / f"sub-{label}_space-orig_{ending}"
+    def _anat(self, label: str, ending: str, space: str = "orig") -> Path:
+        return self.root / _folder(label) / "anat" / f"sub-{label}_space-{space}_{ending}"
 
     def _write(self, path: Path, array: AnyArray, frame: Frame, about: Mapping[str, object]) -> Path:
         if not np.isfinite(array).all():

@@ -64,6 +64,9 @@ Prepared = Annotated[
         help="Which scans are aligned and stripped already: auto finds out; a table has columns subject and prepared.",
     ),
 ]
+OwnGrids = Annotated[
+    bool, typer.Option("--own-grids", help="Write masks on the grid of every other scan of a subject too.")
+]
 Out = Annotated[Path, typer.Option(help="Folder of the outputs.", show_default=False, metavar="DIR", parser=read_path)]
 Modalities = Annotated[str | None, typer.Option(metavar="A,B,...", help="Use only these modalities, in this order.")]
 FilterFile = Annotated[

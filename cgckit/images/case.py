@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ class Case:
         native: the grid of the images as they came, which outputs are on; by default `grid`.
         source: the subject's name as its files spell it, where it differs from the label.
         notes: what preparation did, in words; none where the scans were prepared.
+        places: grid of each scan that came as a file, where it lies in the world of `native`.
     """
 
     subject: str
@@ -49,6 +50,7 @@ class Case:
     native: Grid = None  # type: ignore[assignment]
     source: str | None = None
     notes: tuple[str, ...] = ()
+    places: Mapping[str, Grid] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         height, width, length = self.brain.shape

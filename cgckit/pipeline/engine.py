@@ -24,6 +24,7 @@ from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, DegeneratePriorError
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
+from cgckit.images.grid import resample
 from cgckit.images.preparation import Preparation
 from cgckit.jobs import Step
 from cgckit.nets.loop import ALONE, Checkpoint
@@ -51,6 +52,7 @@ class Engine:
         device: where networks are trained and applied.
         maps: the priors of the subjects; None where a trained model works alone.
         team: the processes that train together, of which this is the first.
+        own_grids: write the refined mask on the grid of every other scan of a subject too.
     """
 
     modalities: tuple[str, ...]
@@ -58,6 +60,7 @@ class Engine:
     device: torch.device
     maps: PriorMaps | None = None
     team: Team = ALONE
+    own_grids: bool = False
 
     def case(self, subject: Subject) -> Case:
         """The subject on its working grid; UnusableSubjectError if its images cannot be brought there."""
@@ -200,6 +203,12 @@ class Engine:
         mask = probability >= 0.5
         out.write_probability(subject.label, probability, subject.frame)
         out.write_mask(subject.label, mask, subject.frame)
+        for name in list(subject.files)[1:]:
+            if name in self._others(subject):
+                there = resample(probability, case.native, case.places[name])
+                out.write_mask_on(subject.label, name, there >= 0.5, subject.files[name])
+            else:  # what an earlier call left
+                out.remove(out.refined_mask_on(subject.label, name))
         if model.settings.uncertainty_views:
             deviation = model.uncertainty(case, prior.guide if prior else None, doubtful=_is_doubtful(prior))
             out.write_uncertainty(subject.label, deviation, subject.frame)
@@ -210,7 +219,12 @@ class Engine:
     def refined_files(self, out: Derivatives, model: Model, subject: Subject) -> list[Path]:
         """The images that `write_refined` writes."""
         files = [out.refined_probability(subject.label), out.refined_mask(subject.label)]
+        files += [out.refined_mask_on(subject.label, name) for name in self._others(subject)]
         return files + [out.refined_uncertainty(subject.label)] * bool(model.settings.uncertainty_views)
+
+    def _others(self, subject: Subject) -> list[str]:
+        """The scans whose own grids masks are wanted on besides that of the first."""
+        return [name for name in self.modalities if name in subject.files][1:] if self.own_grids else []
 
     def _prior_target(self, subject: Subject, case: Case, reasons: dict[str, str]) -> Tensor | None:
         prior = self.prior(subject, case)

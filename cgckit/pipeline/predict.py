@@ -29,6 +29,7 @@ def predict(
     brain: str | BrainExtractor = "auto",
     registration: str | Registration = "rigid",
     prepared: str | Path | Mapping[str, str] = "auto",
+    own_grids: bool = False,
     allow_missing: bool = False,
     device: str = "auto",
     jobs: int = 1,
@@ -46,7 +47,8 @@ def predict(
         model: the output folder of `refine`, the model folder in it, or a model.
         out: folder of the outputs, named as BIDS derivatives.
         settings: inference settings in place of the model's, or values that replace some of them.
-        brain: how the brain is found where no mask is given, see `refine`; so `registration` and `prepared`.
+        brain: how the brain is found where no mask is given, see `refine`; so `registration`, `prepared` and
+            `own_grids`.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         device: "auto", "cpu", "cuda" or "cuda:N"; a model that is given itself stays where it is.
         jobs: number of processes that subjects are worked on with, see `refine`; on a GPU this one does it.
@@ -73,9 +75,10 @@ def predict(
     folder = output_folder(out, inputs, cohort, left_out=left_out)
     depends = dependencies(cohort, preparation, model=trained.fingerprint())
     key, inference = run_key(depends), trained.settings.inference.to_json()
-    workspace = Workspace(folder, key, run_key({"run": key, "inference": inference}))
+    made_of = {"run": key, "inference": inference} | ({"own_grids": True} if own_grids else {})
+    workspace = Workspace(folder, key, run_key(made_of))
     depends["options"]["inference"] = inference
-    engine = Engine(trained.modalities, preparation.kept_in(workspace.prepared), where)
+    engine = Engine(trained.modalities, preparation.kept_in(workspace.prepared), where, own_grids=own_grids)
     on_cpu = next(trained.network.parameters()).device.type == "cpu"
     workers = workers.for_subjects(cohort) if on_cpu else Workers.of(1)
     facts = {**depends, "machine": machine(where)}

@@ -48,6 +48,7 @@ def refine(
     brain: str | BrainExtractor = "auto",
     registration: str | Registration = "rigid",
     prepared: str | Path | Mapping[str, str] = "auto",
+    own_grids: bool = False,
     modalities: Sequence[str] | None = None,
     allow_missing: bool = False,
     exclude: str | Path | None = None,
@@ -85,6 +86,7 @@ def refine(
         prepared: "auto" to find out which scans are aligned and stripped already, "yes" to take all as they lie, "no"
             to align all; or what holds of each subject: a mapping, or a table (.tsv) of the columns subject and
             prepared.
+        own_grids: write refined masks on the grid of every other scan of a subject too.
         modalities: use only these, in this order.
         allow_missing: accept subjects that lack a modality; the channel is zero then.
         exclude: a table of subjects to leave out, as the ratings that a report exports: see
@@ -133,7 +135,8 @@ def refine(
         name, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
         depends = dependencies(cohort, preparation, source, seed=seed, training=chosen.training.to_json())
         key = run_key(depends)
-        workspace = Workspace(folder, key, run_key({"run": key, "inference": chosen.inference.to_json()}))
+        made_of = {"run": key, "inference": chosen.inference.to_json()} | ({"own_grids": True} if own_grids else {})
+        workspace = Workspace(folder, key, run_key(made_of))
         preparation = preparation.kept_in(workspace.prepared)
         depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
         workers = workers.for_subjects(part.share(cohort))
@@ -141,7 +144,7 @@ def refine(
         if ratings is not None:
             facts["excluded"] = ratings.excluded
         maps = PriorMaps(source, cohort, workspace.priors, preparation, files=depends["prior_files"])
-        engine = Engine(cohort.modalities, preparation, where, maps, team)
+        engine = Engine(cohort.modalities, preparation, where, maps, team, own_grids)
         run = _Refinement(cohort, engine, maps, workspace, chosen, seed, facts, left_out, workers, part)
         with workspace.session(cohort, facts, workers, part, overwrite=overwrite), progress_bars(progress) as bars:
             return run.execute(bars)

@@ -134,6 +134,7 @@ class Preparation:
             return subject.case.with_channels(modalities)
         volumes, prepared = self.scans(subject, modalities)
         native = next(iter(volumes.values())).grid
+        places = {name: volume.grid for name, volume in volumes.items()}
         found = to_working_grid(volumes, prepared.brain, modalities, subject.source)
         return Case(
             subject=subject.label,
@@ -145,6 +146,7 @@ class Preparation:
             native=native,
             source=subject.source,
             notes=prepared.notes,
+            places=places,
         )
 
     def scans(self, subject: Subject, modalities: Sequence[str]) -> tuple[dict[str, Volume], Prepared]:

@@ -1,4 +1,4 @@
-"""Scans that are not prepared are aligned and stripped once, by `prepare` and inside `refine`; others are not touched."""
+"""Scans that are not prepared are aligned and stripped once, by `prepare` and in `refine`; others are not touched."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Fixed(Registration):
 def test_what_is_no_rigid_transform_is_the_plugins_failure(matrix) -> None:
     plugin = Fixed()
     plugin.matrix = matrix
-    with pytest.raises(PluginError, match="registration .* gave"):
+    with pytest.raises(PluginError, match=r"registration .* gave"):
         register(plugin, head(FINE, FLAIR), head(FINE, T1))
 
 

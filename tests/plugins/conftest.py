@@ -21,7 +21,7 @@ def plugins() -> dict[str, Path]:
     """The source folder of each plug-in, by the name of what it brings."""
     return {
         "flair-threshold": ROOT / "plugins" / "cgckit-flair-threshold",
-        "autoencoder": ROOT / "plugins" / "cgckit-autoencoder",
+        "ae": ROOT / "plugins" / "cgckit-reconstruction",
         "surface-dice": ROOT / "plugins" / "cgckit-surface-dice",
         "otsu": ROOT / "plugins" / "cgckit-otsu-brain",
     }

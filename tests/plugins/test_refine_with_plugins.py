@@ -11,8 +11,9 @@ import pytest
 QUICK = ["spacing=4", "crop=16x16x16", "widths=4x4x4x4", "projection=4", "batch=1", "steps=4", "mirror=false"]
 OPTIONS = {
     "flair-threshold": {"quantile": 0.95},
-    "autoencoder": {"steps": 10, "spacing": 8.0, "latent": 4},
+    "ae": {"steps": 60, "size": 32, "latent": 4},
 }
+PACKAGES = {"flair-threshold": "cgckit-flair-threshold", "ae": "cgckit-reconstruction"}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -25,7 +26,7 @@ def test_refine_takes_an_installed_plugin_as_its_prior(cgckit, write_cohort, tmp
     assert done.stderr == ""
     prior = json.loads((out / "run.json").read_text())["options"]["prior"]
     assert prior["name"] == name
-    assert prior["package"].startswith(f"cgckit-{name} ")
+    assert prior["package"].startswith(PACKAGES[name] + " ")
     assert {key: prior["options"][key] for key in OPTIONS[name]} == OPTIONS[name]
     for label in ("case1", "case2"):
         anat = out / f"sub-{label}" / "anat" / f"sub-{label}_space-orig"

@@ -1,0 +1,7 @@
+"""Priors for cgckit: what auto-encoders of the cohort's axial slices cannot reconstruct."""
+
+from cgckit_reconstruction.autoencoder import AutoencoderPrior
+from cgckit_reconstruction.context_vae import ContextVaePrior
+from cgckit_reconstruction.gmvae import GmvaePrior
+
+__all__ = ["AutoencoderPrior", "ContextVaePrior", "GmvaePrior"]

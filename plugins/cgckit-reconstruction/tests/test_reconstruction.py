@@ -5,7 +5,14 @@ import functools
 import numpy as np
 import pytest
 import torch
-from cgckit_reconstruction import AutoencoderPrior, ContextVaePrior, GmvaePrior
+from cgckit_reconstruction import (
+    AnoVaeGanPrior,
+    AutoencoderPrior,
+    BayesianVaePrior,
+    ContextVaePrior,
+    FAnoGanPrior,
+    GmvaePrior,
+)
 from cgckit_reconstruction.residual import clean, without_specks
 from cgckit_reconstruction.slices import Field, SliceStore
 
@@ -13,8 +20,12 @@ from cgckit import Case, UsageError
 from cgckit.testing import check_prior, simulated_cases
 
 SMALL = {"size": 16, "latent": 8, "batch": 8, "learning_rate": 3e-3, "median": 3}
-FEW = {GmvaePrior: {"restorations": 20, "rate": 0.6}}
-METHODS = [AutoencoderPrior, ContextVaePrior, GmvaePrior]
+FEW = {
+    GmvaePrior: {"restorations": 20, "rate": 0.6},
+    FAnoGanPrior: {"critic_steps": 2},
+    BayesianVaePrior: {"samples": 4},
+}
+METHODS = [AutoencoderPrior, ContextVaePrior, GmvaePrior, FAnoGanPrior, BayesianVaePrior, AnoVaeGanPrior]
 
 
 def small(method, **options):
@@ -113,6 +124,45 @@ def mixture_cost(components: int) -> float:
 def test_gmvae_holds_two_kinds_of_slices_that_one_gaussian_does_not():
     # Two heaps with deviation e^-1 at distance 6 cost log 2 each in a mixture; one Gaussian has to span them.
     assert mixture_cost(9) < 0.5 * mixture_cost(1)
+
+
+def generator_error(prior) -> float:
+    """How far the mean of what a generator makes lies from the mean of the slices, in the brain."""
+    torch.manual_seed(0)
+    slices, brain = SliceStore([case for case, _ in cohort()], "flair", prior.size).draw(256)
+    with torch.no_grad():
+        made = prior._network.generator(2 * torch.rand(256, prior.latent) - 1)
+    inside = brain.mean(dim=0) > 0.5
+    return float((made.mean(dim=0) - slices.mean(dim=0))[inside].abs().mean())
+
+
+def test_f_anogan_makes_slices_with_a_critic_and_does_not_without():
+    assert generator_error(fitted(FAnoGanPrior)) < 0.5 * generator_error(fitted(FAnoGanPrior, critic_steps=0))
+
+
+def test_bayesian_vae_is_unsure_everywhere_and_of_nothing_without_dropout():
+    case, _ = cohort()[0]
+    unsure = fitted(BayesianVaePrior).uncertainty(case)
+    assert unsure.shape == case.brain.shape
+    assert not unsure[~case.brain.numpy()].any()
+    assert unsure[case.brain.numpy()].min() > 0
+    assert fitted(BayesianVaePrior, dropout=0.0, steps=2).uncertainty(case).max() < 1e-5
+
+
+def roughness(prior) -> float:
+    """Mean difference of neighbouring pixels in reconstructions of the middle slices, as a share of the slices' own."""
+    made, real = [], []
+    for case, _ in cohort():
+        image = Field.of(case.brain).slices(case.image[0], prior.size)[5:9, :, 4:12, 4:12]
+        with torch.no_grad():
+            found = prior._network(Field.of(case.brain).slices(case.image[0], prior.size))[5:9, :, 4:12, 4:12]
+        made.append(found.diff(dim=2).abs().mean() + found.diff(dim=3).abs().mean())
+        real.append(image.diff(dim=2).abs().mean() + image.diff(dim=3).abs().mean())
+    return float(torch.stack(made).sum() / torch.stack(real).sum())
+
+
+def test_anovaegan_reconstructs_more_sharply_than_a_plain_vae():
+    assert roughness(fitted(AnoVaeGanPrior)) > 1.2 * roughness(fitted(AnoVaeGanPrior, adversarial=0.0))
 
 
 def test_reconstruction_improves_with_training():

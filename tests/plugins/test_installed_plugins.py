@@ -29,7 +29,7 @@ def test_plugins_and_built_in_priors_can_be_fused(python):
     program = (
         "from cgckit.priors.fusion import learns\n"
         "from cgckit.priors.resolve import prior_name, resolve_prior\n"
-        "fusion = resolve_prior('flair-threshold+ae+gmm', ['quantile=0.8', 'gmm.seed=3', 'latent=4'])\n"
+        "fusion = resolve_prior('flair-threshold+ae+gmm', ['flair-threshold.quantile=0.8', 'gmm.seed=3', 'latent=4'])\n"
         "print(prior_name(fusion), learns(fusion), *(type(m).__name__ for m in fusion.members))\n"
         "print(fusion.members[0].quantile, fusion.members[1].latent, fusion.members[2].seed)\n"
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cgckit_reconstruction import (
+    AmconsPrior,
     AnoVaeGanPrior,
     AutoencoderPrior,
     BayesianVaePrior,
@@ -13,6 +14,7 @@ from cgckit_reconstruction import (
     FAnoGanPrior,
     GmvaePrior,
 )
+from cgckit_reconstruction.amcons import entropy
 from cgckit_reconstruction.residual import clean, without_specks
 from cgckit_reconstruction.slices import Field, SliceStore
 
@@ -24,8 +26,9 @@ FEW = {
     GmvaePrior: {"restorations": 20, "rate": 0.6},
     FAnoGanPrior: {"critic_steps": 2},
     BayesianVaePrior: {"samples": 4},
+    AmconsPrior: {"size": 32},
 }
-METHODS = [AutoencoderPrior, ContextVaePrior, GmvaePrior, FAnoGanPrior, BayesianVaePrior, AnoVaeGanPrior]
+METHODS = [AutoencoderPrior, ContextVaePrior, GmvaePrior, FAnoGanPrior, BayesianVaePrior, AnoVaeGanPrior, AmconsPrior]
 
 
 def small(method, **options):
@@ -163,6 +166,20 @@ def roughness(prior) -> float:
 
 def test_anovaegan_reconstructs_more_sharply_than_a_plain_vae():
     assert roughness(fitted(AnoVaeGanPrior)) > 1.2 * roughness(fitted(AnoVaeGanPrior, adversarial=0.0))
+
+
+def unevenness(prior) -> float:
+    """How far the entropy of attention is from the largest, as a share of it."""
+    torch.manual_seed(0)
+    slices, brain = SliceStore([case for case, _ in cohort()], "flair", prior.size).draw(32)
+    with torch.no_grad():
+        return float(1 - entropy(prior._network.attend(slices)[0], brain).mean())
+
+
+def test_amcons_spreads_attention_evenly_where_its_entropy_counts():
+    assert unevenness(fitted(AmconsPrior, entropy_weight=1.0)) < 0.5 * unevenness(
+        fitted(AmconsPrior, entropy_weight=0.0)
+    )
 
 
 def test_reconstruction_improves_with_training():

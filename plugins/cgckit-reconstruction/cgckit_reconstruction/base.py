@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -58,8 +58,6 @@ class ReconstructionPrior(Prior, ABC):
         exclude_share: share of the slices that `exclude` leaves out.
         seed: of the initial weights, the training and what is drawn in prediction.
     """
-
-    requires_fit: ClassVar[bool] = True
 
     size: Annotated[int, Range(16, 256)] = 128
     latent: Annotated[int, at_least(1)] = 128

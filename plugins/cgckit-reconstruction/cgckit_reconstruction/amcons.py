@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -48,7 +49,7 @@ class AttentiveVae(nn.Module):
             nn.Conv2d(1, first, 7, stride=2, padding=3), ResidualBlock(first, first), ResidualBlock(first, first)
         )
         stages: list[nn.Module] = []
-        for before, width in zip(_WIDTHS, _WIDTHS[1:], strict=False):
+        for before, width in itertools.pairwise(_WIDTHS):
             stages += [ResidualBlock(before, width, stride=2), ResidualBlock(width, width)]
         features = _WIDTHS[-1] * (size // 16) ** 2
         self.rest = nn.Sequential(*stages, nn.Flatten(), nn.Linear(features, 2 * latent))
@@ -72,8 +73,8 @@ class AmconsPrior(ReconstructionPrior):
     The map is this activation, less its median in the brain of the slice: no residual.
 
     Open choices: the stages have 32, 64, 128 and 128 filters and no pooling before the first, so that the map has
-    half the slice's resolution; error, KL and H are means (over pixels, numbers of the code, and as a share of the largest
-    entropy), so that their weights do not depend on the size.
+    half the slice's resolution; error, KL and H are means (over pixels, numbers of the code, and as a share of the
+    largest entropy), so that their weights do not depend on the size.
 
     Attributes:
         kl_weight: weight of the divergence.

@@ -238,7 +238,7 @@ def test_a_damaged_record_costs_nothing_but_a_warning(
     copied: tuple[Path, Path], damage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     scans, out = copied
-    monkeypatch.setattr("cgckit.pipeline.engine.prepare", None)
+    monkeypatch.setattr("cgckit.images.preparation.Preparation.case", None)
     DAMAGE[damage](out / "run.json")
     run(scans, out)
     record = read_json(out / "run.json")

@@ -214,7 +214,7 @@ def test_a_complete_run_is_not_done_again(
     scans, out = copied
     first = whole[1]
     record = (out / "run.json").read_bytes()
-    monkeypatch.setattr("cgckit.pipeline.engine.prepare", None)
+    monkeypatch.setattr("cgckit.images.preparation.Preparation.case", None)
     again = run(scans, out)
     assert (out / "run.json").read_bytes() == record
     assert [subject.row() for subject in again] == [subject.row() for subject in first]

@@ -111,7 +111,7 @@ FIELDS = {"descrip": 80, "db_name": 18, "aux_file": 24, "intent_name": 16, "data
 
 def test_nothing_personal_of_a_nifti_header_reaches_any_output(tmp_path: Path) -> None:
     """Fields, extensions and the sidecar hold identifiers; a run and its report are searched."""
-    from cgckit.report.page import write_page
+    from cgckit.report.write import write_report
 
     shape, affine = study.box((3, 3, 4))
     noise = np.random.default_rng(0).normal(0, 3, shape)
@@ -128,6 +128,6 @@ def test_nothing_personal_of_a_nifti_header_reaches_any_output(tmp_path: Path) -
     (scans / "flair.json").write_text(json.dumps({"PatientName": "DOEBLING^Xanthippe", "AcquisitionDate": "19500307"}))
     settings = {"spacing": 4.0, "crop": (16, 16, 16), "widths": (4, 4, 4, 4), "projection": 4, "batch": 1, "steps": 1}
     done = cgckit.refine(tmp_path / "scans", "gmm", tmp_path / "out", settings=settings, device="cpu")
-    write_page(done.out, done.out / "report.html", progress=False)
+    write_report(done.out)
     for path, content in every_byte(tmp_path / "out").items():
         assert leaks(content, ("DOEBLING", "Xanthippe", "19500307")) == [], path

@@ -253,8 +253,8 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         images = {"flair": flair, "t1": t1}
         return PhantomSubject(subject_label(index), images, lesion, flair > 0, grid, summary, plans)
 
-    monkeypatch.setattr(cohort_module, "simulate_subject", simulate)
-    monkeypatch.setattr(cohort_module, "simulate_ct_subject", simulate_ct)
+    monkeypatch.setitem(cohort_module._SIMULATE, "mri", simulate)
+    monkeypatch.setitem(cohort_module._SIMULATE, "ct", simulate_ct)
     return calls
 
 

@@ -46,7 +46,7 @@ def test_refine_takes_an_installed_brain_extractor(cgckit, write_cohort, tmp_pat
     words = ["refine", scans, "--prior", "gmm", "--out", out, "--device", "cpu", "--quiet", *settings]
     done = cgckit(*words, "--brain", "otsu", "--brain-option", "radius=3")
     assert (done.returncode, done.stderr) == (0, "")
-    brain = json.loads((out / "run.json").read_text())["options"]["brain"]
+    brain = json.loads((out / "run.json").read_text())["options"]["preparation"]["brain"]
     assert (brain["name"], brain["options"]["radius"]) == ("otsu", 3.0)
     assert brain["package"].startswith("cgckit-otsu-brain ")
     found = np.asarray(nib.load(out / "sub-case1/anat/sub-case1_space-orig_desc-brain_mask.nii.gz").dataobj) > 0

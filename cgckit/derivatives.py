@@ -148,7 +148,9 @@ class Derivatives:
         """Every image that may be there of a subject, each followed by its sidecar."""
         images = [self.refined_mask(label), self.refined_probability(label), self.refined_uncertainty(label)]
         images += [self.brain_mask(label), *self.prior_probabilities(label)]
-        images += [path for path in sorted(images[0].parent.glob(_OWN_GRIDS)) if path not in images]
+        images += [
+            path for path in sorted(images[0].parent.glob(_OWN_GRIDS)) if path not in images and path.name[0] != "."
+        ]
         found = [file for image in images for file in (image, sidecar(image))]
         return found + ([self.root / _sessions_table(label)] if "_ses-" in label else [])
 

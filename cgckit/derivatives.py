@@ -23,6 +23,7 @@ from cgckit.atomic import atomic_write
 from cgckit.errors import BadInputError, CgckitError
 from cgckit.images.cohort import Cohort, Subject
 from cgckit.images.grid import Grid
+from cgckit.images.layouts.labels import split_label
 from cgckit.images.modalities import SUFFIX
 from cgckit.images.volume import grid_of, header_of
 from cgckit.sealed import read_file
@@ -34,20 +35,21 @@ _BIDS_VERSION = "1.10.0"
 _DESCRIPTION, _PARTICIPANTS = "dataset_description.json", "participants.tsv"
 # What BIDS has no names for, so that its validator passes over it.
 _IGNORED = (
-    *(
-        "summary.tsv",
-        "longitudinal.tsv",
-        "prepared.tsv",
-        "evaluation.*",
-        "run.json",
-        "results.jsonl",
-        "written.jsonl",
-        "*.log",
-    ),
-    *("*.html", "/report", "/model", "/work", "/figures"),
+    "summary.tsv",
+    "longitudinal.tsv",
+    "prepared.tsv",
+    "evaluation.*",
+    "run.json",
+    "results.jsonl",
+    "written.jsonl",
+    "*.log",
+    "*.html",
+    "/report",
+    "/model",
+    "/work",
+    "/figures",
 )
 _LINK = "scans"
-_OWN_GRIDS = "*_space-*_label-L_desc-cgc_mask.nii.gz"
 # Folders of subjects and sessions, below the root.
 _INSIDE = re.compile(r"(sub|ses)-|anat$")
 
@@ -133,7 +135,7 @@ class Derivatives:
 
     def prior_probabilities(self, label: str) -> list[Path]:
         """The files that hold what priors gave a subject, whatever the priors' names."""
-        return sorted(self._anat(label, "").parent.glob("*_space-orig_seg-*_label-L_probseg.nii.gz"))
+        return self._found(label, "seg-*_label-L_probseg.nii.gz")
 
     def brain_mask(self, label: str) -> Path:
         """Path of the brain mask of a subject."""
@@ -148,11 +150,9 @@ class Derivatives:
         """Every image that may be there of a subject, each followed by its sidecar."""
         images = [self.refined_mask(label), self.refined_probability(label), self.refined_uncertainty(label)]
         images += [self.brain_mask(label), *self.prior_probabilities(label)]
-        images += [
-            path for path in sorted(images[0].parent.glob(_OWN_GRIDS)) if path not in images and path.name[0] != "."
-        ]
+        images += [path for path in self._found(label, "label-L_desc-cgc_mask.nii.gz", space="*") if path not in images]
         found = [file for image in images for file in (image, sidecar(image))]
-        return found + ([self.root / _sessions_table(label)] if "_ses-" in label else [])
+        return found + ([self.root / _sessions_table(label)] if split_label(label)[1] else [])
 
     def write_mask(self, label: str, mask: npt.ArrayLike, frame: Frame) -> Path:
         """Write the refined mask, bool [H, W, L] on the frame's grid, with its sidecar."""
@@ -289,6 +289,11 @@ class Derivatives:
     def _anat(self, label: str, ending: str, space: str = "orig") -> Path:
         return self.root / _folder(label) / "anat" / f"sub-{label}_space-{space}_{ending}"
 
+    def _found(self, label: str, ending: str, space: str = "orig") -> list[Path]:
+        """The images of a subject whose names fit a pattern; what a killed run left half written is none of them."""
+        pattern = self._anat(label, ending, space)
+        return sorted(pattern.parent.glob(pattern.name))
+
     def _write(self, path: Path, array: AnyArray, frame: Frame, about: Mapping[str, object]) -> Path:
         if not np.isfinite(array).all():
             raise CgckitError(f"{path.name}: holds values that are not finite numbers, and is not written")
@@ -330,7 +335,7 @@ def _header(frame: Frame) -> tuple[nib.Nifti1Header, Path | None]:
 
 def participant(label: str, source: str) -> dict[str, Any]:
     """How the row of a subject begins in every table: its labels, and its name in the input."""
-    person, _, session = label.partition("_ses-")
+    person, session = split_label(label)
     return {
         "participant_id": f"sub-{person}",
         **({"session_id": f"ses-{session}"} if session else {}),
@@ -359,12 +364,12 @@ def participant_tables(subjects: Iterable[Subject]) -> dict[str, list[dict[str, 
 
 def _folder(label: str) -> Path:
     """The folder of a subject below the root."""
-    person, _, session = label.partition("_ses-")
+    person, session = split_label(label)
     return Path(f"sub-{person}", *([f"ses-{session}"] if session else []))
 
 
 def _sessions_table(label: str) -> Path:
-    person = label.partition("_ses-")[0]
+    person, _ = split_label(label)
     return Path(f"sub-{person}", f"sub-{person}_sessions.tsv")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +38,16 @@ def read_file(path: Path) -> bytes:
     """All bytes of a file; errors as `open_file`."""
     with open_file(path) as file:
         return file.read()
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a table that a user wrote. Line breaks alone end one: other separators may be part of a name.
+
+    Raises:
+        OSError: as `open_file`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return re.split(r"\r\n|\n|\r", read_file(path).decode("utf-8-sig"))
 
 
 def file_digest(path: Path) -> str:

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 import cgckit
 from cgckit import Case, Prior, __version__
+from cgckit.atomic import TEMPORARY_PREFIX
 from cgckit.derivatives import Derivatives, image_of, label_of, participant
 from cgckit.errors import BadInputError
 from cgckit.images.brain import CoarseSearch
@@ -398,3 +399,14 @@ def test_what_has_no_file_is_written_on_its_grid(tmp_path):
     assert "Sources" not in json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
     with pytest.raises(BadInputError, match="images in memory"):
         image_of(path)
+
+
+def test_what_a_killed_run_left_half_written_is_no_image(tmp_path: Path) -> None:
+    out = Derivatives.create(tmp_path)
+    whole = [out.prior_probability("01", "gmm"), out.refined_mask_on("01", "t1")]
+    for path in whole:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for name in (path.name, f"{TEMPORARY_PREFIX}{path.name}", path.name.replace("sub-01_", "sub-011_")):
+            path.with_name(name).touch()
+    assert out.prior_probabilities("01") == whole[:1]
+    assert [path for path in out.files("01") if path.suffix == ".gz" and path.exists()] == whole

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
-from cgckit.images.layouts.labels import check_inside, subject_label
+from cgckit.images.layouts.labels import check_inside, split_label, subject_label
 from cgckit.images.layouts.names import is_brain_mask, is_mask, read_name
 from cgckit.images.modalities import SUFFIX, is_image_file
 
@@ -136,7 +136,7 @@ def _places(folder: Path, name: str) -> Iterator[list[Path]]:
 
 def _of_session(folder: Path, label: str) -> list[Path]:
     """Files of one session of one person, in folders that are called by the two."""
-    person, _, session = label.partition("_ses-")
+    person, session = split_label(label)
     found = []
     for file in _below(folder) if session else []:
         above = [_plain_label(part) for part in file.relative_to(folder).parts[:-1]]
@@ -147,7 +147,7 @@ def _of_session(folder: Path, label: str) -> list[Path]:
 
 def _plain_label(folder: str) -> str:
     try:
-        return subject_label(folder).partition("_ses-")[0]
+        return split_label(subject_label(folder))[0]
     except BadInputError:
         return ""
 

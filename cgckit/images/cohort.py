@@ -21,7 +21,7 @@ from cgckit.images.formats import voxels_beside
 from cgckit.images.grid import Grid
 from cgckit.images.layouts import Filters, Input, find_subjects
 from cgckit.images.layouts.found import Found
-from cgckit.images.layouts.labels import split_session, unique_labels
+from cgckit.images.layouts.labels import split_label, split_session, unique_labels
 from cgckit.images.modalities import canonical_modality, in_canonical_order
 from cgckit.images.nifti import check_file, note_header
 from cgckit.images.volume import Volume
@@ -83,12 +83,12 @@ class Subject:
     @property
     def person(self) -> str:
         """Label of the person, which all sessions have."""
-        return self.label.partition("_ses-")[0]
+        return split_label(self.label)[0]
 
     @property
     def session(self) -> str | None:
         """Label of the session; None if there is none."""
-        return self.label.partition("_ses-")[2] or None
+        return split_label(self.label)[1]
 
     @property
     def modalities(self) -> tuple[str, ...]:

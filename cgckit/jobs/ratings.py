@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cgckit.errors import BadInputError
-from cgckit.sealed import read_file
+from cgckit.images.layouts.labels import split_label
+from cgckit.sealed import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,7 @@ class Ratings:
         """
         path = Path(path)
         try:
-            # Line breaks alone end a row: other separators may be part of a name.
-            lines = re.split(r"\r\n|\n|\r", read_file(path).decode("utf-8-sig"))
+            lines = read_lines(path)
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
             raise BadInputError(f"{path}: the table of --exclude cannot be read ({reason})") from error
@@ -108,4 +107,4 @@ class Ratings:
 
 def _names(source: str, label: str | None) -> tuple[str, ...]:
     """What a table may call a subject: the session, its name in the input, the person."""
-    return f"sub-{label}", source, f"sub-{(label or '').partition('_ses-')[0]}"
+    return f"sub-{label}", source, f"sub-{split_label(label or '')[0]}"

@@ -10,6 +10,7 @@ from typing import Any, overload
 from cgckit.arrays import BoolArray, FloatArray
 from cgckit.derivatives import Derivatives, participant, participant_tables
 from cgckit.images.cohort import Subject
+from cgckit.images.layouts.labels import split_label
 from cgckit.images.volume import Volume
 from cgckit.jobs import LeftOut, usable
 from cgckit.pipeline.health import Health
@@ -126,7 +127,7 @@ def _longitudinal(subjects: Sequence[SubjectResult]) -> list[dict[str, Any]]:
     """A row for each session of a person who has several, in the order of their labels: volume and its change in ml."""
     sessions: dict[str, list[SubjectResult]] = {}
     for subject in subjects:
-        person, _, session = subject.label.partition("_ses-")
+        person, session = split_label(subject.label)
         if session:
             sessions.setdefault(person, []).append(subject)
     rows = []

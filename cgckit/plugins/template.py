@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cgckit.atomic import TEMPORARY_PREFIX
 from cgckit.errors import UsageError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -63,9 +63,10 @@ def write_template(name: str, kind: str = "prior", out: Path | None = None) -> P
         raise UsageError(f"{folder}: is there already; choose another folder with --out, or another name")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: it is written beside its place, and renamed.
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial = folder.with_name(TEMPORARY_PREFIX + folder.name)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
-        partial.chmod(0o777 & ~_umask())
         _fill(partial, name, kind)
         os.replace(partial, folder)
     except BaseException:
@@ -111,10 +112,3 @@ def _fill(folder: Path, name: str, kind: str) -> None:
 def _class_name(name: str, kind: str) -> str:
     """`left-right`, a prior, is `LeftRightPrior`; so is `left-right-prior`."""
     return "".join(part.capitalize() for part in [*name.removesuffix(f"-{kind}").split("-"), kind])
-
-
-def _umask() -> int:
-    """What new files are not allowed; it can be read by setting it alone."""
-    found = os.umask(0)
-    os.umask(found)
-    return found

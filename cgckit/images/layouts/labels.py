@@ -58,6 +58,12 @@ def split_session(name: str) -> tuple[str, str | None]:
     return name, None
 
 
+def split_label(label: str) -> tuple[str, str | None]:
+    """The person and the session in a subject's label, `01` or `01_ses-a`; None if there is no session."""
+    person, _, session = label.partition("_ses-")
+    return person, session or None
+
+
 def session_name(text: str) -> str:
     """A session's name without the word for it in BIDS."""
     return text.removeprefix("ses-")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from cgckit.images.layouts.labels import session_name, split_session
 from cgckit.images.layouts.names import IMAGE, read_name
 from cgckit.images.modalities import SUFFIX, canonical_modality, modality_of
 from cgckit.images.nifti import check_file
+from cgckit.sealed import read_lines
 
 _SUBJECT, _SESSION = ("subject", "participant_id"), ("session", "session_id")
 _EMPTY = ("", "n/a")
@@ -26,8 +26,7 @@ def read_rows(table: Path) -> list[dict[str, str]]:
     """
     check_file(table)
     try:
-        # Line breaks alone end a row: other separators may be part of a name.
-        lines = re.split(r"\r\n|\n|\r", table.read_text(encoding="utf-8-sig"))
+        lines = read_lines(table)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{table}: cannot be read as a UTF-8 table of tab-separated values") from error
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]

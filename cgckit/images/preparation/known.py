@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.cohort import Subject
-from cgckit.sealed import read_file
+from cgckit.sealed import read_lines
 
 AUTO, YES, NO = "auto", "yes", "no"
 _ANSWERS = {AUTO: AUTO, YES: YES, NO: NO, "": AUTO, "n/a": AUTO}
@@ -63,7 +63,7 @@ def _answer(word: object, where: str) -> str:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        lines = read_file(path).decode("utf-8-sig").splitlines()
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: the table of --prepared cannot be read ({error})") from None
     rows = [line.split("\t") for line in lines if line.strip()]

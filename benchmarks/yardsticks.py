@@ -58,10 +58,10 @@ def _linear(a: Tensor, b: Tensor) -> Tensor:
     return product
 
 
-@torch.compiler.disable  # torch's compiler has it for constants alone
+@torch.compiler.disable  # type: ignore[untyped-decorator] # torch's compiler has it for constants alone
 def onednn_product(a: Tensor, b: Tensor) -> Tensor:
     """The same by oneDNN, which takes wider vectors than MKL on some processors."""
-    product: Tensor = _OneDnnProduct.apply(a, b)
+    product: Tensor = _OneDnnProduct.apply(a, b)  # type: ignore[no-untyped-call]
     return product
 
 
@@ -103,7 +103,7 @@ def contenders(preset: Preset, inputs: Inputs, *, compiled: bool) -> dict[str, L
     def onednn_anchors(x: Tensor) -> Tensor:
         return anchors_only(x, anchors, onednn_product)
 
-    onednn = inputs.features.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    onednn = inputs.features.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
     losses = {"fused": operator("fused"), "blockwise": operator("blockwise")}
     if len(anchors) * preset.patches <= 2e8:

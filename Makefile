@@ -39,7 +39,7 @@ test: $(READY)
 
 # Random headers, streams, tables, words and model cards: more than in the suite, and others each time.
 fuzz: $(READY)
-	CGCKIT_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
+	CGCKIT_FUZZ=5000 CGCKIT_KILLS=60 $(BIN)/python -m pytest tests/test_fuzz.py tests/pipeline/test_killed_anywhere.py
 
 # The suite with its coverage, which may not fall below the gate in pyproject.toml.
 coverage: $(READY)

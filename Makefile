@@ -37,9 +37,9 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-# Random headers, streams, tables, words and model cards: more than in the suite, and others each time.
+# Random headers, streams, tables, words and model cards, and kills at random places: more than in the suite.
 fuzz: $(READY)
-	CGCKIT_FUZZ=5000 CGCKIT_KILLS=60 $(BIN)/python -m pytest tests/test_fuzz.py tests/pipeline/test_killed_anywhere.py
+	CGCKIT_FUZZ=5000 CGCKIT_KILLS=60 $(BIN)/python -m pytest tests/test_fuzz.py tests/pipeline/test_kill.py
 
 # The suite with its coverage, which may not fall below the gate in pyproject.toml.
 coverage: $(READY)

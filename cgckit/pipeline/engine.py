@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _WORTH_A_REMARK_ML = 0.1
 _MUCH_CHANGED = 0.7
+_EXAMPLES, _CHECKPOINT = "examples", "checkpoint.safetensors"
 WARNING = "warning: "
 """How a remark begins that says that something went wrong, rather than that something is unusual."""
 Target = Callable[[Subject, Case], Tensor | None]
@@ -80,7 +81,7 @@ class Engine:
         self, scratch: Path, subject: Subject, case: Case, target: Tensor, settings: TrainingSettings
     ) -> Path:
         """Write what a subject adds to the training; `train` finds it there."""
-        path = scratch / "examples" / f"{subject.label}.safetensors"
+        path = scratch / _EXAMPLES / f"{subject.label}.safetensors"
         write_case(path, case, target, settings)
         return path
 
@@ -120,11 +121,12 @@ class Engine:
             CgckitError: training diverged.
         """
         if (found := self.trained(settings, key, folder)) is not None:
+            _tidy(scratch)  # a call that was killed may have saved the model and no more
             return *found, False
         reasons: dict[str, str] = {}
         examples = []
         for subject in subjects:
-            path = scratch / "examples" / f"{subject.label}.safetensors"
+            path = scratch / _EXAMPLES / f"{subject.label}.safetensors"
             if not is_whole(path):
                 if path.exists():
                     logger.warning("%s is damaged and is made again", path)
@@ -140,7 +142,7 @@ class Engine:
         task = bars.add_task("training", total=settings.total_steps(len(examples), self.team.size), note="")
         # By another number of processes it would be another training: that one starts over.
         own = key if self.team.size == 1 else f"{key}-{self.team.size}"
-        checkpoint = Checkpoint(scratch / "checkpoint.safetensors", key=own)
+        checkpoint = Checkpoint(scratch / _CHECKPOINT, key=own)
         order: dict[str, Any] = {
             "examples": examples,
             "settings": settings.training,
@@ -160,8 +162,7 @@ class Engine:
         training = {"subjects": len(examples), **training}
         trained = Model(network, settings, self.modalities)
         trained.save(folder, {"key": key, **(provenance or {}), "training": training})
-        checkpoint.path.unlink(missing_ok=True)
-        shutil.rmtree(scratch / "examples", ignore_errors=True)
+        _tidy(scratch)
         # From the disk, as a run that is taken up here gets it: equal weights in another memory layout round otherwise.
         return Model.load(folder, self.device), training, True
 
@@ -415,6 +416,12 @@ def _parts(count: int) -> str:
 def _is_doubtful(prior: PriorMap | None) -> bool:
     """Whether a prior, if any, may be weighed but not be trained on."""
     return prior is not None and prior.target is None
+
+
+def _tidy(scratch: Path) -> None:
+    """Remove what only a training needs that is not over."""
+    (scratch / _CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(scratch / _EXAMPLES, ignore_errors=True)
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

@@ -164,6 +164,21 @@ def test_a_run_killed_in_training_and_in_inference_ends_with_the_same_masks(
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
+def test_a_run_killed_when_it_has_just_saved_its_model_leaves_nothing_of_the_training(
+    write_cohort: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans, out = write_cohort(SUBJECTS), tmp_path / "out"
+    scratch = out / "work" / "run"
+    run_killed(scans, out, "cgckit.pipeline.engine", "shutil", "rmtree", 1)
+    assert (out / "model" / "model.json").exists()
+    assert (scratch / "examples").exists()
+
+    run(scans, out, monkeypatch)
+    assert (out / "summary.tsv").exists()
+    assert not (scratch / "examples").exists()
+    assert not (scratch / "checkpoint.safetensors").exists()
+
+
 class Runs:
     """Gives the same command again and again, each time in a new process."""
 

@@ -15,6 +15,9 @@ MIN_VOLUME_MM3 = 50.0
 _EDGE_MM = 3.0
 _MARGIN = 0.01
 _LEAST_WITNESSED = 0.1
+_WITNESSED = 0.5
+_LENIENCE = 0.3
+"""So much of `min_component` is asked of a part that the witness calls lesion."""
 ENCLOSED = 0.9
 """Probability of what a lesion encloses: it does not look like lesion, so no image can tell how sure that is."""
 
@@ -71,7 +74,8 @@ class Landscape:
 
         A part's mass is `sum max(e - level, 0)`, its edge the mean slope over its outermost voxels, its depth the
         mass-weighted mean depth. Kept are parts of at least 50 mm^3 and `min_depth`, `min_component` of the largest
-        mass and `min_edge` of the mass-weighted mean edge. Cortex and artefacts are larger than many a lesion, but
+        mass (.3 of that if the witness calls half of the part lesion or more: small lesions beside large ones) and
+        `min_edge` of the mass-weighted mean edge. Cortex and artefacts are larger than many a lesion, but
         fade out where a lesion ends; fat, eyes and bone that were not stripped are bright at the surface alone. Of the
         rest, one that the witness calls lesion in less than a tenth is dropped, unless it has the largest mass.
 
@@ -103,9 +107,12 @@ class Landscape:
         if not kept.any():
             return None
         largest = mass[kept].max()
-        kept &= mass >= min_component * largest
+        least = np.full(parts.count, min_component * largest)
         if self.witness is not None:
-            kept &= (total(None, filled & self.witness) >= _LEAST_WITNESSED * size) | (mass == largest)
+            witnessed = total(None, filled & self.witness)
+            kept &= (witnessed >= _LEAST_WITNESSED * size) | (mass == largest)
+            least[witnessed >= _WITNESSED * size] *= _LENIENCE
+        kept &= mass >= least
         edge = slope / np.maximum(length, 1)
         kept &= edge >= min_edge * np.average(edge[kept], weights=mass[kept])
         region = parts.where(kept)

@@ -31,7 +31,8 @@ class LesionRule(Prior, ABC):
     Attributes:
         asymmetry: weight of the left-right difference; 0 switches it off.
         floor: lesion begins at least this many MADs above the brain's median.
-        min_component: connected parts with less than this share of the largest part's mass are dropped.
+        min_component: connected parts with less than this share of the largest part's mass are dropped; .3 of it is
+            enough for those that the witness calls lesion.
         min_edge: connected parts whose border has less than this share of the mean slope are dropped.
         witness: ask the starting network, too, what is lesion; it is not asked about CT, which it was not trained for.
     """

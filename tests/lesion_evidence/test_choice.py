@@ -112,6 +112,27 @@ def test_holes_are_filled_and_specks_and_slight_parts_dropped() -> None:
     assert np.array_equal(region(0.1), LESION)
 
 
+@pytest.mark.parametrize(
+    ("seen", "min_component", "stays"),
+    [
+        pytest.param(1.0, 0.05, True, id="a small lesion that the witness sees"),
+        pytest.param(0.4, 0.05, False, id="one of which it sees less than half"),
+        pytest.param(1.0, 0.1, False, id="one too small all the same"),
+        pytest.param(0.4, 0.01, True, id="one large enough"),
+        pytest.param(0.0, 0.01, False, id="one large enough that it does not see"),
+    ],
+)
+def test_a_witness_speaks_for_a_part(seen: float, min_component: float, stays: bool) -> None:
+    """The part has .021 of the larger one's mass; of the larger one, which stays, the witness sees nothing."""
+    focus = np.zeros(SHAPE, bool)
+    focus[31:36, 31:36, 31:36] = True
+    witness = focus & (np.arange(SHAPE[0])[:, None, None] < 31 + 5 * seen)
+    steps = np.where(LESION | focus, np.float32(6), np.float32(0))
+    found = Landscape.of(steps, BRAIN, MM, witness).select(steps > 3, 3.0, min_component, 0.0)
+    assert found is not None
+    assert np.array_equal(found.region, LESION | focus if stays else LESION)
+
+
 def test_a_region_without_a_part_to_keep_is_none() -> None:
     landscape = Landscape.of(image(), BRAIN, MM)
     speck = np.zeros(SHAPE, bool)

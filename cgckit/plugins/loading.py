@@ -74,6 +74,9 @@ def _run(file: Path, what: str) -> ModuleType:
     except OSError as error:
         raise UsageError(f"{what}: {file} cannot be read ({error.strerror})") from error
     module_name = f"cgckit_plugin_{file.stem}_{digest}"
+    # Run once: a second class of the file must not make another module of it, which the first one's objects are not of.
+    if module_name in sys.modules and _files.get(module_name) == file.absolute():
+        return sys.modules[module_name]
     specification = importlib.util.spec_from_file_location(module_name, file)
     if specification is None or specification.loader is None:
         raise UsageError(f"{what}: {file} is not a Python file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -279,6 +280,13 @@ def test_a_file_prior_keeps_its_identity_when_moved_and_changes_it_when_edited(t
     edited = prior_identity(resolve_prior(f"{write_prior(tmp_path / 'c', source=GOOD + '    # more')}:Good"))
     assert first == moved
     assert first != edited
+
+
+def test_two_classes_of_a_file_are_of_one_module_so_that_both_can_be_sent_elsewhere(tmp_path):
+    file = write_prior(tmp_path, source=textwrap.dedent(GOOD) + "\n\nclass Other(Good):\n    pass\n")
+    first, second = (resolve_prior(f"{file}:{name}") for name in ("Good", "Other"))
+    assert isinstance(second, type(first))
+    assert type(pickle.loads(pickle.dumps(first))) is type(first)
 
 
 @pytest.mark.parametrize(

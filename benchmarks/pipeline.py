@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cgckit.experiments.arms import published
 from cgckit.experiments.commands import ablate
 from cgckit.experiments.experiment import Experiment
+from cgckit.experiments.published import published
 from cgckit.experiments.results import read_results
 from cgckit.experiments.table import ArmRow, by_subject, tabulate
 from cgckit.options import read_words

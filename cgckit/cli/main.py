@@ -27,6 +27,7 @@ from cgckit.cli.commands import (
     prior,
     refine,
     report,
+    table1,
 )
 from cgckit.cli.exchange import dicom, export, prepare
 from cgckit.cli.log import show_log
@@ -75,6 +76,7 @@ for command in (
     evaluate.evaluate,
     crossval.crossval,
     ablate.ablate,
+    table1.table1,
     phantom.phantom,
     pretrain.pretrain,
     info.presets,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from cgckit.errors import UsageError
 
@@ -30,59 +29,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "bounds": (ORACLE, SUPERVISED),
 }
 """Names of the ablation's arms, by the part of the paper's tables that they belong to."""
-
-
-class Published(NamedTuple):
-    """What Yu, Zhao et al. report for an arm: mean Dice, and mean ASSD in mm (NaN where the paper has none)."""
-
-    dice: float
-    assd: float = math.nan
-
-
-_GMM_MRI: Mapping[str, Published] = {
-    PRIOR: Published(0.7585, 2.147),
-    PLAIN: Published(0.7929, 1.233),
-    NETWORK: Published(0.7929, 1.233),
-    "coarse": Published(0.8164, 1.339),
-    "fine": Published(0.8248, 1.251),
-    BOTH: Published(0.8405, 1.176),
-    "patch-12x12x4": Published(0.8392, 1.237),
-    "patch-6x6x4": Published(0.8405, 1.176),
-    "patch-3x3x4": Published(0.8388, 1.194),
-    "temperature-0.07": Published(0.8254, 1.474),
-    "temperature-0.1": Published(0.8375, 1.181),
-    "temperature-0.2": Published(0.8405, 1.176),
-    "temperature-0.3": Published(0.8392, 1.155),
-    "temperature-0.7": Published(0.8248, 1.267),
-    "temperature-0.9": Published(0.8211, 1.187),
-    SUPERVISED: Published(0.9134, 1.158),
-}
-_MUMFORD_SHAH_MRI = {PRIOR: Published(0.7156), BOTH: Published(0.7743), SUPERVISED: Published(0.9134, 1.158)}
-_GMM_CT = {
-    PRIOR: Published(0.6490),
-    PLAIN: Published(0.6625),
-    NETWORK: Published(0.6625),
-    BOTH: Published(0.6993),
-    SUPERVISED: Published(0.7962),
-}
-_MUMFORD_SHAH_CT = {PRIOR: Published(0.5206), BOTH: Published(0.5569), SUPERVISED: Published(0.7962)}
-
-
-def published(prior: str, modalities: Sequence[str]) -> Mapping[str, Published]:
-    """What the paper's Tables 1 to 3 report for the arms with this kind of prior: on CQ500 for CT, else on BraTS.
-
-    Its P is a Gaussian mixture (here `gmm` and `aucseg`) or Mumford-Shah; for other priors it has nothing.
-
-    Args:
-        prior: name of the prior.
-        modalities: of the scans.
-    """
-    ct = "ct" in modalities
-    if prior in ("gmm", "aucseg"):
-        return _GMM_CT if ct else _GMM_MRI
-    if prior in ("mumford-shah", "mumford-shah-net"):
-        return _MUMFORD_SHAH_CT if ct else _MUMFORD_SHAH_MRI
-    return {}
 
 
 @dataclass(frozen=True)

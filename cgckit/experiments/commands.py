@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from cgckit.derivatives import Derivatives
 from cgckit.errors import UsageError
 from cgckit.evaluation.compare import warn_of_absent
-from cgckit.experiments.arms import THE_PRIOR, Arm, ablation, choose_arms, published
+from cgckit.experiments.arms import THE_PRIOR, Arm, ablation, choose_arms
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.plots import draw_ablation
+from cgckit.experiments.published import published
 from cgckit.experiments.results import Outcome
 from cgckit.experiments.table import ArmRow, tabulate
 from cgckit.priors.resolve import prior_name
@@ -53,6 +54,7 @@ def _finish(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[ArmRow]
     labels = experiment.references.labels
     volumes = (item.scores.get("reference_ml", 0.0) for outcome in outcomes for item in outcome.scores)
     warn_of_absent(labels, any(volume > 0 for volume in volumes))
-    rows = tabulate(outcomes, published(prior_name(experiment.prior), experiment.cohort.modalities))
+    name = "" if experiment.prior is None else prior_name(experiment.prior)
+    rows = tabulate(outcomes, published(name, experiment.cohort.modalities))
     Derivatives(experiment.out).write_table("table.tsv", [row.cells() for row in rows])
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 import time
@@ -9,17 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import Progress
 
 from cgckit.cgc.inference import without_network
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import Settings, choose_settings
-from cgckit.derivatives import Derivatives
+from cgckit.derivatives import Derivatives, write_volume
 from cgckit.errors import UsageError
 from cgckit.evaluation.scoring import choose_metrics, score
 from cgckit.experiments.arms import APPEARANCE, Arm
-from cgckit.experiments.folds import Fold, held_out, whole
+from cgckit.experiments.folds import Fold, Unit, held_out, whole
 from cgckit.experiments.references import References, best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
 from cgckit.images.brain import BrainExtractor, resolve_brain
@@ -29,7 +31,7 @@ from cgckit.jobs.console import log_file, progress_bars
 from cgckit.lock import locked
 from cgckit.nets.loop import check_seeds
 from cgckit.pipeline.engine import Engine
-from cgckit.pipeline.inputs import choose_device, find_cohort, output_folder
+from cgckit.pipeline.inputs import check_needs, choose_device, find_cohort, output_folder
 from cgckit.pipeline.prior_maps import PriorMaps
 from cgckit.pipeline.provenance import dependencies, machine, run_key
 from cgckit.pipeline.workspace import RECORD, RESULTS
@@ -40,14 +42,14 @@ from cgckit.priors.resolve import resolve_prior
 class Experiment:
     """A cohort with references, a prior, and the settings that arms change; outcomes go to `out/results.jsonl`.
 
-    A unit, which is one arm in one fold with one seed, is not done again once it is in that file. Priors are computed
-    once and shared by the arms; a prior that learns is fitted on the training subjects of each fold. References reach
-    the bounds (`Arm.uses_labels`) and no other arm; what is trained on them is always scored on held-out subjects.
+    A unit is not done again once it is in that file. Priors are computed once and shared by the arms; a prior that
+    learns is fitted on the training subjects of each fold. References reach the bounds (`Arm.uses_labels`) and no
+    other arm; what is trained on them is always scored on held-out subjects.
 
     Args:
         cohort: the subjects.
         references: of each of them.
-        prior: the source of the pseudo-labels.
+        prior: the source of the pseudo-labels; None where only the supervised arm is run, which needs none.
         settings: of the network, its training and its application.
         out: folder of `results.jsonl` and of `work/` (preparation, priors, trained models), which may be removed when
             all is done.
@@ -56,8 +58,11 @@ class Experiment:
         hold_out: cross-validate the arms without labels too; else they are trained on all subjects and scored on the
             same, as in `refine`.
         device: to train on.
+        keep_masks: keep the mask of each subject in `work/masks`, to be drawn.
 
     Attributes:
+        description: all that the outcomes depend on, as plain JSON values.
+        key: its digest.
         results: what is known already; there once `claim` was called.
     """
 
@@ -67,7 +72,7 @@ class Experiment:
         self,
         cohort: Cohort,
         references: References,
-        prior: Prior,
+        prior: Prior | None,
         settings: Settings,
         out: Path,
         *,
@@ -75,20 +80,41 @@ class Experiment:
         folds: int = 5,
         hold_out: bool = False,
         device: torch.device,
+        keep_masks: bool = False,
     ) -> None:
-        self.cohort, self.references, self.prior, self.settings = cohort, references, prior, settings
+        self.cohort, self.references, self.settings = cohort, references, settings
         self.out, self.folds, self.hold_out = out, folds, hold_out
-        self.work = out / "work"
+        self.work, self.keep_masks = out / "work", keep_masks
         self.metrics = choose_metrics()
         preparation = Preparation.of(brain).kept_in(self.work / "prepared")
         self.engine = Engine(cohort.modalities, preparation, device)
-        depends = dependencies(cohort, preparation, prior)
+        self._take(prior)
+
+    def _take(self, prior: Prior | None) -> None:
+        """Make it an experiment with this prior."""
+        self.prior = prior
+        depends = dependencies(self.cohort, self.engine.preparation, prior)
         self.material = {
             **depends.pop("options"),
             **depends,
-            "references": references.fingerprint(),
-            "labels": list(references.labels),
+            "references": self.references.fingerprint(),
+            "labels": list(self.references.labels),
         }
+        protocol = {"folds": self.folds, "hold_out": self.hold_out}
+        self.description = {**self.material, "settings": self.settings.to_json(), "protocol": protocol}
+        self.key = run_key(self.description)
+
+    def with_prior(self, prior: Prior) -> Experiment:
+        """The same experiment with another prior, whose outcomes go to the same file.
+
+        Raises:
+            BadInputError: the prior needs other modalities, or a file that is not there.
+            PluginError: the prior failed.
+        """
+        check_needs(prior, self.cohort.modalities)
+        other = copy.copy(self)
+        other._take(prior)
+        return other
 
     def claim(self, overwrite: bool = False) -> None:
         """Make the folder this experiment's, and take up what it has found already.
@@ -100,22 +126,19 @@ class Experiment:
             UsageError: the folder holds another experiment or a run.
             BadInputError: it cannot be written.
         """
-        protocol = {"folds": self.folds, "hold_out": self.hold_out}
-        depends = {**self.material, "settings": self.settings.to_json(), "protocol": protocol}
-        self.key = run_key(depends)
         # Results are made to be shown: without the command, which names folders of whoever ran it.
         where = {name: value for name, value in machine(self.engine.device).items() if name != "command"}
         root = Derivatives.create(self.out).root
         if (root / RECORD).exists():
             raise UsageError(f"{self.out}: holds a run, not an experiment; choose another --out")
-        self.results = Results(root / RESULTS, {"key": self.key, **depends, "machine": where}, overwrite)
+        self.results = Results(root / RESULTS, {"key": self.key, **self.description, "machine": where}, overwrite)
 
     @classmethod
     def find(
         cls,
         inputs: str | Path | Sequence[str | Path],
         references: str | Path,
-        prior: str | Prior,
+        prior: str | Prior | None,
         out: str | Path,
         *,
         labels: Sequence[int] = (),
@@ -127,6 +150,7 @@ class Experiment:
         device: str = "auto",
         folds: int = 5,
         hold_out: bool = False,
+        keep_masks: bool = False,
         overwrite: bool = False,
     ) -> Experiment:
         """Put an experiment together from what the command line takes, and claim its folder.
@@ -137,9 +161,9 @@ class Experiment:
             UsageError: unknown prior, option, preset or setting, or `out` holds another experiment or an input.
             BadInputError: a file that cannot be used, a subject without reference, or an `out` that cannot be written.
         """
-        source = resolve_prior(prior, prior_options)
+        source = None if prior is None else resolve_prior(prior, prior_options)
         where = choose_device(device)
-        cohort = find_cohort(inputs, modalities, False, Preparation.of(brain))
+        cohort = find_cohort(inputs, modalities, False, Preparation.of(brain), prior=source)
         folder = output_folder(out, inputs, cohort, source)
         _, chosen = choose_settings(preset, settings, cohort_size=len(cohort))
         experiment = cls(
@@ -152,6 +176,7 @@ class Experiment:
             folds=folds,
             hold_out=hold_out,
             device=where,
+            keep_masks=keep_masks,
         )
         experiment.claim(overwrite)
         return experiment
@@ -169,66 +194,82 @@ class Experiment:
         check_seeds(seeds)
         with locked(self.out), log_file(self.out / "cgckit.log"), progress_bars(progress) as bars:
             self.results.reload()  # another process may have been at work here since `claim`
-            units = [
-                (arm, fold, seed)
-                for seed in seeds
-                for arm in arms
-                for fold in self._folds(arm)
-                if arm.trained or seed == seeds[0]
-            ]
+            units = [unit for seed in seeds for unit in self.units(arms, seed) if unit.arm.trained or seed == seeds[0]]
             task = bars.add_task("experiment", total=len(units), note="")
-            for arm, fold, seed in units:
-                where = "" if fold.index is None else f", fold {fold.index + 1}"
-                bars.update(task, note=f"{arm.name}{where}, seed {seed}")
-                self._unit(arm, fold, seed, bars)
+            for unit in units:
+                bars.update(task, note=str(unit))
+                if self.known(unit) is None:
+                    self.results.add(self.compute(unit, bars))
                 bars.advance(task)
         return self.results.outcomes
+
+    def units(self, arms: Sequence[Arm], seed: int = 0) -> list[Unit]:
+        """The units of some arms; UsageError if there are too few subjects for their folds."""
+        return [Unit(arm, fold, seed) for arm in arms for fold in self._folds(arm)]
+
+    def known(self, unit: Unit) -> Outcome | None:
+        """The outcome of a unit, if it is in the results, under another arm's name too: that adds a line."""
+        known = self.results.find(self.digest(unit), unit.arm.name)
+        if known is not None and known.arm != unit.arm.name:
+            known = dataclasses.replace(known, arm=unit.arm.name)
+            self.results.add(known)
+        return known
 
     def _folds(self, arm: Arm) -> list[Fold]:
         crossed = arm.target == "references" or self.hold_out
         if crossed and not self.hold_out and len(self.cohort) == 1:
-            raise UsageError(f"{arm.name} is scored on held-out subjects, of which one has none: choose other --arms")
+            raise UsageError(f"{arm.name} is scored on held-out subjects, of which one has none: leave it out")
         return held_out(self.cohort, self.folds) if crossed else whole(self.cohort)
 
-    def _unit(self, arm: Arm, fold: Fold, seed: int, bars: Progress) -> None:
-        unit = self._digest(arm, fold, seed)
-        known = self.results.find(unit, arm.name)
-        if known is None:
-            self.results.add(self._compute(arm, fold, seed, unit, bars))
-        elif known.arm != arm.name:
-            self.results.add(dataclasses.replace(known, arm=arm.name))
-
-    def _digest(self, arm: Arm, fold: Fold, seed: int) -> str:
+    def digest(self, unit: Unit) -> str:
         """The same for arms of equal settings, which are trained once."""
+        arm, fold = unit.arm, unit.fold
         return run_key(
             {
                 "experiment": self.key,
                 "target": arm.target,
                 "settings": self.settings.override(arm.changes).to_json() if arm.trained else None,
-                "seed": seed if arm.trained else None,
+                "seed": unit.seed if arm.trained else None,
                 "train": [subject.label for subject in fold.train],
                 "test": [subject.label for subject in fold.test],
             }
         )
 
-    def _compute(self, arm: Arm, fold: Fold, seed: int, unit: str, bars: Progress) -> Outcome:
+    def compute(self, unit: Unit, bars: Progress) -> Outcome:
+        """Do a unit, which adds nothing to the results.
+
+        Raises:
+            DegeneratePriorError: no training subject has a usable prior.
+            PluginError: the prior failed.
+        """
+        arm, fold = unit.arm, unit.fold
+        settings = self.settings.override(arm.changes)
+        started = time.monotonic()
+        engine = self._engine(fold)
+        model, training = self._train(engine, unit, settings, bars) if arm.trained else (None, {})
+        trained = time.monotonic()
+        scores = tuple(item for subject in fold.test for item in self._score(engine, unit, settings, model, subject))
+        seconds = {"training": round(trained - started, 1), "scoring": round(time.monotonic() - trained, 1)}
+        changes = {name: settings.to_json()[name] for name in arm.changes}
+        digest = self.digest(unit)
+        return Outcome(arm.name, arm.uses_labels, fold.index, unit.seed, digest, changes, training, seconds, scores)
+
+    def mask(self, unit: Unit, subject: Subject) -> Path:
+        """Where the mask of a subject is kept that a unit gave, on the grid of the subject's files."""
+        return self.work / "masks" / self.digest(unit) / f"{subject.label}.nii.gz"
+
+    def _engine(self, fold: Fold) -> Engine:
+        """The engine with the prior's maps, for which a prior that learns sees the fold's training subjects alone."""
+        if self.prior is None:
+            return self.engine
         fitted = Cohort(fold.train, self.cohort.modalities)
         files = self.material.get("prior_files", {})
         maps = PriorMaps(self.prior, fitted, self.work / "priors", self.engine.preparation, files=files)
-        engine = dataclasses.replace(self.engine, maps=maps)
-        settings = self.settings.override(arm.changes)
-        started = time.monotonic()
-        model, training = self._train(engine, arm, settings, fold, seed, bars) if arm.trained else (None, {})
-        trained = time.monotonic()
-        scores = tuple(item for subject in fold.test for item in self._score(engine, arm, settings, model, subject))
-        seconds = {"training": round(trained - started, 1), "scoring": round(time.monotonic() - trained, 1)}
-        changes = {name: settings.to_json()[name] for name in arm.changes}
-        return Outcome(arm.name, arm.uses_labels, fold.index, seed, unit, changes, training, seconds, scores)
+        return dataclasses.replace(self.engine, maps=maps)
 
-    def _train(
-        self, engine: Engine, arm: Arm, settings: Settings, fold: Fold, seed: int, bars: Progress
-    ) -> tuple[Model, dict[str, Any]]:
+    def _train(self, engine: Engine, unit: Unit, settings: Settings, bars: Progress) -> tuple[Model, dict[str, Any]]:
         """Train an arm, or take a model that was trained alike: inference settings may have been others then."""
+        arm, fold, seed = unit.arm, unit.fold, unit.seed
         other = ("prior", "prior_files") if arm.uses_labels else ("references", "labels")
         key = run_key(
             {
@@ -254,9 +295,10 @@ class Experiment:
         return model, training
 
     def _score(
-        self, engine: Engine, arm: Arm, settings: Settings, model: Model | None, subject: Subject
+        self, engine: Engine, unit: Unit, settings: Settings, model: Model | None, subject: Subject
     ) -> Iterator[Scored]:
         """Score the arm's output and, where it is mixed with prior and appearance, the network's own map."""
+        arm = unit.arm
         case = engine.case(subject)
         reference, grid = self.references.read(case)
         # What is trained on references is scored without the prior.
@@ -273,5 +315,7 @@ class Experiment:
             found = {OUTPUT: case.to_native(probability)}
         for name, native in found.items():
             threshold = best_threshold(native, reference) if arm.target == "threshold" else 0.5
+            if self.keep_masks and name == OUTPUT:
+                write_volume(self.mask(unit, subject), (native >= threshold).astype(np.uint8), grid)
             scores = score(native >= threshold, reference, grid.spacing, self.metrics, forgiving=True)
             yield Scored(subject.source, name, scores)

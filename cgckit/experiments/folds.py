@@ -1,4 +1,4 @@
-"""`Fold`: whom an arm is trained on and whom it is scored on."""
+"""`Fold`: whom an arm is trained on and whom it is scored on; `Unit`: what an experiment does at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cgckit.errors import UsageError
+from cgckit.experiments.arms import Arm
 from cgckit.images.cohort import Cohort, Subject
 
 
@@ -17,6 +18,19 @@ class Fold:
     index: int | None
     train: tuple[Subject, ...]
     test: tuple[Subject, ...]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One arm in one fold with one seed."""
+
+    arm: Arm
+    fold: Fold
+    seed: int
+
+    def __str__(self) -> str:
+        where = "" if self.fold.index is None else f", fold {self.fold.index + 1}"
+        return f"{self.arm.name}{where}, seed {self.seed}"
 
 
 def whole(cohort: Cohort) -> list[Fold]:

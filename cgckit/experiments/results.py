@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Outcome:
         training: number of subjects and steps, and how training ended.
         seconds: of training and of inference with scoring.
         scores: of each subject scored.
+        prior: the prior and its options, where the experiment has several.
     """
 
     arm: str
@@ -53,14 +54,15 @@ class Outcome:
     training: Mapping[str, Any]
     seconds: Mapping[str, float]
     scores: tuple[Scored, ...]
+    prior: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; infinite scores are null, and those that have no value are left out."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["scores"] = [
             {"subject": item.subject, "map": item.map, **_scores_to_json(item.scores)} for item in self.scores
         ]
-        return plain
+        return plain if self.prior else {name: value for name, value in plain.items() if name != "prior"}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Outcome:

@@ -13,7 +13,8 @@ from scipy.stats import wilcoxon
 
 from cgckit.evaluation.result import Summary, scored_metrics, summarise
 from cgckit.evaluation.scoring import BUILT_IN, Scores
-from cgckit.experiments.arms import GROUPS, NETWORK, PRIOR, Published
+from cgckit.experiments.arms import GROUPS, NETWORK, PRIOR
+from cgckit.experiments.published import Published
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome
 
 
@@ -91,7 +92,7 @@ class ArmRow:
         for name in self.added:
             cells |= {f"mean_{name}": mean[name], f"sd_{name}": sd[name]}
             cells |= {f"infinite_{name}": self.output.infinite[name]}
-        return {name: _plain(value) for name, value in cells.items()}
+        return {name: plain(value) for name, value in cells.items()}
 
     def text(self) -> dict[str, str]:
         """The row as cells to read, by the heads of their columns; empty where it has nothing."""
@@ -100,17 +101,17 @@ class ArmRow:
         return {
             "arm": self.arm,
             "seeds": str(self.seeds),
-            "Dice": _spread(cells["dice"], cells["dice_sd"]),
-            "SD of seeds": _decimal(cells["dice_seed_sd"]),
-            "over prior (p)": _gain(cells["gain_prior"], cells["p_prior"]),
-            "over network (p)": _gain(cells["gain_network"], cells["p_network"]),
-            "network alone": _decimal(cells["dice_network_alone"]),
-            "sens.": _decimal(cells["sensitivity"]),
-            "ASSD [mm]": _spread(cells["assd_mm"], cells["assd_sd_mm"], cells["assd_infinite"], digits=2),
-            "fine share": _decimal(cells["fine_share"], 2),
-            "paper: Dice": _decimal(cells["paper_dice"], 4),
-            "ASSD": _decimal(cells["paper_assd_mm"]),
-            **{f"mean {name}": _spread(*values) for name, values in added.items()},
+            "Dice": spread(cells["dice"], cells["dice_sd"]),
+            "SD of seeds": decimal(cells["dice_seed_sd"]),
+            "over prior (p)": gain_with_p(cells["gain_prior"], cells["p_prior"]),
+            "over network (p)": gain_with_p(cells["gain_network"], cells["p_network"]),
+            "network alone": decimal(cells["dice_network_alone"]),
+            "sens.": decimal(cells["sensitivity"]),
+            "ASSD [mm]": spread(cells["assd_mm"], cells["assd_sd_mm"], cells["assd_infinite"], digits=2),
+            "fine share": decimal(cells["fine_share"], 2),
+            "paper: Dice": decimal(cells["paper_dice"], 4),
+            "ASSD": decimal(cells["paper_assd_mm"]),
+            **{f"mean {name}": spread(*values) for name, values in added.items()},
         }
 
 
@@ -170,8 +171,8 @@ def by_subject(rows: Sequence[ArmRow]) -> list[dict[str, str]]:
     """Dice and ASSD of every arm, a row a subject."""
     return [
         {"subject": subject}
-        | {f"{row.arm} Dice": _decimal(row.subjects[subject].get("dice")) for row in rows}
-        | {f"{row.arm} ASSD": _decimal(row.subjects[subject].get("assd"), 2) for row in rows}
+        | {f"{row.arm} Dice": decimal(row.subjects[subject].get("dice")) for row in rows}
+        | {f"{row.arm} ASSD": decimal(row.subjects[subject].get("assd"), 2) for row in rows}
         for subject in rows[0].subjects
     ]
 
@@ -203,20 +204,24 @@ def _seed_sd(outcomes: Sequence[Outcome]) -> float:
     return stdev(means) if len(means) > 1 else math.nan
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A cell of a table: None for what is not finite."""
     if not isinstance(value, float):
         return value
     return round(value, 6) if np.isfinite(value) else None
 
 
-def _decimal(value: float | None, digits: int = 3) -> str:
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A cell to read; empty for None."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _spread(mean: float | None, sd: float | None, infinite: int | None = 0, digits: int = 3) -> str:
-    text = _decimal(mean, digits) + ("" if sd is None else f" ± {sd:.{digits}f}")
-    return f"{text} ({infinite}∞)" if infinite else text
+def spread(mean: float | None, sd: float | None, infinite: int | None = 0, digits: int = 3) -> str:
+    """Mean, deviation and the number of infinite values, as a cell to read."""
+    text = decimal(mean, digits) + ("" if sd is None else f" ± {sd:.{digits}f}")
+    return f"{text} ({infinite}∞)".strip() if infinite else text
 
 
-def _gain(gain: float | None, p: float | None) -> str:
+def gain_with_p(gain: float | None, p: float | None) -> str:
+    """A gain and its p, as a cell to read."""
     return "" if gain is None else f"{gain:+.3f}" + ("" if p is None else f" ({p:.2g})")

@@ -20,8 +20,7 @@ import cloudpickle
 import torch
 
 from cgckit.errors import CgckitError, PluginError, UsageError
-from cgckit.images.cohort import Subject
-from cgckit.jobs.step import Step
+from cgckit.jobs.step import Doer
 from cgckit.lock import alone
 from cgckit.plugins.blame import describe_error
 from cgckit.plugins.loading import files_of_modules, import_file
@@ -89,7 +88,7 @@ class Parcel:
     locks: Path | None = None
 
     @classmethod
-    def of(cls, step: Step[Any], threads: int, parent: int | None = None, locks: Path | None = None) -> Parcel:
+    def of(cls, step: Doer[Any], threads: int, parent: int | None = None, locks: Path | None = None) -> Parcel:
         """Pack a step.
 
         Raises:
@@ -105,7 +104,7 @@ class Parcel:
         level = logging.getLogger("cgckit").getEffectiveLevel()
         return cls(uuid4().hex, content, plugins, threads, level, os.getcwd(), __version__, parent, locks)
 
-    def open(self) -> Step[Any]:
+    def open(self) -> Doer[Any]:
         """The step; UsageError if what it was made of is not what this process finds."""
         if self.version != __version__:
             raise UsageError(
@@ -124,7 +123,7 @@ class Parcel:
             for file in self.plugins:
                 import_file(file)
             # It comes from the first process of this very run.
-            step: Step[Any] = pickle.loads(self.content)  # nosec B301
+            step: Doer[Any] = pickle.loads(self.content)  # nosec B301
         except CgckitError:
             raise
         except Exception as error:
@@ -134,21 +133,21 @@ class Parcel:
         return step
 
 
-_opened: dict[str, Step[Any]] = {}
+_opened: dict[str, Doer[Any]] = {}
 _one_at_a_time = threading.Lock()
 
 
-def work(parcel: Parcel, subject: Subject) -> Outcome:
-    """Do a step for a subject, in a process that was made for that; what goes wrong is in the outcome."""
+def work(parcel: Parcel, item: Any) -> Outcome:
+    """Do a step for a subject, or the like, in a process that was made for that; what goes wrong is in the outcome."""
     value, failure, details = None, None, ""
-    lock = nullcontext() if parcel.locks is None else alone(parcel.locks / f"{subject.label}.lock")
+    lock = nullcontext() if parcel.locks is None else alone(parcel.locks / f"{item.label}.lock")
     with _one_at_a_time, _overheard(parcel.level) as records:
         try:
             if parcel.token not in _opened:
                 _opened.clear()
                 _opened[parcel.token] = parcel.open()
             with lock:
-                value = _opened[parcel.token].do(subject)
+                value = _opened[parcel.token].do(item)
         except BaseException as error:
             failure, details = _portable(error), traceback.format_exc()
     return Outcome(value, failure, details, records)

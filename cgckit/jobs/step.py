@@ -5,11 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from cgckit.images.cohort import Subject
 
 T = TypeVar("T")
+Item = TypeVar("Item", contravariant=True)
+
+
+class Doer(Protocol[Item]):
+    """What other processes can be given to do: a `Step` for subjects, or the like for something else."""
+
+    def do(self, item: Item, /) -> dict[str, Any]:
+        """Do it for one item; gives what came of it."""
+        ...
 
 
 def _nothing() -> None:

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from joblib.externals.loky import ProcessPoolExecutor, as_completed
@@ -19,8 +19,9 @@ from cgckit.images.cohort import Subject
 from cgckit.jobs.cluster import on_cluster
 from cgckit.jobs.memory import jobs_that_fit
 from cgckit.jobs.parcel import Outcome, Parcel, work
-from cgckit.jobs.step import Step
+from cgckit.jobs.step import Doer, Step
 
+T = TypeVar("T")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -90,10 +91,16 @@ class Workers:
             with on_cluster(self.scheduler, Parcel.of(step, self.threads, locks=locks), subjects) as outcomes:
                 yield outcomes
             return
-        parcel = Parcel.of(step, self.threads, parent=os.getpid())
+        with self.processes(step, subjects) as outcomes:
+            yield outcomes
+
+    @contextmanager
+    def processes(self, doer: Doer[T], items: Sequence[T]) -> Iterator[Iterator[tuple[T, Outcome]]]:
+        """`at_work` for items of any kind, in processes of this machine."""
+        parcel = Parcel.of(doer, self.threads, parent=os.getpid())
         with _without_interrupts():  # which the processes inherit: the user's Ctrl-C is this one's to answer
             executor = ProcessPoolExecutor(self.jobs, env=dict.fromkeys(_THREADS, str(self.threads)))
-            tasks = {executor.submit(work, parcel, subject): subject for subject in subjects}
+            tasks = {executor.submit(work, parcel, item): item for item in items}
         try:
             yield ((tasks[task], _result(task)) for task in as_completed(tasks))
         finally:

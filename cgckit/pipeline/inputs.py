@@ -56,7 +56,7 @@ def find_cohort(
     else:
         cohort = Cohort.from_cases(cast(Sequence[Case], inputs), modalities, allow_missing)
     if prior is not None:
-        _check_needs(prior, cohort.modalities)
+        check_needs(prior, cohort.modalities)
 
     if ratings is not None:
         excluded = ratings.apply((subject.source, subject.label) for subject in cohort)
@@ -79,7 +79,7 @@ def find_cohort(
     return Cohort(tuple(subject for subject in cohort if subject.label in sound), cohort.modalities)
 
 
-def _check_needs(prior: Prior, modalities: Sequence[str]) -> None:
+def check_needs(prior: Prior, modalities: Sequence[str]) -> None:
     """Refuse a cohort that has nothing which a prior can find lesions on, or say so where this is not known.
 
     Raises:
@@ -87,7 +87,7 @@ def _check_needs(prior: Prior, modalities: Sequence[str]) -> None:
     """
     if isinstance(prior, FusionPrior):
         for member in prior.members:
-            _check_needs(member, modalities)
+            check_needs(member, modalities)
         return
     if not prior.needs or set(prior.needs) & set(modalities):
         return

@@ -1,4 +1,4 @@
-"""`cgckit crossval` and `cgckit ablate` as a user calls them."""
+"""`cgckit crossval`, `cgckit ablate` and `cgckit table1` as a user calls them."""
 
 from __future__ import annotations
 
@@ -45,6 +45,30 @@ def test_ablate_keeps_what_used_labels_in_a_table_of_its_own(cgckit, arguments, 
     assert (tmp_path / "out" / "ablation.png").exists()
 
 
+BROKEN = """
+from cgckit import Prior
+
+class Broken(Prior):
+    def predict(self, case):
+        raise ValueError("out of ideas")
+"""
+
+
+def test_table1_prints_every_row_and_names_what_failed(cgckit, arguments, tmp_path):
+    scans, references, _, prior, *others = arguments
+    broken = tmp_path / "broken.py"
+    broken.write_text(BROKEN)
+    words = [scans, references, *others, "--out", tmp_path / "out", "--rows"]
+    ending = cgckit("table1", *words, f"{prior},ours:{prior}")
+    assert ending.code == 0, ending.err
+    assert "table1.png" in ending.out
+    assert "1.000 ± 0.000" in ending.out, "the prior is the reference"
+    ending = cgckit("table1", *words, f"{prior},{broken}:Broken")
+    assert ending.code == 6
+    assert f"1 of 2 rows left out ({broken}:Broken)" in ending.err
+    assert (tmp_path / "out" / "table1.tsv").read_text().count("\n") == 3
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -63,7 +87,7 @@ def test_a_wrong_word_is_a_usage_error_that_names_it(cgckit, arguments, tmp_path
     assert not (tmp_path / "out" / "results.jsonl").exists(), "the folder is still free for what was meant"
 
 
-@pytest.mark.parametrize("command", ["ablate", "crossval"])
+@pytest.mark.parametrize("command", ["ablate", "crossval", "table1"])
 def test_a_table_of_scans_needs_references_by_name(cgckit, tmp_path, command):
     table = tmp_path / "cohort.tsv"
     table.write_text("subject\tflair\na\ta.nii.gz\n")

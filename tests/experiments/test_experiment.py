@@ -382,7 +382,7 @@ def test_the_papers_figures_stand_beside_the_arms_of_its_priors(write_cohort: Wr
 
 
 def test_one_subject_alone_has_no_supervised_bound(write_cohort: WriteCohort, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"supervised .* choose other --arms"):
+    with pytest.raises(UsageError, match=r"supervised .* leave it out"):
         ablate(start(write_cohort(1), tmp_path / "out"), ["supervised"])
 
 

@@ -16,8 +16,9 @@ from cgckit.cgc.settings import PRESETS
 from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError
 from cgckit.evaluation.scoring import BUILT_IN
-from cgckit.experiments.arms import GROUPS, ablation, choose_arms, published
+from cgckit.experiments.arms import GROUPS, ablation, choose_arms
 from cgckit.experiments.plots import make_figure
+from cgckit.experiments.published import published
 from cgckit.experiments.results import OUTPUT, Outcome, Results, Scored, read_results
 from cgckit.experiments.table import by_subject, tabulate
 

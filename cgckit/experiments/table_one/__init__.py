@@ -1,0 +1,6 @@
+"""The paper's Table 1 on any cohort with references."""
+
+from cgckit.experiments.table_one.rows import SystemRow, texts
+from cgckit.experiments.table_one.run import TableOne, table1
+
+__all__ = ["SystemRow", "TableOne", "table1", "texts"]

@@ -1,0 +1,110 @@
+"""`SystemRow`: what a row of Table 1 says, beside what the paper says; and the table as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cgckit.evaluation.result import Summary, summarise
+from cgckit.evaluation.scoring import Scores
+from cgckit.experiments.arms import SUPERVISED
+from cgckit.experiments.published import Published
+from cgckit.experiments.results import OUTPUT
+from cgckit.experiments.table import Comparison, decimal, gain_with_p, plain, spread
+from cgckit.experiments.table_one.systems import System
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """One row: a system's scores over subjects, and the paper's.
+
+    Attributes:
+        system: whose.
+        subjects: the scores by subject; none of a row that could not be measured.
+        remark: why it could not be measured; empty if it was.
+        ours: what the row of the method gains over this one, with Wilcoxon's test; None for that row itself, and where
+            one of the two was not measured.
+        published: the paper's figures, if it has them.
+    """
+
+    system: System
+    subjects: Mapping[str, Scores] = field(default_factory=dict)
+    remark: str = ""
+    ours: Comparison | None = None
+    published: Published | None = None
+
+    @property
+    def output(self) -> Summary:
+        """Mean and deviation over the subjects."""
+        return summarise(OUTPUT, list(self.subjects.values()))
+
+    def cells(self) -> dict[str, Any]:
+        """The row as a line of a table; what does not exist is None."""
+        output, paper = self.output, self.published or Published(math.nan)
+        cells = {
+            "row": self.system.name,
+            "labels": "yes" if self.system.arm == SUPERVISED else "no",
+            "subjects": output.subjects,
+            "dice": output.mean.get("dice"),
+            "dice_sd": output.sd.get("dice"),
+            "sensitivity": output.mean.get("sensitivity"),
+            "sensitivity_sd": output.sd.get("sensitivity"),
+            "assd_mm": output.mean.get("assd"),
+            "assd_sd_mm": output.sd.get("assd"),
+            "assd_infinite": output.infinite.get("assd"),
+            "gain_ours": self.ours.gain if self.ours else None,
+            "p_ours": self.ours.p if self.ours else None,
+            "paper_dice": paper.dice,
+            "paper_dice_sd": paper.dice_sd,
+            "paper_sensitivity": paper.sensitivity,
+            "paper_assd_mm": paper.assd,
+            "remark": self.remark or None,
+        }
+        return {name: plain(value) for name, value in cells.items()}
+
+    def text(self) -> dict[str, str]:
+        """The row as cells to read, by the heads of their columns; what was not measured says why."""
+        cells = self.cells()
+        measured = {
+            "Dice": spread(cells["dice"], cells["dice_sd"]),
+            "sensitivity": spread(cells["sensitivity"], cells["sensitivity_sd"]),
+            "ASSD [mm]": spread(cells["assd_mm"], cells["assd_sd_mm"], cells["assd_infinite"], digits=2),
+            "n": str(cells["subjects"]),
+            "Ours over it (p)": gain_with_p(cells["gain_ours"], cells["p_ours"]),
+        }
+        if self.remark:
+            measured = {**dict.fromkeys(measured, "-"), "Dice": self.remark}
+        return {
+            "row": self.system.title,
+            **measured,
+            "paper: Dice": spread(cells["paper_dice"], cells["paper_dice_sd"], digits=4),
+            "paper: sens.": decimal(cells["paper_sensitivity"], 4),
+            "paper: ASSD": decimal(cells["paper_assd_mm"]),
+        }
+
+
+def texts(rows: Sequence[SystemRow]) -> list[dict[str, str]]:
+    """The rows as cells to read, without columns that have nothing."""
+    found = [row.text() for row in rows]
+    filled = [column for column in found[0] if any(text[column] for text in found)]
+    return [{column: text[column] for column in filled} for text in found]
+
+
+def to_markdown(rows: Sequence[SystemRow], heading: str) -> str:
+    """The table, and Dice of every subject, as Markdown."""
+    lines = texts(rows)
+    measured = [row for row in rows if row.subjects]
+    names = sorted({name for row in measured for name in row.subjects})
+    dice = [[decimal(row.subjects.get(name, {}).get("dice")) for row in measured] for name in names]
+    subjects = [[name, *cells] for name, cells in zip(names, dice, strict=True)]
+    return (
+        f"{heading}\n\n{_table(list(lines[0]), [list(line.values()) for line in lines])}\n"
+        f"Dice of every subject:\n\n{_table(['subject', *(row.system.name for row in measured)], subjects)}"
+    )
+
+
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [columns, ["---"] * len(columns), *lines]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in rows)

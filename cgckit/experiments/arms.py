@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cgckit.cgc.settings import Settings
 
 PRIOR, APPEARANCE, PLAIN, NETWORK, BOTH = "prior", "appearance", "plain", "network", "both"
-ORACLE, SUPERVISED = "oracle", "supervised"
+ORACLE, SUPERVISED, NNUNET = "oracle", "supervised", "nnunet"
 
 _NO_CONTRAST: Mapping[str, object] = {"weight_coarse": 0.0, "weight_fine": 0.0}
 _EVERY_VOXEL: Mapping[str, object] = dict.fromkeys(
@@ -40,22 +40,29 @@ class Arm:
         target: what the network is trained on: the "prior", or the "references", which is an upper bound that uses
             labels. Without a network, the "nothing" that is trained leaves the prior itself to be scored,
             "appearance" the prior with the subject's own appearance model, and "threshold" the prior cut where the
-            subject's reference says, a bound too.
+            subject's reference says, a bound too. "nnunet" is nnU-Net's own network, trained on the references.
         changes: settings that differ from the experiment's.
+        epochs: of nnU-Net's training.
     """
 
     name: str
-    target: Literal["nothing", "appearance", "threshold", "prior", "references"] = "prior"
+    target: Literal["nothing", "appearance", "threshold", "prior", "references", "nnunet"] = "prior"
     changes: Mapping[str, object] = field(default_factory=dict)
+    epochs: int = 0
 
     @property
     def uses_labels(self) -> bool:
         """Whether labels reach its masks."""
-        return self.target in ("threshold", "references")
+        return self.target == "threshold" or self.learns_labels
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether it is trained on references, and so to be scored on other subjects."""
+        return self.target in ("references", "nnunet")
 
     @property
     def trained(self) -> bool:
-        """Whether it has a network."""
+        """Whether it has a network of cgckit's."""
         return self.target in ("prior", "references")
 
 

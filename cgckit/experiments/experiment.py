@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from cgckit.arrays import BoolArray
 from cgckit.cgc.inference import without_network
 from cgckit.cgc.model import Model
 from cgckit.cgc.settings import Settings, choose_settings
@@ -26,6 +27,7 @@ from cgckit.experiments.references import References, best_threshold
 from cgckit.experiments.results import NETWORK_ALONE, OUTPUT, Outcome, Results, Scored
 from cgckit.images.brain import BrainExtractor, resolve_brain
 from cgckit.images.cohort import Cohort, Subject
+from cgckit.images.grid import Grid
 from cgckit.images.preparation import Preparation
 from cgckit.jobs.console import log_file, progress_bars
 from cgckit.lock import locked
@@ -216,7 +218,7 @@ class Experiment:
         return known
 
     def _folds(self, arm: Arm) -> list[Fold]:
-        crossed = arm.target == "references" or self.hold_out
+        crossed = arm.learns_labels or self.hold_out
         if crossed and not self.hold_out and len(self.cohort) == 1:
             raise UsageError(f"{arm.name} is scored on held-out subjects, of which one has none: leave it out")
         return held_out(self.cohort, self.folds) if crossed else whole(self.cohort)
@@ -228,6 +230,7 @@ class Experiment:
             {
                 "experiment": self.key,
                 "target": arm.target,
+                **({"epochs": arm.epochs} if arm.epochs else {}),
                 "settings": self.settings.override(arm.changes).to_json() if arm.trained else None,
                 "seed": unit.seed if arm.trained else None,
                 "train": [subject.label for subject in fold.train],
@@ -315,7 +318,21 @@ class Experiment:
             found = {OUTPUT: case.to_native(probability)}
         for name, native in found.items():
             threshold = best_threshold(native, reference) if arm.target == "threshold" else 0.5
-            if self.keep_masks and name == OUTPUT:
-                write_volume(self.mask(unit, subject), (native >= threshold).astype(np.uint8), grid)
-            scores = score(native >= threshold, reference, grid.spacing, self.metrics, forgiving=True)
-            yield Scored(subject.source, name, scores)
+            yield self.judge(unit, subject, name, native >= threshold, reference, grid)
+
+    def judge(
+        self, unit: Unit, subject: Subject, name: str, mask: BoolArray, reference: BoolArray, grid: Grid
+    ) -> Scored:
+        """Score a map of a subject, and keep it if it is the output and masks are kept.
+
+        Args:
+            unit: what gave it.
+            subject: whose it is.
+            name: of the map.
+            mask: [H, W, L].
+            reference: [H, W, L].
+            grid: of both.
+        """
+        if self.keep_masks and name == OUTPUT:
+            write_volume(self.mask(unit, subject), mask.astype(np.uint8), grid)
+        return Scored(subject.source, name, score(mask, reference, grid.spacing, self.metrics, forgiving=True))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cgckit.experiments.arms import BOTH, NETWORK, PLAIN, PRIOR, SUPERVISED
+from cgckit.experiments.arms import BOTH, NETWORK, NNUNET, PLAIN, PRIOR, SUPERVISED
 
 
 class Published(NamedTuple):
@@ -43,6 +43,7 @@ _GMM_MRI: Mapping[str, Published] = {
     "temperature-0.7": Published(0.8248, 1.267),
     "temperature-0.9": Published(0.8211, 1.187),
     SUPERVISED: _SUPERVISED_MRI,
+    NNUNET: Published(0.9161, 1.026),
 }
 _MUMFORD_SHAH_MRI: Mapping[str, Published] = {
     PRIOR: Published(0.7156, sensitivity=0.7063, dice_sd=0.1881),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,8 @@ def export_nnunet(
             done.append(_write(out, subject, doubt))
             step(len(whole))
         ledger.intend([out / "dataset.json"])
-        _write_description(out, channels, len(done))
+        values = {"background": BACKGROUND, "lesion": LESION, "ignore": IGNORED}
+        write_description(out, channels, values, len(done))
         ledger.record([out / "dataset.json"])
     return done
 
@@ -133,12 +134,20 @@ def _write(out: Path, subject: Refined, doubt: float) -> NnunetCase:
     return case
 
 
-def _write_description(out: Path, channels: Sequence[str], count: int) -> None:
+def write_description(out: Path, channels: Sequence[str], values: Mapping[str, int], count: int) -> None:
+    """Write `dataset.json`.
+
+    Args:
+        out: the data set's folder.
+        channels: names of the modalities, in the order of the files.
+        values: of the labels, by name.
+        count: of the subjects to train on.
+    """
     Derivatives(out).write_json(
         "dataset.json",
         {
             "channel_names": {str(k): _CHANNELS.get(name, name) for k, name in enumerate(channels)},
-            "labels": {"background": BACKGROUND, "lesion": LESION, "ignore": IGNORED},
+            "labels": dict(values),
             "numTraining": count,
             "file_ending": ".nii.gz",
         },

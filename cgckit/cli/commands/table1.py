@@ -18,7 +18,8 @@ def table1(
         str,
         typer.Option(
             metavar="A,B,...",
-            help="Rows: a prior, as gmm; refined, as ours:gmm; plain:gmm; network:gmm; supervised; paper; all.",
+            help="Rows: a prior, as gmm; refined, as ours:gmm; plain:gmm; network:gmm; supervised; nnunet:EPOCHS; "
+            "paper; all.",
         ),
     ] = "all",
     prior_option: Annotated[
@@ -48,9 +49,10 @@ def table1(
 ) -> None:
     """Measure the paper's Table 1 on a cohort with references: every prior alone, and refined.
 
-    By default all rows are measured: the supervised network (the only one that uses
-    labels), every installed prior alone and refined, and a network that copies the
-    mixture. Each refined prior is a training. `paper` are the paper's rows alone.
+    By default all rows are measured: the supervised network (which uses labels, and
+    no other row does), every installed prior alone and refined, and a network that
+    copies the mixture. Each refined prior is a training. `paper` are the paper's
+    rows alone. nnU-Net, where it is installed, is a row if its epochs are given.
 
     A row that fails says why, and the others go on; the exit code is 6 then.
     An interrupted command goes on when it is given again, and takes further rows.

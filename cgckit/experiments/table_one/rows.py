@@ -9,7 +9,6 @@ from typing import Any
 
 from cgckit.evaluation.result import Summary, summarise
 from cgckit.evaluation.scoring import Scores
-from cgckit.experiments.arms import SUPERVISED
 from cgckit.experiments.published import Published
 from cgckit.experiments.results import OUTPUT
 from cgckit.experiments.table import Comparison, decimal, gain_with_p, plain, spread
@@ -45,7 +44,7 @@ class SystemRow:
         output, paper = self.output, self.published or Published(math.nan)
         cells = {
             "row": self.system.name,
-            "labels": "yes" if self.system.arm == SUPERVISED else "no",
+            "labels": "yes" if self.system.uses_labels else "no",
             "subjects": output.subjects,
             "dice": output.mean.get("dice"),
             "dice_sd": output.sd.get("dice"),

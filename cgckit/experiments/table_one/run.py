@@ -13,7 +13,7 @@ from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
 from cgckit.errors import CgckitError, UsageError
 from cgckit.evaluation.compare import warn_of_absent
-from cgckit.experiments.arms import BOTH, SUPERVISED
+from cgckit.experiments.arms import BOTH
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.results import OUTPUT, Outcome
 from cgckit.experiments.table import compare, subject_scores
@@ -76,7 +76,7 @@ def table1(
 
     Args:
         inputs: scans of the cohort.
-        references: mask of each subject; they reach the row `supervised` and no other.
+        references: mask of each subject; they reach the rows `supervised` and `nnunet:EPOCHS` and no other.
         out: folder to write to.
         rows: names of `System`; `paper`: the paper's; `all`, the default: every installed prior alone and refined too.
         labels: values of the references that are lesion; by default all above 0.
@@ -87,7 +87,7 @@ def table1(
         modalities: as there.
         device: as there.
         folds: cross-validate by person; by default what needs no labels is trained on all subjects and scored on the
-            same, as by `refine`, and `supervised` is in five folds.
+            same, as by `refine`, and what uses labels is in five folds.
         jobs: how many priors are worked on at once, by a process each.
         overwrite: replace another experiment's results.
         progress: show bars.
@@ -229,8 +229,8 @@ def _heading(base: Experiment, rows: Sequence[SystemRow], options: Mapping[str, 
         scored = f"Scored on held-out subjects, {folds}."
     else:
         scored = "Trained on all subjects, without labels, and scored on the same"
-        supervised = any(row.subjects and row.system.arm == SUPERVISED for row in rows)
-        scored += f"; the supervised network on held-out ones, {folds}." if supervised else "."
+        labels = any(row.subjects and row.system.uses_labels for row in rows)
+        scored += f"; what uses labels on held-out ones, {folds}." if labels else "."
     trained = f"{settings.steps} steps" if settings.steps else f"{settings.epochs} epochs"
     # The least p that the test can give, where that is no small one: all of so few differences of one sign.
     least = f", never below {2 ** (1 - count):.2g} for {count} subjects" if 1 < count < 6 else ""

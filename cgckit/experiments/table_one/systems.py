@@ -9,8 +9,9 @@ from typing import Any
 
 from cgckit.cgc.settings import Settings
 from cgckit.errors import CgckitError, UsageError
-from cgckit.experiments.arms import BOTH, NETWORK, PLAIN, PRIOR, SUPERVISED, Arm, ablation
+from cgckit.experiments.arms import BOTH, NETWORK, NNUNET, PLAIN, PRIOR, SUPERVISED, Arm, ablation
 from cgckit.experiments.published import BASELINES, Published, published
+from cgckit.experiments.table_one import nnunet
 from cgckit.options import options_of, read_words
 from cgckit.priors.base import PRIORS
 from cgckit.priors.specification import read_specifications
@@ -28,21 +29,29 @@ class System:
 
     Attributes:
         name: as it is asked for: `gmm`, a prior alone; `ours:gmm`, refined; `plain:gmm`, self-training: a network that
-            copies the prior; `network:gmm`, refined without contrast; `supervised`.
-        prior: words that name the prior; empty for the supervised network.
-        arm: the ablation's arm that it is.
+            copies the prior; `network:gmm`, refined without contrast; `supervised`; `nnunet:50`, nnU-Net trained for
+            50 epochs.
+        prior: words that name the prior; empty for what is trained on references.
+        arm: the ablation's arm that it is, or `nnunet`.
+        epochs: of nnU-Net.
     """
 
     name: str
     prior: str
     arm: str
+    epochs: int = 0
 
     @classmethod
     def read(cls, name: str) -> System:
-        """Read a name; UsageError if it names no prior."""
+        """Read a name; UsageError if it names no prior, or no length of nnU-Net's training."""
         if name == SUPERVISED:
             return cls(name, "", SUPERVISED)
         word, _, rest = name.partition(":")
+        if word == NNUNET:
+            if rest not in map(str, nnunet.EPOCHS):
+                lengths = ", ".join(map(str, nnunet.EPOCHS))
+                raise UsageError(f"--rows {name}: say its epochs, as nnunet:50; nnU-Net has trainers of {lengths}")
+            return cls(name, "", NNUNET, int(rest))
         arm, prior = (_TRAINED[word], rest) if word in _TRAINED else (PRIOR, name)
         read_specifications(prior)
         return cls(name, prior, arm)
@@ -52,6 +61,7 @@ class System:
         """What the row is called in a table to read."""
         titles = {
             SUPERVISED: "supervised network (uses labels)",
+            NNUNET: f"nnU-Net, {self.epochs} epochs (uses labels)",
             PLAIN: f"network + P from {self.prior}, no CGC",
             NETWORK: f"Ours (P from {self.prior}) without contrast",
             BOTH: f"Ours (P from {self.prior})",
@@ -59,14 +69,23 @@ class System:
         return titles.get(self.arm, self.prior)
 
     @property
+    def uses_labels(self) -> bool:
+        """Whether it is trained on references."""
+        return self.arm in (SUPERVISED, NNUNET)
+
+    @property
     def absent(self) -> str | None:
-        """Where the row's prior comes from, if the paper has it and this environment has not."""
+        """What the row comes with, if the paper has it and this environment has not."""
+        if self.arm == NNUNET and not nnunet.is_installed():
+            return "not installed: comes with nnunetv2"
         if self.prior in BASELINES and self.prior not in PRIORS.installed():
             return f"not installed: comes with {BASELINES_PACKAGE}"
         return None
 
     def arm_of(self, settings: Settings) -> Arm:
         """The arm that is run, under the row's name."""
+        if self.arm == NNUNET:
+            return Arm(self.name, "nnunet", epochs=self.epochs)
         return next(replace(arm, name=self.name) for arm in ablation(settings) if arm.name == self.arm)
 
     def published(self, modalities: Sequence[str]) -> Published | None:

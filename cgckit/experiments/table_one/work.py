@@ -12,6 +12,7 @@ from cgckit.errors import CgckitError
 from cgckit.experiments.experiment import Experiment
 from cgckit.experiments.folds import Unit
 from cgckit.experiments.results import Outcome
+from cgckit.experiments.table_one import nnunet
 from cgckit.jobs.console import progress_bars
 from cgckit.priors.resolve import prior_identity
 
@@ -47,7 +48,10 @@ class Work:
             try:
                 for unit in units:
                     tell(unit)
-                    yield replace(self.experiment.compute(unit, bars), prior=identity)
+                    if unit.arm.target == "nnunet":
+                        yield nnunet.compute(self.experiment, unit)
+                    else:
+                        yield replace(self.experiment.compute(unit, bars), prior=identity)
             except CgckitError as error:
                 failed[row] = str(error)
 

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "ring": "memory and time of a batch that lies in several processes",
     "stages": "seconds a volume of every stage, against what a user would run instead",
     "pipeline": "cgckit against the prior and a copy of it",
+    "table1": "the paper's Table 1: every prior alone and refined",
     "robustness": "prior and refinement on scans that are turned, noisy, coarse, incomplete, ...",
     "constants": "how much each constant and default matters",
     "gpu_check": "what only a GPU can show about the CUDA kernels",

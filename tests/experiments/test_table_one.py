@@ -21,7 +21,13 @@ from cgckit.derivatives import Derivatives
 from cgckit.errors import BadInputError, UsageError
 from cgckit.experiments.results import read_results
 from cgckit.experiments.table_one import TableOne, picture, table1
-from cgckit.experiments.table_one.systems import System, choose_systems, paper_systems, share_options
+from cgckit.experiments.table_one.systems import (
+    System,
+    choose_systems,
+    in_order,
+    paper_systems,
+    share_options,
+)
 from cgckit.images.case import Case
 from cgckit.pipeline import engine
 from cgckit.priors.base import PRIORS, Prior
@@ -132,7 +138,26 @@ def test_all_rows_are_the_papers_and_every_installed_prior_alone_and_refined(mon
     monkeypatch.setattr(PRIORS, "found", {tuple(sys.path): installed})
     names = [system.name for system in choose_systems(["all"])]
     assert names[names.index("ae") + 1] == "ours:ae"
-    assert names.index("amcons") < names.index("theirs") < names.index("ours:theirs") < names.index("aucseg")
+    assert names.index("amcons") < names.index("theirs") < names.index("ours:theirs") < names.index("mumford-shah")
+
+
+def test_rows_are_put_in_the_papers_order_whatever_order_they_were_measured_in() -> None:
+    words = [
+        "ours:gmm",
+        "b",
+        "ours:ae",
+        "nnunet:5",
+        "ours:mumford-shah",
+        "gmm",
+        "a",
+        "supervised",
+        "ours:b",
+        "ae",
+        "nnunet:1",
+    ]
+    names = [system.name for system in in_order([System.read(word) for word in words])]
+    assert names[:5] == ["supervised", "nnunet:1", "nnunet:5", "ae", "ours:ae"]
+    assert names[5:] == ["b", "ours:b", "a", "ours:mumford-shah", "gmm", "ours:gmm"]
 
 
 def test_the_papers_rows_have_its_figures() -> None:

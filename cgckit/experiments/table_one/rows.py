@@ -9,10 +9,12 @@ from typing import Any
 
 from cgckit.evaluation.result import Summary, summarise
 from cgckit.evaluation.scoring import Scores
+from cgckit.experiments.arms import BOTH
 from cgckit.experiments.published import Published
-from cgckit.experiments.results import OUTPUT
-from cgckit.experiments.table import Comparison, decimal, gain_with_p, plain, spread
+from cgckit.experiments.results import OUTPUT, Outcome
+from cgckit.experiments.table import Comparison, compare, decimal, gain_with_p, plain, spread, subject_scores
 from cgckit.experiments.table_one.systems import System
+from cgckit.images.layouts.labels import split_label
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,65 @@ class SystemRow:
         }
 
 
+def make_rows(
+    systems: Sequence[System],
+    found: Mapping[str, Sequence[Outcome]],
+    remarks: Mapping[str, str],
+    modalities: Sequence[str],
+) -> tuple[SystemRow, ...]:
+    """The rows, each compared with the last refined one: that is the method.
+
+    Args:
+        systems: in the order of the rows.
+        found: all outcomes of each row that was measured, by its name.
+        remarks: why each other row was not.
+        modalities: of the scans, which say what the paper has beside.
+    """
+    scores = {name: subject_scores(outcomes, OUTPUT) for name, outcomes in found.items()}
+    method = next((system.name for system in reversed(systems) if system.arm == BOTH and system.name in scores), None)
+    rows = []
+    for system in systems:
+        mine, paper = scores.get(system.name), system.published(modalities)
+        if mine is None:
+            rows.append(SystemRow(system, remark=remarks[system.name], published=paper))
+        else:
+            ours = None if method is None or method == system.name else compare(scores[method], mine)
+            rows.append(SystemRow(system, mine, ours=ours, published=paper))
+    return tuple(rows)
+
+
+def heading(description: Mapping[str, Any], rows: Sequence[SystemRow], options: str) -> str:
+    """What the figures are, in a few sentences.
+
+    Args:
+        description: of the experiment, as in the first line of its results.
+        rows: of the table.
+        options: of the priors, in words; empty for none.
+    """
+    modalities, settings, protocol = (description[name] for name in ("modalities", "settings", "protocol"))
+    count, persons = len(description["inputs"]), len({split_label(label)[0] for label in description["inputs"]})
+    folds = f"{min(protocol['folds'], persons)} folds by person"
+    if protocol["hold_out"]:
+        scored = f"Scored on held-out subjects, {folds}."
+    else:
+        scored = "Trained on all subjects, without labels, and scored on the same"
+        labels = any(row.subjects and row.system.uses_labels for row in rows)
+        scored += f"; what uses labels on held-out ones, {folds}." if labels else "."
+    trained = f"{settings['steps']} steps" if settings["steps"] else f"{settings['epochs']} epochs"
+    compared = [row.system.prior for row in rows if row.subjects and row.system.arm == BOTH]
+    # The least p that the test can give, where that is no small one: all of so few differences of one sign.
+    least = f", never below {2 ** (1 - count):.2g} for {count} subjects" if 1 < count < 6 else ""
+    told = [
+        f"{count} subjects, {', '.join(modalities)}; {trained} of training on a grid of {settings['spacing']:g} mm.",
+        f"Options of the priors: {options}." if options else "",
+        scored,
+        "Mean ± SD over the subjects; infinite distances are counted, as (1∞).",
+        f"Ours: refined from {compared[-1]}; p: Wilcoxon signed-rank of Dice, two-sided{least}." if compared else "",
+        f"paper: what Yu, Zhao et al. report on {'CQ500' if 'ct' in modalities else 'BraTS'}.",
+    ]
+    return " ".join(part for part in told if part)
+
+
 def texts(rows: Sequence[SystemRow]) -> list[dict[str, str]]:
     """The rows as cells to read, without columns that have nothing."""
     found = [row.text() for row in rows]
@@ -91,7 +152,7 @@ def texts(rows: Sequence[SystemRow]) -> list[dict[str, str]]:
     return [{column: text[column] for column in filled} for text in found]
 
 
-def to_markdown(rows: Sequence[SystemRow], heading: str) -> str:
+def to_markdown(rows: Sequence[SystemRow], introduction: str) -> str:
     """The table, and Dice of every subject, as Markdown."""
     lines = texts(rows)
     measured = [row for row in rows if row.subjects]
@@ -99,7 +160,7 @@ def to_markdown(rows: Sequence[SystemRow], heading: str) -> str:
     dice = [[decimal(row.subjects.get(name, {}).get("dice")) for row in measured] for name in names]
     subjects = [[name, *cells] for name, cells in zip(names, dice, strict=True)]
     return (
-        f"{heading}\n\n{_table(list(lines[0]), [list(line.values()) for line in lines])}\n"
+        f"{introduction}\n\n{_table(list(lines[0]), [list(line.values()) for line in lines])}\n"
         f"Dice of every subject:\n\n{_table(['subject', *(row.system.name for row in measured)], subjects)}"
     )
 

@@ -13,12 +13,10 @@ from cgckit.atomic import atomic_write
 from cgckit.derivatives import Derivatives
 from cgckit.errors import CgckitError, UsageError
 from cgckit.evaluation.compare import warn_of_absent
-from cgckit.experiments.arms import BOTH
 from cgckit.experiments.experiment import Experiment
-from cgckit.experiments.results import OUTPUT, Outcome
-from cgckit.experiments.table import compare, subject_scores
+from cgckit.experiments.results import Outcome
 from cgckit.experiments.table_one.picture import draw_systems
-from cgckit.experiments.table_one.rows import SystemRow, to_markdown
+from cgckit.experiments.table_one.rows import SystemRow, heading, make_rows, to_markdown
 from cgckit.experiments.table_one.systems import System, choose_systems, share_options
 from cgckit.experiments.table_one.work import Work, Works
 from cgckit.images.brain import BrainExtractor
@@ -122,10 +120,15 @@ def table1(
         base.results.reload()
         works = _plan(base, systems, priors, failed)
         _measure(base, [left for work in works if (left := work.left()).units], workers, failed, bars)
-        measured = _tabulate(base, systems, works, failed)
+        found = {row: known for work in works for row in work.units if (known := work.known(row)) is not None}
+        measured = make_rows(systems, found, failed, base.cohort.modalities)
+        for row in measured:
+            if row.remark:
+                logger.warning("row %s: %s", row.system.name, row.remark)
         wanted = [row for row in measured if not row.system.absent or row.system.name in named]
         missed = tuple(row.system.name for row in wanted if row.remark)
-        table = TableOne(measured, _heading(base, measured, given), missed)
+        told = ", ".join(f"{key}={value}" for key, value in given.items())
+        table = TableOne(measured, heading(base.description, measured, told), missed)
         Derivatives(base.out).write_table("table1.tsv", [row.cells() for row in table.rows])
         with atomic_write(base.out / "table1.md") as temporary:
             temporary.write_text(to_markdown(table.rows, table.heading), encoding="utf-8")
@@ -199,50 +202,3 @@ def _measure(base: Experiment, works: Sequence[Work], workers: Workers, failed: 
             for plain in found["outcomes"]:
                 add(Outcome.from_json(plain))
             failed |= found["failed"]
-
-
-def _tabulate(
-    base: Experiment, systems: Sequence[System], works: Sequence[Work], failed: Mapping[str, str]
-) -> tuple[SystemRow, ...]:
-    """The rows, each compared with the method's last one."""
-    found = {row: work.known(row) for work in works for row in work.units}
-    scores = {row: subject_scores(outcomes, OUTPUT) for row, outcomes in found.items() if outcomes is not None}
-    method = next((system.name for system in reversed(systems) if system.arm == BOTH and system.name in scores), None)
-    rows = []
-    for system in systems:
-        mine, paper = scores.get(system.name), system.published(base.cohort.modalities)
-        if mine is None:
-            logger.warning("row %s: %s", system.name, failed[system.name])
-            rows.append(SystemRow(system, remark=failed[system.name], published=paper))
-        else:
-            ours = None if method is None or method == system.name else compare(scores[method], mine)
-            rows.append(SystemRow(system, mine, ours=ours, published=paper))
-    return tuple(rows)
-
-
-def _heading(base: Experiment, rows: Sequence[SystemRow], options: Mapping[str, object]) -> str:
-    """What the figures are, in a few sentences."""
-    compared = [row for row in rows if row.subjects and row.system.arm == BOTH]
-    count, settings = len(base.cohort), base.settings
-    folds = f"{min(base.folds, len({subject.person for subject in base.cohort}))} folds by person"
-    if base.hold_out:
-        scored = f"Scored on held-out subjects, {folds}."
-    else:
-        scored = "Trained on all subjects, without labels, and scored on the same"
-        labels = any(row.subjects and row.system.uses_labels for row in rows)
-        scored += f"; what uses labels on held-out ones, {folds}." if labels else "."
-    trained = f"{settings.steps} steps" if settings.steps else f"{settings.epochs} epochs"
-    # The least p that the test can give, where that is no small one: all of so few differences of one sign.
-    least = f", never below {2 ** (1 - count):.2g} for {count} subjects" if 1 < count < 6 else ""
-    told = [
-        f"{count} subjects, {', '.join(base.cohort.modalities)}; {trained} of training on a grid of "
-        f"{settings.spacing:g} mm.",
-        f"Options of the priors: {', '.join(f'{key}={value}' for key, value in options.items())}." if options else "",
-        scored,
-        "Mean ± SD over the subjects; infinite distances are counted, as (1∞).",
-        f"Ours: refined from {compared[-1].system.prior}; p: Wilcoxon signed-rank of Dice, two-sided{least}."
-        if compared
-        else "",
-        f"paper: what Yu, Zhao et al. report on {'CQ500' if 'ct' in base.cohort.modalities else 'BraTS'}.",
-    ]
-    return " ".join(part for part in told if part)

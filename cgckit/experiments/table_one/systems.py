@@ -18,7 +18,8 @@ from cgckit.priors.specification import read_specifications
 
 OURS, ALL, PAPER = "ours", "all", "paper"
 BASELINES_PACKAGE = "cgckit-reconstruction"
-_OWN_PACKAGE = "cgckit"
+_ARMS = (SUPERVISED, NNUNET, PRIOR, PLAIN, NETWORK, BOTH)
+_LAST = ("mumford-shah", "gmm")
 # What is trained on a prior, by the word before its name, as arms of the ablation.
 _TRAINED = {PLAIN: PLAIN, NETWORK: NETWORK, OURS: BOTH}
 
@@ -102,21 +103,26 @@ def paper_systems() -> tuple[System, ...]:
 def all_systems() -> tuple[System, ...]:
     """The rows of the paper's Table 1 and of every other installed prior, each prior also refined.
 
-    Those of the paper stand in its order, with `ours:gmm` last; a baseline that is not installed is not refined. Left
-    out are `mask`, which says nothing without a pattern, and what is registered for this process alone.
+    A baseline that is not installed is not refined. Left out are `mask`, which says nothing without a pattern, and what
+    is registered for this process alone.
     """
     installed = [name for name in PRIORS.installed() if name != "mask" and name not in PRIORS.at_run_time]
-    own = [name for name in installed if PRIORS.installed()[name].package.split()[0] == _OWN_PACKAGE]
-    foreign = [name for name in installed if name not in {*own, *BASELINES}]
-    last = ("mumford-shah", "gmm")
-    names = [SUPERVISED]
-    for prior in (*BASELINES, *foreign, *(name for name in own if name not in last), *last):
-        names.append(prior)
-        if prior == last[-1]:
-            names.append(f"{PLAIN}:{prior}")
-        if prior in installed:
-            names.append(f"{OURS}:{prior}")
-    return tuple(map(System.read, names))
+    others = [System.read(f"{word}{prior}") for prior in installed for word in ("", f"{OURS}:")]
+    return in_order(tuple(dict.fromkeys((*paper_systems(), *others))))
+
+
+def in_order(systems: Sequence[System]) -> tuple[System, ...]:
+    """The rows in the paper's order: what uses labels, its baselines, other priors, Mumford-Shah and mixture."""
+    seen = list(dict.fromkeys(system.prior for system in systems))
+
+    def place(system: System) -> tuple[int, int, int, int]:
+        for group, priors in ((1, BASELINES), (3, _LAST)):
+            if system.prior in priors:
+                return group, priors.index(system.prior), _ARMS.index(system.arm), 0
+        group = 0 if system.uses_labels else 2
+        return group, seen.index(system.prior), _ARMS.index(system.arm), system.epochs
+
+    return tuple(sorted(systems, key=place))
 
 
 def choose_systems(names: Sequence[str] | None) -> tuple[System, ...]:

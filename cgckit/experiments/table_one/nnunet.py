@@ -111,8 +111,8 @@ def _call(place: Path, command: str, *arguments: str) -> None:
     if program is None:
         raise PluginError(f"the command {command} is not installed any more")
     folders = {f"nnUNet_{name}": str(place / name) for name in ("raw", "preprocessed", "results")}
-    own = {**os.environ, **folders}
-    own.setdefault("nnUNet_n_proc_DA", str(torch.get_num_threads()))
+    processes = dict.fromkeys(("nnUNet_n_proc_DA", "nnUNet_def_n_proc"), str(torch.get_num_threads()))
+    own = {**processes, **os.environ, **folders}
     place.mkdir(parents=True, exist_ok=True)
     log = place / "nnunet.log"
     with log.open("ab") as words:

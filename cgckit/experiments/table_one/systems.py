@@ -62,7 +62,7 @@ class System:
         """What the row is called in a table to read."""
         titles = {
             SUPERVISED: "supervised network (uses labels)",
-            NNUNET: f"nnU-Net, {self.epochs} epochs (uses labels)",
+            NNUNET: f"nnU-Net, {self.epochs} epoch{'s' * (self.epochs > 1)} (uses labels)",
             PLAIN: f"network + P from {self.prior}, no CGC",
             NETWORK: f"Ours (P from {self.prior}) without contrast",
             BOTH: f"Ours (P from {self.prior})",

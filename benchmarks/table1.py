@@ -14,7 +14,7 @@ from pathlib import Path
 from cgckit.experiments.results import Outcome, read_results
 from cgckit.experiments.table_one import table1
 from cgckit.experiments.table_one.rows import heading, make_rows, to_markdown
-from cgckit.experiments.table_one.systems import System, in_order
+from cgckit.experiments.table_one.systems import OURS, System, in_order, paper_systems
 from cgckit.options import read_words
 from cgckit.phantom import write_cohort
 
@@ -65,12 +65,15 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def write(results: Path) -> None:
-    """Write the table of every file of results."""
+    """Write the table of every file of results; rows of the paper and refined priors that are not in it are named."""
     for path in sorted(results.glob("table1-*.jsonl")):
         description, outcomes = read_results(path)
         found = _complete(outcomes, len(description["inputs"]))
-        systems = in_order([System.read(name) for name in found])
-        rows = make_rows(systems, found, {}, description["modalities"])
+        measured = [System.read(name) for name in found]
+        refined = [System.read(f"{OURS}:{system.prior}") for system in measured if system.prior]
+        systems = in_order(list(dict.fromkeys((*measured, *paper_systems(), *refined))))
+        missing = {system.name: "not measured" for system in systems if system not in measured}
+        rows = make_rows(systems, found, missing, description["modalities"])
         text = to_markdown(rows, heading(description, rows, _budgets(found)))
         path.with_suffix(".md").write_text(text, encoding="utf-8")
 

@@ -27,10 +27,11 @@ def test_it_keeps_what_the_command_measured(write_cohort: Callable[..., Path], t
     options = ("--name", "x", "--rows", "ours:gmm,gmm", *(f"--set={word}" for word in QUICK))
     run(*where, *options)
     mine, its = (kept / "table1-x.md").read_text(), (tmp_path / "work" / "table1-x" / "table1.md").read_text()
-    rows = [line.split(" | ")[0] for line in mine.splitlines() if line.startswith("| ")]
-    assert rows[2:4] == ["| gmm", "| Ours (P from gmm)"], "in the paper's order"
-    for line in its.splitlines()[2:6]:
-        assert line in mine
+    rows = [line for line in mine.splitlines() if line.startswith("| ")]
+    assert set(its.splitlines()[4:6]) < set(rows), "the same figures"
+    names = [row.split(" | ")[0].removeprefix("| ") for row in rows]
+    assert names.index("mumford-shah") < names.index("gmm") < names.index("Ours (P from gmm)"), "in the paper's order"
+    assert "| gmvae | not measured | - | - | - | - | 0.4418 | 0.5374 |" in mine
     assert not (kept / "table1-x.png").exists(), "pictures of scans are kept of simulated ones alone"
 
 

@@ -72,7 +72,7 @@ def write(results: Path) -> None:
         measured = [System.read(name) for name in found]
         refined = [System.read(f"{OURS}:{system.prior}") for system in measured if system.prior]
         systems = in_order(list(dict.fromkeys((*measured, *paper_systems(), *refined))))
-        missing = {system.name: "not measured" for system in systems if system not in measured}
+        missing = {system.name: "not in the file of results" for system in systems if system not in measured}
         rows = make_rows(systems, found, missing, description["modalities"])
         text = to_markdown(rows, heading(description, rows, _budgets(found)))
         path.with_suffix(".md").write_text(text, encoding="utf-8")

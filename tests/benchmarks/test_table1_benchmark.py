@@ -40,3 +40,11 @@ def test_the_kept_tables_are_those_of_their_lines(path: Path, tmp_path: Path) ->
     shutil.copy(path, tmp_path)
     table1.write(tmp_path)
     assert (tmp_path / path.with_suffix(".md").name).read_text() == path.with_suffix(".md").read_text()
+
+
+def test_the_documentation_shows_the_kept_table() -> None:
+    page = (table1.RESULTS.parents[1] / "docs" / "measured.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- table1 -->")[2].partition("<!-- /table1 -->")[0].strip()
+    kept = (table1.RESULTS / "table1-open-ms.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
+    assert shown == kept
+    assert shown.startswith("| row | Dice |")

@@ -66,6 +66,7 @@ def test_table1_prints_every_row_and_names_what_failed(cgckit, arguments, tmp_pa
     ending = cgckit("table1", *words, f"{prior},{broken}:Broken")
     assert ending.code == 6
     assert f"1 of 2 rows left out ({broken}:Broken)" in ending.err
+    assert f"Not measured: {broken}:Broken: " in ending.out
     assert (tmp_path / "out" / "table1.tsv").read_text().count("\n") == 3
 
 

@@ -145,7 +145,7 @@ def test_an_interruption_ends_what_it_started(
 
 def test_without_it_the_row_says_so(write_cohort: WriteCohort, tmp_path: Path, put: Callable[[str, str], None]) -> None:
     table = run(write_cohort(2), tmp_path / "out", ["nnunet:50"])
-    assert table.rows[0].text()["Dice"] == "not installed: comes with nnunetv2"
+    assert table.rows[0].remark == "not installed: comes with nnunetv2"
     assert table.failed == ("nnunet:50",), "it was asked for by name"
 
 

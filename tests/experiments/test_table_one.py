@@ -256,8 +256,10 @@ def test_a_row_that_fails_says_why_and_the_others_go_on_until_it_is_mended(
     table = run(scans, tmp_path / "out", rows)
     assert table.failed == ("broken", "ours:broken")
     assert [row.output.subjects for row in table.rows] == [0, 0, 2, 2]
-    for text in tables(tmp_path / "out"):
-        assert text.count("out of ideas") == 2
+    lines, markdown = tables(tmp_path / "out")
+    assert lines.count("out of ideas") == 2
+    assert "Not measured: broken, ours:broken: " in markdown
+    assert "| broken | not measured | - | - | - | - |" in markdown
     assert trained == [2]
     Broken.mended = True
     assert run(scans, tmp_path / "out", rows).failed == ()
@@ -272,7 +274,7 @@ def test_what_is_not_installed_is_said_and_is_a_failure_only_if_it_was_asked_for
     scans = write_cohort(2)
     table = run(scans, tmp_path / "out", ["paper"])
     assert table.failed == ()
-    assert table.rows[0].text()["Dice"] == "not installed: comes with cgckit-reconstruction"
+    assert table.rows[0].remark == "not installed: comes with cgckit-reconstruction"
     assert table.rows[0].text()["paper: Dice"] == "0.4418"
     assert run(scans, tmp_path / "out", ["gmvae", "bright"]).failed == ("gmvae",)
 

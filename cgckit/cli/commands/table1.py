@@ -66,8 +66,8 @@ def table1(
         cgckit table1 brats/ --rows paper --folds 5 --jobs 4 --out table1/
     """
     from cgckit.cli.tables import show_table
+    from cgckit.experiments.table_one import left_out, texts
     from cgckit.experiments.table_one import table1 as run
-    from cgckit.experiments.table_one import texts
     from cgckit.images.brain import resolve_brain
     from cgckit.options import read_words
 
@@ -89,6 +89,8 @@ def table1(
         progress=not quiet,
     )
     show_table(texts(table.rows), table.heading)
+    for line in left_out(table.rows):
+        print(line)
     print(", ".join(str(out / name) for name in ("results.jsonl", "table1.tsv", "table1.md", "table1.png")))
     if table.failed:
         raise LeftOutError(

@@ -66,7 +66,7 @@ class SystemRow:
         return {name: plain(value) for name, value in cells.items()}
 
     def text(self) -> dict[str, str]:
-        """The row as cells to read, by the heads of their columns; what was not measured says why."""
+        """The row as cells to read, by the heads of their columns."""
         cells = self.cells()
         measured = {
             "Dice": spread(cells["dice"], cells["dice_sd"]),
@@ -76,7 +76,7 @@ class SystemRow:
             "Ours over it (p)": gain_with_p(cells["gain_ours"], cells["p_ours"]),
         }
         if self.remark:
-            measured = {**dict.fromkeys(measured, "-"), "Dice": self.remark}
+            measured = {**dict.fromkeys(measured, "-"), "Dice": "not measured"}
         return {
             "row": self.system.title,
             **measured,
@@ -152,17 +152,30 @@ def texts(rows: Sequence[SystemRow]) -> list[dict[str, str]]:
     return [{column: text[column] for column in filled} for text in found]
 
 
+def left_out(rows: Sequence[SystemRow]) -> list[str]:
+    """Why rows were not measured: a sentence for each reason, with the names of its rows."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.remark:
+            reasons.setdefault(row.remark, []).append(row.system.name)
+    return [f"Not measured: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
 def to_markdown(rows: Sequence[SystemRow], introduction: str) -> str:
-    """The table, and Dice of every subject, as Markdown."""
+    """The table, why rows are not in it, and Dice of every subject, as Markdown."""
     lines = texts(rows)
     measured = [row for row in rows if row.subjects]
     names = sorted({name for row in measured for name in row.subjects})
     dice = [[decimal(row.subjects.get(name, {}).get("dice")) for row in measured] for name in names]
     subjects = [[name, *cells] for name, cells in zip(names, dice, strict=True)]
-    return (
-        f"{introduction}\n\n{_table(list(lines[0]), [list(line.values()) for line in lines])}\n"
-        f"Dice of every subject:\n\n{_table(['subject', *(row.system.name for row in measured)], subjects)}"
-    )
+    parts = [
+        introduction,
+        _table(list(lines[0]), [list(line.values()) for line in lines]),
+        *left_out(rows),
+        "Dice of every subject:",
+        _table(["subject", *(row.system.name for row in measured)], subjects),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,6 @@ from cgckit.options import read_words
 from cgckit.pipeline.inputs import output_folder
 from cgckit.priors.base import Prior
 from cgckit.priors.resolve import resolve_prior
-
-logger = logging.getLogger(__name__)
 
 _FOLDS = 5
 
@@ -122,9 +119,6 @@ def table1(
         _measure(base, [left for work in works if (left := work.left()).units], workers, failed, bars)
         found = {row: known for work in works for row in work.units if (known := work.known(row)) is not None}
         measured = make_rows(systems, found, failed, base.cohort.modalities)
-        for row in measured:
-            if row.remark:
-                logger.warning("row %s: %s", row.system.name, row.remark)
         wanted = [row for row in measured if not row.system.absent or row.system.name in named]
         missed = tuple(row.system.name for row in wanted if row.remark)
         told = ", ".join(f"{key}={value}" for key, value in given.items())

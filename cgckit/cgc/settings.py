@@ -40,7 +40,7 @@ class _Settings:
         Raises:
             UsageError: no such setting, or a value that it does not take.
         """
-        return replace_fields(self, _owner(type(self), values), values)
+        return replace_fields(self, _owner(type(self), values), values, "cgckit presets")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values."""

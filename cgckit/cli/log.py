@@ -1,4 +1,4 @@
-"""What the command line shows of the log: everything from INFO on, or nothing but errors."""
+"""What the command line shows of the log: everything from INFO on, its details too, or nothing but errors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ class _CurrentStderr(logging.Handler):
 _handler = _CurrentStderr()
 
 
-def show_log(verbose: bool) -> None:
-    """Show what cgckit logs, with its details if `verbose`, and what other libraries warn of."""
+def show_log() -> None:
+    """Show what cgckit logs, and what other libraries warn of, until a command says that it wants more or less."""
     _handler.setLevel(logging.NOTSET)
     logging.getLogger().addHandler(_handler)
-    logging.getLogger("cgckit").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("cgckit").setLevel(logging.INFO)
+
+
+def show_details(verbose: bool) -> bool:
+    """Show the details too if `verbose`; whether they are shown, be it for an option before the command."""
+    if verbose:
+        logging.getLogger("cgckit").setLevel(logging.DEBUG)
+    return logging.getLogger("cgckit").isEnabledFor(logging.DEBUG)
 
 
 def hide_log(quiet: bool) -> bool:
-    """Show errors only if `quiet`; log files are not affected."""
+    """Show errors only if `quiet`; whether it is so, as `show_details`. Log files are not affected."""
     if quiet:
         _handler.setLevel(logging.ERROR)
-    return quiet
+    return _handler.level >= logging.ERROR

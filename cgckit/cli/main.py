@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import current_thread, main_thread
@@ -30,9 +31,9 @@ from cgckit.cli.commands import (
     table1,
 )
 from cgckit.cli.exchange import dicom, export, prepare
-from cgckit.cli.log import show_log
+from cgckit.cli.log import hide_log, show_details, show_log
 from cgckit.cli.plugins import command as plugins
-from cgckit.errors import BadInputError, CgckitError, PluginError
+from cgckit.errors import BadInputError, CgckitError, PluginError, UsageError
 from cgckit.plugins.blame import describe_error
 from cgckit.version import __version__
 
@@ -57,7 +58,6 @@ app = typer.Typer(
     name="cgckit",
     cls=_Guarded,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help=(
@@ -100,9 +100,12 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and show tracebacks.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="As after the command.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="As after the command.")] = False,
 ) -> None:
-    show_log(verbose)
+    show_log()
+    hide_log(quiet)
+    show_details(verbose)
 
 
 def main() -> None:
@@ -110,23 +113,25 @@ def main() -> None:
     with _noted_signals() as caught:
         try:
             try:
-                app()
+                code = app(prog_name="cgckit", standalone_mode=False)
             finally:
                 sys.stdout.flush()
         except SystemExit as ending:
-            # Typer's answer to Ctrl-C; where an import took it for a failure of its own, something else comes here.
-            if ending.code == _INTERRUPTED or (caught and ending.code):
+            if caught and ending.code:  # an import took the signal for a failure of its own
                 _end_interrupted(caught)
             raise
         except Exception as error:
             if caught:
                 _end_interrupted(caught)
-            if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG):
-                raise
             _leave_stdout(error)
+            if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG) and not _is_unreadable(error):
+                traceback.print_exception(error)
             message, code = _say(error)
-            print("cgckit: " + " ".join(message.splitlines()), file=sys.stderr)
-            sys.exit(code)
+            if message:
+                print("cgckit: " + " ".join(message.splitlines()), file=sys.stderr)
+        if code == _INTERRUPTED:
+            _end_interrupted(caught)
+    sys.exit(code or 0)
 
 
 @contextmanager
@@ -165,7 +170,9 @@ def _leave_stdout(error: Exception) -> None:
 
 
 def _say(error: Exception) -> tuple[str, int]:
-    """What is said of an error, and the exit code."""
+    """What is said of an error, if anything is left to be said, and the exit code."""
+    if _is_unreadable(error):
+        return _say_unreadable(error), UsageError.exit_code
     if isinstance(error, CgckitError):
         return str(error), error.exit_code or CgckitError.exit_code  # a plug-in's own kind of error may say 0
     if isinstance(error, OSError):
@@ -175,3 +182,17 @@ def _say(error: Exception) -> tuple[str, int]:
         return "this machine's memory does not suffice", CgckitError.exit_code
     what = f"{type(error).__name__}: {error}"
     return f"an error that should not be ({what}); please report it, with what cgckit -v says", CgckitError.exit_code
+
+
+def _is_unreadable(error: Exception) -> bool:
+    """Whether typer could not read the command line; in which module the class of that lies depends on its version."""
+    return hasattr(error, "format_message")
+
+
+def _say_unreadable(error: Any) -> str:
+    """What typer has against a command line, as one line; nothing where it showed the help instead."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    if not said:
+        return ""
+    command = "cgckit" if error.ctx is None else error.ctx.command_path
+    return f"{said[:1].lower()}{said[1:]}{'' if said.endswith('?') else ';'} see {command} --help"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cgckit.cli.log import hide_log
+from cgckit.cli.log import hide_log, show_details
 from cgckit.errors import LeftOutError
 
 if TYPE_CHECKING:
@@ -22,6 +23,17 @@ def read_path(text: str) -> Path:
     return Path(text)
 
 
+def registered(group: str) -> Callable[[str], list[str]]:
+    """Completes a word by the names that an entry-point group has; none of what they name is imported."""
+
+    def complete(incomplete: str) -> list[str]:
+        from importlib.metadata import entry_points
+
+        return sorted({entry.name for entry in entry_points(group=group) if entry.name.startswith(incomplete)})
+
+    return complete
+
+
 Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -33,7 +45,8 @@ Inputs = Annotated[
 Prior = Annotated[
     str,
     typer.Option(
-        help="A name of `cgckit priors list`, mask:PATTERN with {subject}, FILE.py:Class, or a+b to average two."
+        help="A name of `cgckit priors list`, mask:PATTERN with {subject}, FILE.py:Class, or a+b to average two.",
+        autocompletion=registered("cgckit.priors"),
     ),
 ]
 PriorOptions = Annotated[
@@ -47,7 +60,10 @@ Set = Annotated[
 ]
 Brain = Annotated[
     str,
-    typer.Option(help="How the brain is found where no mask is given: a name of `cgckit plugins list`, FILE.py:Class."),
+    typer.Option(
+        help="How the brain is found where no mask is given: a name of `cgckit plugins list`, FILE.py:Class.",
+        autocompletion=registered("cgckit.brains"),
+    ),
 ]
 BrainOptions = Annotated[
     list[str] | None,
@@ -55,7 +71,10 @@ BrainOptions = Annotated[
 ]
 Registration = Annotated[
     str,
-    typer.Option(help="How scans that are not prepared are aligned with the first: rigid, or FILE.py:Class."),
+    typer.Option(
+        help="How scans that are not prepared are aligned with the first: rigid, or FILE.py:Class.",
+        autocompletion=registered("cgckit.registrations"),
+    ),
 ]
 Prepared = Annotated[
     str,
@@ -99,6 +118,9 @@ Scheduler = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", callback=hide_log, help="No progress bars, no log lines: nothing but an error."),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=show_details, help="Log more, and show the traceback of an error.")
 ]
 
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 REQUIRED = dataclasses.MISSING
 """The `default` of an option that has none."""
 _MANY = 12
-"""From so many options on, a message names them without their types, or the one that was meant alone."""
+"""Of more options than these, a message names the command that lists them, or leaves out their types."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,16 @@ def options_of(kind: type) -> tuple[Option, ...]:
         raise PluginError(f"{kind.__name__}: its options cannot be read ({reason})") from error
 
 
-def read_values(owner: str, options: tuple[Option, ...], values: Mapping[str, object]) -> dict[str, object]:
+def read_values(
+    owner: str, options: tuple[Option, ...], values: Mapping[str, object], listed_by: str = ""
+) -> dict[str, object]:
     """Check and parse `values` for what the user calls `owner`, for instance `prior gmm`.
+
+    Args:
+        owner: whose options they are, as messages say it.
+        options: those that there are.
+        values: text, or values of their own type, by name.
+        listed_by: the command that lists the options.
 
     Raises:
         UsageError: for an option that it does not have, or a bad value.
@@ -109,7 +117,9 @@ def read_values(owner: str, options: tuple[Option, ...], values: Mapping[str, ob
         if option is None:
             close = difflib.get_close_matches(name, known, n=1)
             hints = [f"did you mean {close[0]}?"] if close else []
-            if not (close and len(options) > _MANY):
+            if len(options) > _MANY and listed_by:
+                hints.append(f"`{listed_by}` lists all")
+            elif not (close and len(options) > _MANY):
                 hints.append(describe_options(options))
             raise UsageError(f"{owner}: there is no option {name!r}: {' '.join(hints)}")
         try:
@@ -146,9 +156,9 @@ def check_fields(instance: object, owner: str) -> None:
         raise UsageError(f"{owner}: {'; '.join(problems)}")
 
 
-def replace_fields(instance: T, owner: str, values: Mapping[str, object]) -> T:
-    """A copy of a dataclass instance with some options replaced; errors as `read_values`."""
-    read = read_values(owner, options_of(type(instance)), values)
+def replace_fields(instance: T, owner: str, values: Mapping[str, object], listed_by: str = "") -> T:
+    """A copy of a dataclass instance with some options replaced; arguments and errors as those of `read_values`."""
+    read = read_values(owner, options_of(type(instance)), values, listed_by)
     return dataclasses.replace(instance, **read)  # type: ignore[type-var]
 
 

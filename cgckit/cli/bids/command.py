@@ -59,6 +59,7 @@ def bids(
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Refine a BIDS data set, called as BIDS-Apps are: the same as `cgckit refine BIDS_DIR --out OUTPUT_DIR`.
 

@@ -33,6 +33,7 @@ def ablate(
     device: options.Device = "auto",
     overwrite: experiments.Overwrite = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Measure what each part of the method adds: the paper's ablations on a cohort with references.
 

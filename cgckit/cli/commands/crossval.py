@@ -26,6 +26,7 @@ def crossval(
     device: options.Device = "auto",
     overwrite: experiments.Overwrite = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Cross-validate at subject level: train without labels on the other folds, score the held-out subjects.
 

@@ -45,6 +45,7 @@ def evaluate(
         typer.Option(
             metavar="NAME",
             help="What to score by: a name of `cgckit plugins list`, FILE.py:Class; may be repeated. By default all.",
+            autocompletion=options.registered("cgckit.metrics"),
         ),
     ] = None,
     metric_option: Annotated[
@@ -64,6 +65,7 @@ def evaluate(
     ] = False,
     exclude: options.Exclude = None,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Score masks against references: Dice, sensitivity, precision, surface distances in mm, lesions found.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from cgckit.cli import options
 
-def info() -> None:
+
+def info(verbose: options.Verbose = False) -> None:
     """Print versions, the native extension, the instruction set and the CUDA devices: what a bug report needs.
 
     Example:
@@ -26,7 +28,7 @@ def info() -> None:
     show_table([{"what": name, "value": value} for name, value in facts.items()], title="cgckit on this machine")
 
 
-def presets() -> None:
+def presets(verbose: options.Verbose = False) -> None:
     """Print every setting with its value in each preset; `--set name=value` replaces one.
 
     Those of inference can be changed after a run without training again, also with `cgckit predict`.

@@ -35,6 +35,8 @@ def phantom(
             "not aligned."
         ),
     ] = Kind.MRI,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Simulate scans with known lesions on real anatomy: FLAIR and T1, CT of the head, or raw MRI.
 
@@ -50,7 +52,7 @@ def phantom(
     from cgckit.phantom import write_cohort
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
         task = bar.add_task("Simulating", total=subjects)
         images = write_cohort(out, subjects, seed, lambda _: bar.advance(task), modality.value)
     what = {Kind.CT: "CT of the head", Kind.MRI: "FLAIR and T1", Kind.RAW: "FLAIR, T1 and T2 of whole heads"}[modality]

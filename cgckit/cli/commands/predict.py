@@ -33,6 +33,7 @@ def predict(
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Segment new scans with a model that `cgckit refine` trained.
 

@@ -24,6 +24,7 @@ def pretrain(
     seed: Annotated[int, typer.Option(min=0, help="Of simulation and training.")] = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Train the starting network on simulated lesions in simulated scans of random contrast; no scan is used.
 

@@ -22,6 +22,7 @@ def prior(
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Compute the prior maps alone and say how healthy they are.
 

@@ -42,6 +42,7 @@ def refine(
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Train on a prior's guess and write refined masks and probabilities for every scan. No label is used.
 

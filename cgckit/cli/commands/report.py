@@ -24,6 +24,7 @@ def report(
         ),
     ] = None,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Write pages about a run that open offline: one of the group, and one of each subject with a viewer.
 

@@ -46,6 +46,7 @@ def dicom(
         bool, typer.Option("--overwrite", help="Replace what an import of other files left in --out.")
     ] = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Turn DICOM into NIfTI that refine reads: one image of each weighting for every person and study.
 

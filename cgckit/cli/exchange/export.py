@@ -46,6 +46,7 @@ def nnunet(
         float, typer.Option(help="Refined probabilities nearer to one half than this are ignored in training.")
     ] = 0.25,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Write imagesTr, labelsTr and dataset.json; what the run is not sure of gets nnU-Net's ignore label.
 
@@ -82,6 +83,7 @@ def dicom_seg(
         typer.Option(metavar="FILE", help="The --mapping of the import, if it had one.", show_default=False),
     ] = None,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Write refined masks as DICOM segmentations of the series that the scans were made of. They name the patients.
 
@@ -101,7 +103,7 @@ def dicom_seg(
 
 
 @app.command()
-def labels(out: Out) -> None:
+def labels(out: Out, verbose: options.Verbose = False) -> None:
     """Write names and colours of the labels for ITK-SNAP and 3D Slicer.
 
     Example:
@@ -127,6 +129,7 @@ def lesions(
     ] = None,
     scans: Scans = None,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Write a table of every lesion: volume, centre, diameter, probability, side, depth, mean of each modality.
 

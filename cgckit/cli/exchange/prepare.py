@@ -20,6 +20,7 @@ def prepare(
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Align each subject's scans, find the brain, and write them stripped on the grid of the first, FLAIR if there.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from cgckit.cli import options
 from cgckit.cli.plugins.new import new
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ app.command()(new)
 
 
 @app.command("list")
-def list_plugins(group: _GroupName = None) -> None:
+def list_plugins(group: _GroupName = None, verbose: options.Verbose = False) -> None:
     """List every registered plug-in; one that cannot be used is listed with the reason.
 
     Examples:
@@ -63,7 +64,7 @@ def list_plugins(group: _GroupName = None) -> None:
 
 
 @app.command()
-def show(name: _Name, group: _GroupName = None) -> None:
+def show(name: _Name, group: _GroupName = None, verbose: options.Verbose = False) -> None:
     """Say what a plug-in does and which options it has.
 
     Examples:
@@ -76,7 +77,7 @@ def show(name: _Name, group: _GroupName = None) -> None:
 
 
 @app.command()
-def check(name: _Name, group: _GroupName = None, option: _Options = None) -> None:
+def check(name: _Name, group: _GroupName = None, option: _Options = None, verbose: options.Verbose = False) -> None:
     """Check that a plug-in keeps its contract, on small simulated inputs; exit code 5 if it does not.
 
     Examples:
@@ -90,7 +91,7 @@ def check(name: _Name, group: _GroupName = None, option: _Options = None) -> Non
 
 
 @priors_app.command("list")
-def list_priors() -> None:
+def list_priors(verbose: options.Verbose = False) -> None:
     """List every registered prior with its kind, needs and cost; one that cannot be used with the reason.
 
     Example:
@@ -101,7 +102,7 @@ def list_priors() -> None:
 
 
 @priors_app.command("show")
-def show_prior(name: _Name) -> None:
+def show_prior(name: _Name, verbose: options.Verbose = False) -> None:
     """Say what a prior does and which options it has.
 
     Example:
@@ -112,7 +113,7 @@ def show_prior(name: _Name) -> None:
 
 
 @priors_app.command("check")
-def check_prior(name: _Name, option: _Options = None) -> None:
+def check_prior(name: _Name, option: _Options = None, verbose: options.Verbose = False) -> None:
     """Check that a prior keeps the contract, on small simulated subjects; exit code 5 if it does not.
 
     Example:

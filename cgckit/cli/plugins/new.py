@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cgckit.cli import options
+
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What users will call it, as left-right.")],
@@ -14,6 +16,7 @@ def new(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of the package; by default cgckit-NAME.")
     ] = None,
+    verbose: options.Verbose = False,
 ) -> None:
     """Write a package to start a plug-in of your own from: it works, and its tests pass, as it stands.
 

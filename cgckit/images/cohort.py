@@ -17,13 +17,14 @@ import numpy as np
 
 from cgckit.errors import BadInputError, UsageError
 from cgckit.images.case import Case, require_case
+from cgckit.images.files import check_file
 from cgckit.images.formats import voxels_beside
 from cgckit.images.grid import Grid
 from cgckit.images.layouts import Filters, Input, find_subjects
 from cgckit.images.layouts.found import Found
 from cgckit.images.layouts.labels import split_label, split_session, unique_labels
 from cgckit.images.modalities import canonical_modality, in_canonical_order
-from cgckit.images.nifti import check_file, note_header
+from cgckit.images.nifti import note_header
 from cgckit.images.volume import Volume
 
 

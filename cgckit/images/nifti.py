@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import os
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from cgckit.arrays import DoubleArray, FloatArray
 from cgckit.errors import BadInputError
+from cgckit.images.files import check_file
 from cgckit.images.formats import is_foreign, open_foreign, quiet, voxels_beside
 from cgckit.images.grid import Grid
 
@@ -172,23 +172,6 @@ def _unpacked(path: Path, file: BinaryIO) -> Iterator[tuple[Any, bool]]:
 def _room(path: Path, packed: bool) -> int:
     """What a file can hold at most, unpacked [bytes]."""
     return path.stat().st_size * (_DEFLATE if packed else 1)
-
-
-def check_file(path: Path) -> None:
-    """Raise BadInputError unless `path` is a regular file: of a pipe or a device there would be no end."""
-    if os.path.isfile(path):
-        return
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for what can be no path
-        if os.path.islink(path):
-            raise BadInputError(
-                f"{path}: a link to a file that is not there; fetch it, as with `git annex get` or `datalad get`"
-            ) from None
-        raise BadInputError(f"{path}: no such file or folder") from None
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror})") from error
-    raise BadInputError(f"{path}: not a regular file")
 
 
 def _header(head: bytes, path: Path, size: int) -> tuple[Any, Any]:

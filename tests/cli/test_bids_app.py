@@ -123,7 +123,7 @@ def test_a_filter_file_chooses_among_acquisitions(cgckit, study: Path, tmp_path:
     ("spoil", "arguments", "words"),
     [
         (lambda study: (study / "dataset_description.json").unlink(), [], "no dataset_description.json"),
-        (lambda study: shutil.rmtree(study), ["--skip-bids-validation"], "no such folder"),
+        (lambda study: shutil.rmtree(study), ["--skip-bids-validation"], "no such file or folder"),
     ],
 )
 def test_what_is_no_data_set_is_refused_in_one_line(cgckit, study, tmp_path, spoil, arguments, words) -> None:

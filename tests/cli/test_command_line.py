@@ -75,18 +75,44 @@ def test_a_name_alone_shows_the_help_and_no_error(cgckit, arguments: list[str]) 
     assert "Usage: cgckit" in ending.out
 
 
-def complete(words: str) -> list[str]:
-    """What the shell offers for the last of some words; nothing heavy may be imported on the way."""
-    environment = {"_CGCKIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+def alone(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which must import nothing that takes long."""
     program = (
         "import sys\n"
         "from cgckit.cli.main import main\n"
         "try:\n    main()\n"
-        "finally:\n    print(*{'torch', 'numpy'} & set(sys.modules), file=sys.stderr)\n"
+        "finally:\n    print(*{'torch', 'numpy', 'nibabel'} & set(sys.modules), file=sys.stderr)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert done.stderr.splitlines()[-1] == "", "what was imported stands there"
+    return done
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["refine {} --out {}", "prior {} --out {}", "prepare {} --out {}", "predict {} --model x --out {}", "bids {} {} x"],
+)
+def test_places_that_cannot_be_are_said_before_anything_heavy_is_imported(command: str, tmp_path) -> None:
+    file, gone = tmp_path / "file", tmp_path / "gone"
+    file.touch()
+    for places, said in (
+        ((gone, tmp_path / "out"), f"{gone}: no such file or folder"),
+        ((tmp_path, file / "out"), f"{file / 'out'}: cannot be written ({file} is no folder)"),
+    ):
+        done = alone(command.format(*places).split())
+        assert (done.returncode, done.stdout, done.stderr) == (3, "", f"cgckit: {said}\n\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def complete(words: str) -> list[str]:
+    """What the shell offers for the last of some words."""
+    done = alone([], _CGCKIT_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
     assert (done.returncode, done.stderr) == (0, "\n")
     return done.stdout.split()
 

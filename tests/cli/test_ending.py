@@ -61,7 +61,9 @@ def test_sigterm_ends_like_ctrl_c_with_its_own_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("wrap", [RuntimeError, ImportError, BadInputError, SystemExit])
-def test_a_signal_that_somebody_takes_for_an_error_of_his_own_is_still_one(cgckit, monkeypatch, number, code, wrap):
+def test_a_signal_that_somebody_takes_for_an_error_of_his_own_is_still_one(
+    cgckit, monkeypatch, tmp_path, number, code, wrap
+):
     def swallow(*arguments, **options):
         try:
             os.kill(os.getpid(), number)
@@ -70,7 +72,7 @@ def test_a_signal_that_somebody_takes_for_an_error_of_his_own_is_still_one(cgcki
 
     monkeypatch.setattr("cgckit.refine", swallow)
     before = signal.getsignal(number)
-    ending = cgckit("refine", "scans", "--out", "out")
+    ending = cgckit("refine", tmp_path, "--out", tmp_path / "out")
     assert ending.code == code
     assert ending.err.splitlines()[-1].endswith("the same command goes on from here")
     assert "Traceback" not in ending.err

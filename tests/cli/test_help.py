@@ -117,6 +117,6 @@ def test_an_interrupted_command_says_that_it_can_go_on(cgckit, monkeypatch, tmp_
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cgckit.refine", interrupt)
-    ending = cgckit("refine", "scans", "--out", tmp_path / "out")
+    ending = cgckit("refine", tmp_path, "--out", tmp_path / "out")
     assert ending.code == 130
     assert ending.err == "cgckit: interrupted; the same command goes on from here\n"

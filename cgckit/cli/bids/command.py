@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from cgckit.cli import options
+from cgckit.images.files import check_places
 
 _SEVERAL = ("--participant-label", "--participant_label", "--session-label", "--session_label")
 
@@ -69,6 +70,8 @@ def bids(
 
         cgckit bids study/ study/derivatives/cgckit participant --participant-label 01 02 --skip-bids-validation
     """
+    check_places([str(bids_dir)], out)  # before what takes seconds to import
+
     import cgckit
     from cgckit.cli.bids.validation import check_bids
     from cgckit.errors import UsageError

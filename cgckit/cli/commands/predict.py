@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cgckit.cli import options
+from cgckit.images.files import check_places
 
 
 def predict(
@@ -43,6 +44,8 @@ def predict(
 
         cgckit predict new-scans/ --model refined/ --out predicted/ --set uncertainty_views=8
     """
+    check_places(inputs, out)  # before what takes seconds to import
+
     import cgckit
     from cgckit.images.brain import resolve_brain
     from cgckit.options import read_words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cgckit.cli import options
+from cgckit.images.files import check_places
 
 
 def prior(
@@ -30,6 +31,8 @@ def prior(
 
         cgckit prior scans/ --prior gmm --out priors/
     """
+    check_places(inputs, out)  # before what takes seconds to import
+
     from cgckit.images.brain import resolve_brain
     from cgckit.pipeline.compute_priors import compute_priors
 

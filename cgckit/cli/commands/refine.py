@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cgckit.cli import options
+from cgckit.images.files import check_places
 
 
 def refine(
@@ -57,6 +58,8 @@ def refine(
 
         cgckit refine scans/ --exclude ratings.tsv --out without-bad-scans/
     """
+    check_places(inputs, out)  # before what takes seconds to import
+
     import cgckit
     from cgckit.cli.tables import show_table
     from cgckit.images.brain import resolve_brain

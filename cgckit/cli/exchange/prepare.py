@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cgckit.cli import options
+from cgckit.images.files import check_places
 
 
 def prepare(
@@ -32,6 +33,8 @@ def prepare(
 
         cgckit refine prepared/prepared.tsv --out refined/
     """
+    check_places(inputs, out)  # before what takes seconds to import
+
     import cgckit
     from cgckit.cli.tables import show_table
     from cgckit.images.brain import resolve_brain

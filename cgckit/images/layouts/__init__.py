@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cgckit.errors import BadInputError
+from cgckit.images.files import check_file
 from cgckit.images.layouts.bids import brain_masks, find_in_bids, is_bids, own_masks
 from cgckit.images.layouts.channels import find_channels
 from cgckit.images.layouts.filters import Filters
@@ -17,7 +18,7 @@ from cgckit.images.layouts.table import lists_participants, read_mappings, read_
 from cgckit.images.layouts.tree import Tree, is_dicom
 from cgckit.images.layouts.versions import Image
 from cgckit.images.modalities import SUFFIX, is_image_file
-from cgckit.images.nifti import check_file, grid_of, header_of
+from cgckit.images.nifti import grid_of, header_of
 
 __all__ = ["Filters", "Found", "find_subjects"]
 

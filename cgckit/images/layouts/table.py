@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cgckit.errors import BadInputError
+from cgckit.images.files import check_file
 from cgckit.images.layouts.found import Found
 from cgckit.images.layouts.labels import session_name, split_session
 from cgckit.images.layouts.names import IMAGE, read_name
 from cgckit.images.modalities import SUFFIX, canonical_modality, modality_of
-from cgckit.images.nifti import check_file
 from cgckit.sealed import read_lines
 
 _SUBJECT, _SESSION = ("subject", "participant_id"), ("session", "session_id")

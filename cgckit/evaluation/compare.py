@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 
 from cgckit.arrays import BoolArray
@@ -17,6 +16,7 @@ from cgckit.evaluation.result import EvaluationResult, Row
 from cgckit.evaluation.scoring import Metrics, choose_metrics, score
 from cgckit.images.volume import Volume
 from cgckit.jobs import Ratings
+from cgckit.jobs.console import bars_console
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def evaluate(
         raise BadInputError(f"{reference}: no reference of {', '.join(missing)}{hint}")
     if missing:
         logger.warning("no reference of %s: left out", ", ".join(missing))
-    bar = track(pairs, "Scoring", console=Console(stderr=True), transient=True, disable=not progress)
+    bar = track(pairs, "Scoring", console=bars_console(), transient=True, disable=not progress)
     rows: list[Row] = []
     any_lesion = False
     for predicted, path in bar:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -33,6 +34,11 @@ class _Rate(TextColumn):
         return super().render(task)
 
 
+def bars_console() -> Console:
+    """Where bars are drawn: on stderr. Those of a notebook need ipywidgets; without, they come once all is done."""
+    return Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
+
+
 def progress_bars(enabled: bool) -> Progress:
     """Bars with counts, rate, elapsed and remaining time; silent where `enabled` is false."""
     return Progress(
@@ -44,7 +50,7 @@ def progress_bars(enabled: bool) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=bars_console(),
         disable=not enabled,
     )
 

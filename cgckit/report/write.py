@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
-from rich.console import Console
 from rich.progress import track
 
 from cgckit.atomic import atomic_write
 from cgckit.derivatives import REPORT
 from cgckit.errors import BadInputError, UsageError
+from cgckit.jobs.console import bars_console
 from cgckit.ledger import Ledger
 from cgckit.report import group
 from cgckit.report.distribution import HEIGHT, RADIUS, WIDTH
@@ -106,7 +106,7 @@ class _Report:
         for name, content in _assets().items():
             self._write(f"assets/{name}", content)
         rows, pictured = [], set()
-        shown = track(self.summary.rows, "Drawing", console=Console(stderr=True), transient=True, disable=not progress)
+        shown = track(self.summary.rows, "Drawing", console=bars_console(), transient=True, disable=not progress)
         for index, row in enumerate(shown):
             maps, missing = self._maps(row)
             if maps is not None:

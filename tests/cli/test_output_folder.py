@@ -279,3 +279,14 @@ def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, caplog):
     with locked(tmp_path):
         assert "cannot be locked" in caplog.text
     assert os.listdir(tmp_path / "work") == ["lock"]
+
+
+def test_a_group_can_read_and_write_what_the_umask_lets_it(refine, write_cohort: WriteCohort, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = os.umask(0o007)
+    try:
+        assert refine(write_cohort(1), out).code == 0
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in [out, *out.rglob("*")]}
+    assert {str(path): oct(mode) for path, mode in modes.items() if mode != (0o770 if path.is_dir() else 0o660)} == {}

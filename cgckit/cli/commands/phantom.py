@@ -46,13 +46,13 @@ def phantom(
 
     Example: cgckit phantom phantom --subjects 6 --seed 0
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from cgckit.jobs.console import bars_console
     from cgckit.phantom import write_cohort
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
+    with Progress(*columns, console=bars_console(), transient=True, disable=quiet) as bar:
         task = bar.add_task("Simulating", total=subjects)
         images = write_cohort(out, subjects, seed, lambda _: bar.advance(task), modality.value)
     what = {Kind.CT: "CT of the head", Kind.MRI: "FLAIR and T1", Kind.RAW: "FLAIR, T1 and T2 of whole heads"}[modality]

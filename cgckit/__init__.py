@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cgckit.images.brain import BrainExtractor
     from cgckit.images.case import Case
     from cgckit.images.cohort import Cohort, Subject
+    from cgckit.images.registration import Registration
     from cgckit.pipeline.compute_priors import compute_priors
     from cgckit.pipeline.predict import predict
     from cgckit.pipeline.prepare import prepare
@@ -51,6 +52,7 @@ _HOMES = {
     "PluginError": "cgckit.errors",
     "Prediction": "cgckit.priors.base",
     "Prior": "cgckit.priors.base",
+    "Registration": "cgckit.images.registration",
     "Run": "cgckit.pipeline.result",
     "Settings": "cgckit.cgc.settings",
     "Subject": "cgckit.images.cohort",
@@ -85,6 +87,7 @@ __all__ = [
     "PluginError",
     "Prediction",
     "Prior",
+    "Registration",
     "Run",
     "Settings",
     "Subject",

@@ -76,6 +76,10 @@ Registration = Annotated[
         autocompletion=registered("cgckit.registrations"),
     ),
 ]
+RegistrationOptions = Annotated[
+    list[str] | None,
+    typer.Option("--registration-option", metavar="KEY=VALUE", help="An option of the registration; may be repeated."),
+]
 Prepared = Annotated[
     str,
     typer.Option(

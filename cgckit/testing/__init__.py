@@ -1,4 +1,5 @@
-"""The contracts of plug-ins as tests that anybody can call: `check_prior`, `check_brain` and `check_metric`.
+"""The contracts of plug-ins as tests that anybody can call: `check_prior`, `check_brain`,
+`check_registration` and `check_metric`.
 
 Example:
     >>> from cgckit.testing import check_prior
@@ -10,6 +11,7 @@ from cgckit.testing.brains import check_brain, simulated_heads
 from cgckit.testing.cases import simulated_cases
 from cgckit.testing.metrics import check_metric, simulated_pairs
 from cgckit.testing.priors import check_prior
+from cgckit.testing.registrations import check_registration, simulated_motions
 from cgckit.testing.rules import ContractError, Verdict
 
 __all__ = [
@@ -18,7 +20,9 @@ __all__ = [
     "check_brain",
     "check_metric",
     "check_prior",
+    "check_registration",
     "simulated_cases",
     "simulated_heads",
+    "simulated_motions",
     "simulated_pairs",
 ]

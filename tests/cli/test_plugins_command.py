@@ -9,6 +9,7 @@ import pytest
 PLUGINS = '''
 from dataclasses import dataclass
 from typing import Annotated
+import numpy as np
 import cgckit
 from cgckit.options import at_least
 
@@ -29,6 +30,13 @@ class Level(cgckit.BrainExtractor):
 class Everything(cgckit.BrainExtractor):
     def extract(self, volumes):
         return next(iter(volumes.values())).array > -1e9
+
+@dataclass
+class Still(cgckit.Registration):
+    """Leaves every image where it is."""
+
+    def align(self, fixed, moving):
+        return np.eye(4)
 
 @dataclass
 class Leaves(cgckit.BrainExtractor):
@@ -53,19 +61,30 @@ def file(tmp_path: Path) -> Path:
 def test_list_shows_every_group(cgckit):
     ending = cgckit("plugins", "list")
     assert ending.code == 0
-    for name in ("gmm", "coarse", "dice"):
+    for name in ("gmm", "coarse", "rigid", "dice"):
         assert f" {name} " in ending.out
     assert "mask:PATTERN" in ending.out
 
 
-@pytest.mark.parametrize(("group", "there", "absent"), [("brains", "coarse", "gmm"), ("metrics", "dice", "coarse")])
+@pytest.mark.parametrize(
+    ("group", "there", "absent"),
+    [("brains", "coarse", "gmm"), ("metrics", "dice", "coarse"), ("registrations", "rigid", "dice")],
+)
 def test_list_shows_one_group_alone(cgckit, group, there, absent):
     ending = cgckit("plugins", "list", "--group", group)
     assert f" {there} " in ending.out
     assert f" {absent} " not in ending.out
 
 
-@pytest.mark.parametrize(("name", "words"), [("coarse", "empty background"), ("gmm", "max_components"), ("dice", "|P")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("coarse", "empty background"),
+        ("gmm", "max_components"),
+        ("dice", "|P"),
+        ("rigid", "--registration-option"),
+    ],
+)
 def test_show_finds_the_group_by_the_name(cgckit, name, words):
     ending = cgckit("plugins", "show", name)
     assert ending.code == 0
@@ -88,15 +107,22 @@ def test_check_keeps_to_the_contract_of_the_group(cgckit, file):
     assert "breaks the contract: brain" in broken.err
 
 
+def test_check_knows_what_a_registration_has_to_do(cgckit, file):
+    ending = cgckit("plugins", "check", f"{file}:Still")
+    assert ending.code == 5
+    assert "registration" in ending.err
+    assert ending.err.endswith("breaks the contract: direction\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["show", "gnn"], 2, ["'gnn'", "gmm", "coarse", "dice"]),
-        (["list", "--group", "noses"], 2, ["'noses'", "priors, brains, metrics"]),
+        (["list", "--group", "noses"], 2, ["'noses'", "priors, brains, registrations, metrics"]),
         (["show", "coarse", "--group", "priors"], 2, ["no prior 'coarse'"]),
         (["show", "{file}"], 2, ["say which class"]),
         (["show", "{file}:None"], 2, ["no None in the file"]),
-        (["show", "{file}:Nothing"], 5, ["is not a subclass of cgckit.Prior", "BrainExtractor", "Metric"]),
+        (["show", "{file}:Nothing"], 5, ["subclass of cgckit.Prior", "BrainExtractor", "Registration", "Metric"]),
         (["show", "{file}.gone.py:Level"], 2, ["there is no file"]),
         (["check", "{file}:Leaves"], 5, ["SystemExit"]),
         (["check", "{file}:Level", "--option", "level=-1"], 2, ["level: must be a number of 0 or more"]),

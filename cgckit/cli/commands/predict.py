@@ -24,6 +24,7 @@ def predict(
     brain: options.Brain = "auto",
     brain_option: options.BrainOptions = None,
     registration: options.Registration = "rigid",
+    registration_option: options.RegistrationOptions = None,
     prepared: options.Prepared = "auto",
     own_grids: options.OwnGrids = False,
     filter_file: options.FilterFile = None,
@@ -48,6 +49,7 @@ def predict(
 
     import cgckit
     from cgckit.images.brain import resolve_brain
+    from cgckit.images.registration import resolve_registration
     from cgckit.options import read_words
 
     run = cgckit.predict(
@@ -56,7 +58,7 @@ def predict(
         out,
         settings=read_words(set_, "--set"),
         brain=resolve_brain(brain, brain_option or ()),
-        registration=registration,
+        registration=resolve_registration(registration, registration_option or ()),
         prepared=prepared,
         own_grids=own_grids,
         allow_missing=allow_missing,

@@ -14,6 +14,7 @@ def prior(
     brain: options.Brain = "auto",
     brain_option: options.BrainOptions = None,
     registration: options.Registration = "rigid",
+    registration_option: options.RegistrationOptions = None,
     prepared: options.Prepared = "auto",
     modalities: options.Modalities = None,
     filter_file: options.FilterFile = None,
@@ -34,6 +35,7 @@ def prior(
     check_places(inputs, out)  # before what takes seconds to import
 
     from cgckit.images.brain import resolve_brain
+    from cgckit.images.registration import resolve_registration
     from cgckit.pipeline.compute_priors import compute_priors
 
     wanted = options.split_modalities(modalities)
@@ -43,7 +45,7 @@ def prior(
         out,
         prior_options=prior_option or [],
         brain=resolve_brain(brain, brain_option or ()),
-        registration=registration,
+        registration=resolve_registration(registration, registration_option or ()),
         prepared=prepared,
         modalities=wanted,
         allow_missing=allow_missing,

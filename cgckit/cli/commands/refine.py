@@ -20,6 +20,7 @@ def refine(
     brain: options.Brain = "auto",
     brain_option: options.BrainOptions = None,
     registration: options.Registration = "rigid",
+    registration_option: options.RegistrationOptions = None,
     prepared: options.Prepared = "auto",
     own_grids: options.OwnGrids = False,
     modalities: options.Modalities = None,
@@ -63,6 +64,7 @@ def refine(
     import cgckit
     from cgckit.cli.tables import show_table
     from cgckit.images.brain import resolve_brain
+    from cgckit.images.registration import resolve_registration
     from cgckit.nets.team import Team
     from cgckit.options import read_words
 
@@ -75,7 +77,7 @@ def refine(
         settings=read_words(set_, "--set"),
         prior_options=prior_option or [],
         brain=resolve_brain(brain, brain_option or ()),
-        registration=registration,
+        registration=resolve_registration(registration, registration_option or ()),
         prepared=prepared,
         own_grids=own_grids,
         modalities=wanted,

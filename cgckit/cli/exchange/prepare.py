@@ -12,6 +12,7 @@ def prepare(
     brain: options.Brain = "auto",
     brain_option: options.BrainOptions = None,
     registration: options.Registration = "rigid",
+    registration_option: options.RegistrationOptions = None,
     prepared: options.Prepared = "auto",
     modalities: options.Modalities = None,
     filter_file: options.FilterFile = None,
@@ -38,13 +39,14 @@ def prepare(
     import cgckit
     from cgckit.cli.tables import show_table
     from cgckit.images.brain import resolve_brain
+    from cgckit.images.registration import resolve_registration
 
     wanted = options.split_modalities(modalities)
     run = cgckit.prepare(
         options.filtered(inputs, filter_file, wanted, allow_missing),
         out,
         brain=resolve_brain(brain, brain_option or ()),
-        registration=registration,
+        registration=resolve_registration(registration, registration_option or ()),
         prepared=prepared,
         modalities=wanted,
         allow_missing=allow_missing,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help=(
-        "List the installed priors, brain extractors and metrics, show or check one, or begin a new one.\n\n"
+        "List the installed priors, brain extractors, registrations and metrics, show or check one, or begin a new "
+        "one.\n\n"
         "Example: cgckit plugins list"
     ),
 )
@@ -30,7 +31,9 @@ priors_app = typer.Typer(
 )
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="A registered name, or FILE.py:Class.")]
-_GroupName = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="priors, brains or metrics.")]
+_GroupName = Annotated[
+    str | None, typer.Option("--group", metavar="GROUP", help="priors, brains, registrations or metrics.")
+]
 _Options = Annotated[
     list[str] | None, typer.Option("--option", "--prior-option", metavar="KEY=VALUE", help="One of its options.")
 ]
@@ -128,15 +131,20 @@ def _kinds(only: str | None) -> dict[str, _Kind]:
     from cgckit.errors import UsageError
     from cgckit.evaluation import METRICS
     from cgckit.images.brain import BRAINS
+    from cgckit.images.registration import REGISTRATIONS
     from cgckit.priors.base import PRIORS
     from cgckit.testing.brains import brain_rules
     from cgckit.testing.metrics import metric_rules
     from cgckit.testing.priors import prior_rules
+    from cgckit.testing.registrations import registration_rules
 
     forms = "besides these, mask:PATTERN, FILE.py:Class and a+b"
     kinds = {
         "priors": _Kind(PRIORS, f"Priors; {forms}", "--prior-option", prior_rules, _prior_says),
         "brains": _Kind(BRAINS, "Brain extractors; besides these, FILE.py:Class", "--brain-option", brain_rules),
+        "registrations": _Kind(
+            REGISTRATIONS, "Registrations; besides these, FILE.py:Class", "--registration-option", registration_rules
+        ),
         "metrics": _Kind(METRICS, "Metrics", "--metric-option", metric_rules),
     }
     if only is not None and only not in kinds:

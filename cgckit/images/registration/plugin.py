@@ -60,10 +60,15 @@ def register(registration: Registration, fixed: Volume, moving: Volume) -> Doubl
     name = REGISTRATIONS.name(registration)
     with blame(f"registration {name} failed"):
         found = np.asarray(registration.align(fixed.copy(), moving.copy()), dtype=np.float64)
-    if found.shape != (4, 4) or not np.isfinite(found).all():
-        raise PluginError(f"registration {name} gave no finite [4, 4] matrix")
-    turn = found[:3, :3]
-    rigid = np.allclose(turn @ turn.T, np.eye(3), atol=_RIGID) and np.linalg.det(turn) > 0
-    if not rigid or not np.allclose(found[3], [0, 0, 0, 1], atol=_RIGID):
-        raise PluginError(f"registration {name} gave a transform that is not rigid")
+    if (fault := fault_of(found)) is not None:
+        raise PluginError(f"registration {name} gave {fault}")
     return found
+
+
+def fault_of(matrix: DoubleArray) -> str | None:
+    """What a matrix is instead of a rigid transform [4, 4]; None if it is one."""
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        return "no finite [4, 4] matrix"
+    turn = matrix[:3, :3]
+    rigid = np.allclose(turn @ turn.T, np.eye(3), atol=_RIGID) and np.linalg.det(turn) > 0
+    return None if rigid and np.allclose(matrix[3], [0, 0, 0, 1], atol=_RIGID) else "a transform that is not rigid"

@@ -53,3 +53,16 @@ def test_hooks_are_pinned() -> None:
     assert all(repository["repo"] == "local" or re.match(r"v\d", repository["rev"]) for repository in repositories)
     hooks = {hook["id"] for repository in repositories for hook in repository["hooks"]}
     assert {"ruff", "ruff-format", "clang-format", "mypy"} <= hooks
+
+
+def test_the_recipe_for_apptainer_takes_the_steps_of_the_dockerfile() -> None:
+    dockerfile, recipe = read("Dockerfile"), read("tools/cgckit.def")
+    steps = re.findall(r"^RUN (.*)$", dockerfile, re.MULTILINE)
+    steps.remove("useradd --create-home --uid 1000 cgckit")  # Apptainer runs as whoever calls it
+    assert re.findall(r"^ +((?:apt-get|python|/opt/cgckit/bin/pip) .*)$", recipe, re.MULTILINE) == steps
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert re.findall(r"^From: (.*)$", recipe, re.MULTILINE) == bases
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE)
+    assert re.findall(r"^ +(\S+) /src/\S*$", recipe, re.MULTILINE) == " ".join(copied).split()
+    variables = re.findall(r"^(?:ARG|ENV) (\S+)", dockerfile, re.MULTILINE)
+    assert [variable for variable in variables if variable not in recipe] == []

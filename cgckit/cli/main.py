@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from cgckit.cli.bids.command import BidsCommand, bids
 from cgckit.cli.commands import (
     ablate,
+    clean,
     crossval,
     evaluate,
     info,
@@ -77,6 +78,7 @@ for command in (
     crossval.crossval,
     ablate.ablate,
     table1.table1,
+    clean.clean,
     phantom.phantom,
     pretrain.pretrain,
     info.presets,

@@ -13,7 +13,7 @@ import cgckit as package
 from cgckit.cgc.settings import PRESETS, Settings
 
 COMMANDS = ["refine", "prior", "predict", "report", "evaluate", "crossval", "ablate", "phantom", "pretrain", "table1"]
-COMMANDS += ["prepare", "bids", "dicom", "export", "lesions", "presets", "info", "plugins", "priors"]
+COMMANDS += ["prepare", "bids", "dicom", "export", "lesions", "presets", "info", "plugins", "priors", "clean"]
 HEAVY = ["torch", "numpy", "monai", "nibabel", "scipy", "sklearn", "nilearn", "matplotlib"]
 
 

@@ -1,4 +1,4 @@
-"""The output folder of a run: whose it is, what of it is done, and what is left over when it is complete."""
+"""`Workspace`: an output folder in the hands of a run."""
 
 from __future__ import annotations
 
@@ -333,7 +333,7 @@ class Workspace:
         """Remove what runs left; caches have keys of their own, and stay unless `caches` are to go too."""
         self.ledger.clear(keep=[self.out.root / LOG])
         for folder in (self.scratch, self.priors, self.prepared) if caches else (self.scratch,):
-            _remove_work(folder)
+            remove_work(folder)
 
 
 def _appended(earlier: Sequence[T], now: T) -> list[T]:
@@ -345,16 +345,23 @@ def _images_and_sidecars(step: Step[Any], subject: Subject) -> list[Path]:
     return [file for image in step.files(subject) for file in (image, sidecar(image))]
 
 
-def _remove_work(folder: Path) -> None:
-    """Remove what runs wrote below a folder of theirs; no link is followed."""
+def remove_work(folder: Path, endings: tuple[str, ...] = (".json", ".safetensors", ".lock")) -> int:
+    """Remove what runs wrote below a folder of theirs, and folders that this leaves empty; no link is followed.
+
+    Returns:
+        The size of what was removed [bytes].
+    """
+    removed = 0
     if folder.is_symlink():
-        return
+        return removed
     for parent, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            if name.endswith((".json", ".safetensors", ".lock")):
-                Path(parent, name).unlink(missing_ok=True)
+        for path in [Path(parent, name) for name in names if name.endswith(endings)]:
+            with suppress(FileNotFoundError):  # another process of the run was quicker
+                removed += path.lstat().st_size
+                path.unlink()
         with suppress(OSError):  # somebody else's file is in it
             Path(parent).rmdir()
+    return removed
 
 
 def _read_json(path: Path, quiet: bool = False) -> dict[str, Any]:

@@ -40,6 +40,7 @@ _IGNORED = (
     "prepared.tsv",
     "evaluation.*",
     "run.json",
+    "config.toml",
     "results.jsonl",
     "written.jsonl",
     "*.log",

@@ -126,7 +126,7 @@ def main() -> None:
             if caught:
                 _end_interrupted(caught)
             _leave_stdout(error)
-            if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG) and not _is_unreadable(error):
+            if logging.getLogger("cgckit").isEnabledFor(logging.DEBUG) and not isinstance(error, typer.TyperException):
                 traceback.print_exception(error)
             message, code = _say(error)
             if message:
@@ -173,7 +173,7 @@ def _leave_stdout(error: Exception) -> None:
 
 def _say(error: Exception) -> tuple[str, int]:
     """What is said of an error, if anything is left to be said, and the exit code."""
-    if _is_unreadable(error):
+    if isinstance(error, typer.TyperException):
         return _say_unreadable(error), UsageError.exit_code
     if isinstance(error, CgckitError):
         return str(error), error.exit_code or CgckitError.exit_code  # a plug-in's own kind of error may say 0
@@ -186,15 +186,11 @@ def _say(error: Exception) -> tuple[str, int]:
     return f"an error that should not be ({what}); please report it, with what cgckit -v says", CgckitError.exit_code
 
 
-def _is_unreadable(error: Exception) -> bool:
-    """Whether typer could not read the command line; in which module the class of that lies depends on its version."""
-    return hasattr(error, "format_message")
-
-
-def _say_unreadable(error: Any) -> str:
+def _say_unreadable(error: typer.TyperException) -> str:
     """What typer has against a command line, as one line; nothing where it showed the help instead."""
     said = " ".join(error.format_message().split()).rstrip(".")
     if not said:
         return ""
-    command = "cgckit" if error.ctx is None else error.ctx.command_path
+    context = getattr(error, "ctx", None)
+    command = "cgckit" if context is None else context.command_path
     return f"{said[:1].lower()}{said[1:]}{'' if said.endswith('?') else ';'} see {command} --help"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cgckit.cli.config import read_config
 from cgckit.cli.log import hide_log, show_details
 from cgckit.errors import LeftOutError
 
@@ -108,6 +109,16 @@ Exclude = Annotated[
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start over: remove what runs left in --out, cached priors too.")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        help="Take options that are not given here from this file, as the config.toml that a run leaves in --out.",
+        show_default=False,
+        is_eager=True,
+        callback=read_config,
+    ),
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Let the first subject that cannot be used end the run; else it is left out.")

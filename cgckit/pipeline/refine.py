@@ -61,6 +61,7 @@ def refine(
     overwrite: bool = False,
     strict: bool = True,
     progress: bool = False,
+    config: str | None = None,
 ) -> Run:
     """Train the CGC network on a prior's pseudo-labels and write refined masks for every scan. No label is used.
 
@@ -104,6 +105,7 @@ def refine(
         overwrite: start over: remove what runs left in `out`, cached priors too.
         strict: let a subject that cannot be used end the run; else it is left out, see `Run.left_out`.
         progress: show progress bars on stderr.
+        config: text that is kept in the folder as `config.toml`: the options that the command line gave.
 
     Raises:
         UsageError: unknown prior, option, preset or setting, a seed below 0, jobs below 1, no scheduler, stage or
@@ -136,7 +138,7 @@ def refine(
         depends = dependencies(cohort, preparation, source, seed=seed, training=chosen.training.to_json())
         key = run_key(depends)
         made_of = {"run": key, "inference": chosen.inference.to_json()} | ({"own_grids": True} if own_grids else {})
-        workspace = Workspace(folder, key, run_key(made_of))
+        workspace = Workspace(folder, key, run_key(made_of), config)
         preparation = preparation.kept_in(workspace.prepared)
         depends["options"] |= {"preset": name, "inference": chosen.inference.to_json()}
         workers = workers.for_subjects(part.share(cohort))

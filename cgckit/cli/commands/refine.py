@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from cgckit.cli import options
+from cgckit.cli.config import config_text
 from cgckit.images.files import check_places
 
 
 def refine(
+    context: typer.Context,
     inputs: options.Inputs,
     out: options.Out,
     prior: options.Prior = "gmm",
@@ -41,6 +43,7 @@ def refine(
         str | None,
         typer.Option(metavar="i/n", help="The i-th of n shares of the subjects, for stages prior and infer."),
     ] = None,
+    config: options.Config = None,
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
@@ -58,6 +61,8 @@ def refine(
         cgckit refine scans/ --prior 'mask:rough/{subject}.nii.gz' --out refined/ --set steps=1000
 
         cgckit refine scans/ --exclude ratings.tsv --out without-bad-scans/
+
+        cgckit refine --config refined/config.toml --seed 1 --out another-seed/
     """
     check_places(inputs, out)  # before what takes seconds to import
 
@@ -91,6 +96,7 @@ def refine(
         shard=shard,
         overwrite=overwrite,
         strict=strict,
+        config=config_text(context),
         progress=not quiet,
     )
     if not Team.of_environment().leads:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from rich.progress import Progress
 
+from cgckit.atomic import atomic_write
 from cgckit.cgc.model import CARD, WEIGHTS
 from cgckit.derivatives import REPORT, Derivatives, participant_tables, sidecar
 from cgckit.errors import BadInputError, UsageError
@@ -30,6 +31,8 @@ T = TypeVar("T")
 WHOLE = Part()
 LOG, RECORD, RESULTS = "cgckit.log", "run.json", "results.jsonl"
 """The log; what tells the folder of a run, and that of an experiment."""
+CONFIG = "config.toml"
+"""The options of the command line that the run was asked for with."""
 
 
 class Workspace:
@@ -43,16 +46,17 @@ class Workspace:
         key: digest of what the run's work depends on: prior maps and training.
         maps_key: digest of what its refined maps depend on besides. A run that is made again with another one keeps its
             work and makes its maps anew.
+        config: text of the file `config.toml`; None if the run was not asked for on a command line.
 
     Attributes:
         ledger: which files in the folder are cgckit's, and whether they are whole.
         worked: the stages in which something was done, rather than found done.
     """
 
-    def __init__(self, out: Path, key: str, maps_key: str = "") -> None:
+    def __init__(self, out: Path, key: str, maps_key: str = "", config: str | None = None) -> None:
         self.out = Derivatives(Path(out))
         self.ledger = Ledger(self.out.root)
-        self.key, self.maps_key = key, maps_key
+        self.key, self.maps_key, self.config = key, maps_key, config
         self.scratch = self.out.root / "work" / "run"
         self.priors = self.out.root / "work" / "priors"
         self.prepared = self.out.root / "work" / "prepared"
@@ -101,7 +105,7 @@ class Workspace:
     def _own(self) -> list[Path]:
         """What every run writes, besides the files of its subjects."""
         names = ["dataset_description.json", "participants.tsv", "participants.json", ".bidsignore", "summary.tsv"]
-        names += ["longitudinal.tsv", "prepared.tsv", RECORD, LOG]
+        names += ["longitudinal.tsv", "prepared.tsv", RECORD, LOG, CONFIG]
         return [*(self.out.root / name for name in names), self.model / CARD, self.model / WEIGHTS]
 
     def read(self, path: Path) -> dict[str, Any] | None:
@@ -223,9 +227,19 @@ class Workspace:
         pages = self.out.root / REPORT
         with alone(self._door):
             self.write(self.out.root / RECORD, {"status": "running", **self._facts})
+            self._write_config()
             removed = self.ledger.remove_below(pages)
         if removed:
             logger.info("%s shows earlier maps and is removed; `cgckit report` writes it anew", pages)
+
+    def _write_config(self) -> None:
+        path = self.out.root / CONFIG
+        if self.config is None:
+            self.ledger.remove(path)
+            return
+        with atomic_write(path) as temporary:  # names of files may be no UTF-8
+            temporary.write_text(self.config, encoding="utf-8", errors="surrogateescape")
+        self.ledger.record([path])
 
     def over(
         self,

@@ -52,11 +52,7 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip()
-            raise UsageError(
-                f"{folder}: another run of cgckit is at work there ({holder or 'it has just begun'}); wait for it to "
-                "end, or choose another --out"
-            ) from None
+            raise _taken(folder, descriptor) from None
         except OSError as error:  # a file system without locks
             logger.warning("%s: cannot be locked (%s); start no second run there", folder, error.strerror)
         try:
@@ -67,6 +63,30 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_unlocked(folder: Path) -> None:
+    """Raise UsageError if another run is at work in an output folder; nothing is written."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # nobody was at work there yet
+        return
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _taken(folder, descriptor) from None
+    finally:
+        os.close(descriptor)
+
+
+def _taken(folder: Path, descriptor: int) -> UsageError:
+    holder = os.read(descriptor, 200).decode(errors="replace").strip()
+    return UsageError(
+        f"{folder}: another run of cgckit is at work there ({holder or 'it has just begun'}); wait for it to "
+        "end, or choose another --out"
+    )
 
 
 def _opened(path: Path) -> int:

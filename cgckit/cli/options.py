@@ -120,6 +120,10 @@ Config = Annotated[
         callback=read_config,
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Read the scans and say what would be done with each; write nothing."),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Let the first subject that cannot be used end the run; else it is left out.")
 ]

@@ -25,7 +25,7 @@ from cgckit.images.layouts.found import Found
 from cgckit.images.layouts.labels import split_label, split_session, unique_labels
 from cgckit.images.modalities import canonical_modality, in_canonical_order
 from cgckit.images.nifti import note_header
-from cgckit.images.volume import Volume
+from cgckit.images.volume import Volume, grid_of, header_of
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,14 @@ class Subject:
     def frame(self) -> Path | Grid:
         """What its outputs are written on: the grid and header of its first file, or a grid alone."""
         return next(iter(self.files.values())) if self.case is None else self.case.native
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of its first file, which its outputs are on; BadInputError if the header cannot be read."""
+        if self.case is not None:
+            return self.case.native
+        name, path = next(iter(self.files.items()))
+        return grid_of(header_of(path), path, self.volumes.get(name))
 
     def load(self, modality: str) -> Volume:
         """Read an image; KeyError if the subject has no such file, BadInputError as `Volume.load`."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cgckit.images.cohort import Subject
-from cgckit.images.volume import grid_of, header_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +43,7 @@ def jobs_that_fit(jobs: int, subjects: Sequence[Subject]) -> int:
 
 def expected(subject: Subject) -> float:
     """The memory that a process needs to work on a subject [bytes], by the size of its images."""
-    if subject.case is not None:
-        shape = subject.case.native.shape
-    else:
-        path = next(iter(subject.files.values()))
-        shape = grid_of(header_of(path), path).shape
-    return _PROCESS + _VOXEL * math.prod(shape) * len(subject.modalities)
+    return _PROCESS + _VOXEL * math.prod(subject.grid.shape) * len(subject.modalities)
 
 
 def free_memory() -> float | None:

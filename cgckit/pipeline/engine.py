@@ -169,16 +169,24 @@ class Engine:
     def trained(self, settings: Settings, key: str, folder: Path) -> tuple[Model, dict[str, Any]] | None:
         """The model in `folder`, to be applied with `settings`, and what is said of its training under `key`.
 
-        None if there is none, or it is damaged.
+        None if there is none, or it is damaged. Whoever takes the model up applies it with these settings too.
         """
+        found = self.kept(settings, key, folder)
+        if found is None:
+            return None
+        model, card, is_other = found
+        if is_other:
+            model.save(folder, card)
+        return model, card["training"]
+
+    def kept(self, settings: Settings, key: str, folder: Path) -> tuple[Model, dict[str, Any], bool] | None:
+        """The model of `trained`, its card, and whether it has other settings there; nothing is written."""
         card = _read_card(folder)
         known = self._known(folder) if card.get("key") == key and "training" in card else None
         if known is None:
             return None
         model = known.with_settings(settings.inference)
-        if model.settings != known.settings:
-            model.save(folder, card)  # whoever takes the model up applies it as this run does
-        return model, card["training"]
+        return model, card, model.settings != known.settings
 
     def _known(self, folder: Path) -> Model | None:
         """The model in a folder, unless it is damaged."""

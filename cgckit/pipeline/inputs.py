@@ -39,6 +39,7 @@ def find_cohort(
     prior: Prior | None = None,
     ratings: Ratings | None = None,
     name_channels: bool = True,
+    headers_only: bool = False,
 ) -> Cohort:
     """Find a cohort, make one of cases, or take one as it is, with `modalities` alone if given; headers are checked.
 
@@ -46,7 +47,7 @@ def find_cohort(
 
     Unless `left_out` is strict, subjects that cannot be used are noted there and are none of the cohort: whose files
     cannot be read, and whom the `prior` has no file for; and if that prior learns from the cohort, whose images cannot
-    be worked with either, so that it sees none of them.
+    be worked with either, so that it sees none of them; with `headers_only` the images are not looked at.
     Whom `ratings` exclude are none of it either.
     """
     if isinstance(inputs, Cohort):
@@ -71,7 +72,7 @@ def find_cohort(
                 return  # what follows is found later, and ends the run then
             if prior is not None:
                 prior_files(prior, [subject])
-                if learns(prior):
+                if learns(prior) and not headers_only:
                     preparation.case(subject, cohort.modalities)
 
     preparation.known.check([name for subject in cohort for name in (subject.source, subject.label)])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cgckit.cli import options
 from cgckit.cli.config import config_text
+from cgckit.cli.plan import show_plan
 from cgckit.images.files import check_places
 
 
@@ -44,6 +45,7 @@ def refine(
         typer.Option(metavar="i/n", help="The i-th of n shares of the subjects, for stages prior and infer."),
     ] = None,
     config: options.Config = None,
+    dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     quiet: options.Quiet = False,
@@ -57,6 +59,8 @@ def refine(
     Examples:
 
         cgckit refine scans/ --prior mumford-shah --out refined/
+
+        cgckit refine scans/ --prior mumford-shah --out refined/ --dry-run
 
         cgckit refine scans/ --prior 'mask:rough/{subject}.nii.gz' --out refined/ --set steps=1000
 
@@ -74,31 +78,38 @@ def refine(
     from cgckit.options import read_words
 
     wanted = options.split_modalities(modalities)
-    result = cgckit.refine(
-        options.filtered(inputs, filter_file, wanted, allow_missing),
-        prior,
-        out,
-        preset=preset,
-        settings=read_words(set_, "--set"),
-        prior_options=prior_option or [],
-        brain=resolve_brain(brain, brain_option or ()),
-        registration=resolve_registration(registration, registration_option or ()),
-        prepared=prepared,
-        own_grids=own_grids,
-        modalities=wanted,
-        allow_missing=allow_missing,
-        exclude=exclude,
-        seed=seed,
-        device=device,
-        jobs=jobs,
-        scheduler=scheduler,
-        stage=stage,
-        shard=shard,
-        overwrite=overwrite,
-        strict=strict,
-        config=config_text(context),
-        progress=not quiet,
-    )
+    asked: dict[str, Any] = {
+        "inputs": options.filtered(inputs, filter_file, wanted, allow_missing),
+        "prior": prior,
+        "out": out,
+        "preset": preset,
+        "settings": read_words(set_, "--set"),
+        "prior_options": prior_option or [],
+        "brain": resolve_brain(brain, brain_option or ()),
+        "registration": resolve_registration(registration, registration_option or ()),
+        "prepared": prepared,
+        "own_grids": own_grids,
+        "modalities": wanted,
+        "allow_missing": allow_missing,
+        "exclude": exclude,
+        "seed": seed,
+        "device": device,
+        "jobs": jobs,
+        "scheduler": scheduler,
+        "stage": stage,
+        "shard": shard,
+        "overwrite": overwrite,
+        "strict": strict,
+        "progress": not quiet,
+        "config": config_text(context),
+    }
+    if dry_run:
+        from cgckit.pipeline.refinement import plan_refinement
+
+        if Team.of_environment().leads:
+            show_plan(plan_refinement(**asked))
+        return
+    result = cgckit.refine(**asked)
     if not Team.of_environment().leads:
         return
     if stage is not None:

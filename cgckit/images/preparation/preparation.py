@@ -17,7 +17,7 @@ import torch
 
 from cgckit.arrays import BoolArray, DoubleArray
 from cgckit.errors import BadInputError
-from cgckit.images.brain import BRAINS, BrainExtractor, resolve_brain
+from cgckit.images.brain import BRAINS, AutoBrain, BrainExtractor, resolve_brain
 from cgckit.images.brain.search import find_foreground
 from cgckit.images.case import Case
 from cgckit.images.cohort import Subject
@@ -165,6 +165,31 @@ class Preparation:
                 if path is not None:
                     prepared.write(path)
         return prepared.place(volumes), prepared
+
+    def outlook(self, subject: Subject, modalities: Sequence[str]) -> tuple[str, ...]:
+        """What would have to be done before a subject's scans can be worked on: "align", "find brain"; or nothing.
+
+        Voxels are read, and nothing is aligned or searched for. Whether scans on different grids show the brain alone
+        is judged by the first.
+
+        Raises:
+            BadInputError: a file that cannot be used; scans on different grids that are not to be aligned.
+        """
+        if subject.case is not None:
+            return ()
+        volumes = {name: subject.load(name) for name in modalities if name in subject.files}
+        (name, first), *others = volumes.items()
+        elsewhere = next((volume for _, volume in others if not volume.grid.matches(first.grid)), None)
+        if elsewhere is not None:
+            self._need_registration(subject, f"{elsewhere.path} and {first.path} lie on different grids")
+        aligned = elsewhere is None and self._is_aligned(subject, volumes)
+        if subject.brain_mask is not None:
+            stripped = True
+        elif not isinstance(self.brain, AutoBrain) or self.known.says_of(subject) == NO:
+            stripped = False
+        else:
+            stripped = find_foreground(volumes if elsewhere is None else {name: first}) is not None
+        return (*([] if aligned else ["align"]), *([] if stripped else ["find brain"]))
 
     def _path(self, folder: Path, subject: Subject, modalities: list[str]) -> Path:
         parts = {

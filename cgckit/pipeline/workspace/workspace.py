@@ -21,7 +21,7 @@ from cgckit.jobs import LeftOut, Part, Step, Workers, over_subjects
 from cgckit.jobs.console import log_file
 from cgckit.jobs.parcel import Outcome
 from cgckit.ledger import Ledger
-from cgckit.lock import alone, locked
+from cgckit.lock import alone, check_unlocked, locked
 from cgckit.sealed import DamagedError, read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,19 @@ class Workspace:
         if not shared:
             self.ledger.sweep()
         self.ledger.intend(self._own())
+
+    def check(self, subjects: Sequence[Subject], *, overwrite: bool = False) -> None:
+        """Find out whether the run may have its folder; nothing is written.
+
+        Raises:
+            UsageError: as `session`.
+        """
+        self._refuse(subjects, overwrite)
+        check_unlocked(self.out.root)
+
+    def is_done(self, step: Step[Any], subject: Subject, maps_key: str = "") -> bool:
+        """Whether an earlier call of the run took a step for a subject, and its images are whole; see `over`."""
+        return self._known(step, subject, maps_key) is not None
 
     def _refuse(self, subjects: Sequence[Subject], overwrite: bool) -> None:
         """Refuse a folder that holds somebody else's files, an experiment, or another run that is to be kept."""

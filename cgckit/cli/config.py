@@ -49,7 +49,7 @@ def config_text(context: typer.Context) -> str:
     lines = [f"# In {json.dumps(os.getcwd())}, `{command}` repeats the run."]
     for name, param in _keys(context.command):
         value = context.params.get(param.name)
-        if name not in _OF_ONE_CALL and value not in (None, False, [], ()):
+        if name not in _OF_ONE_CALL and value is not False and value not in (None, [], ()):
             lines.append(f"{name} = {written(value)}")
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -20,6 +19,8 @@ from cgckit.priors.base import Prediction
 from cgckit.priors.lesion_rule import LesionRule
 
 _SAMPLES = 20_000
+# Shares of the brain that are darker and brighter than the first and last mean of a start from even brightness.
+_RANGE = (0.01, 0.999)
 _NODES = 4_000
 _CHOICE_MM = 2.0
 # Two cuts that lie closer than this, in MADs, are one.
@@ -39,7 +40,9 @@ class GaussianMixturePrior(LesionRule):
     the posterior rises with the evidence; with free variances a wide component takes both tails of the
     histogram, and dark voxels become lesion. K and the set of lesion components are chosen together by the
     steepness of the lesion's border (`cgckit.lesion_evidence.choice`), over all K between `min_components` and
-    `max_components`; then connected parts with a faint border are dropped (`cgckit.lesion_evidence.regions`).
+    `max_components`, which EM starts from even quantiles, and one mixture more that starts from even brightness and
+    so finds lesions too small for a quantile; then connected parts with a faint border are dropped
+    (`cgckit.lesion_evidence.regions`).
 
     Attributes:
         min_components: fewest components to try.
@@ -67,32 +70,48 @@ class GaussianMixturePrior(LesionRule):
         """Return the posterior of lesion, [H, W, L] float32 in [0, 1], 0 outside the brain."""
         brain = case.brain.numpy()
         evidence = self.evidence(case, self.smoothing)
-        mixtures = self._fit(evidence[brain])
+        common, rare = self._fit(evidence[brain])
         blocks = Blocks.cut(brain, case.spacing, _CHOICE_MM)
         coarse = blocks.mean(evidence)
-        found = self.choose(case, coarse, blocks, _candidates(mixtures, coarse))
+        cuts = _cuts(common, rare, coarse)
+        found = self.choose(case, coarse, blocks, [candidate for candidate, _ in cuts])
         if found is None:
             return self.nothing(case)
         lesion, selection = found
+        mixture = next(mixture for candidate, mixture in cuts if candidate is lesion)
         note = (
             f"{lesion.total} components; lesion = the {lesion.count} brightest, from {lesion.level:.1f} MAD on, "
             f"border {selection.edge:.2f} MAD/mm"
         )
-        posterior = _posterior(mixtures[lesion.total], lesion.count, evidence)
+        posterior = _posterior(mixture, lesion.count, evidence)
         return self.finish(case, lesion_map(posterior, blocks, case.spacing, selection.region), note)
 
-    def _fit(self, evidence: FloatArray) -> dict[int, GaussianMixture]:
-        """Fit one mixture for each K to a sample of the evidence [N]; none to a constant or tiny brain."""
+    def _fit(self, evidence: FloatArray) -> tuple[list[GaussianMixture], list[GaussianMixture]]:
+        """Fit a mixture of each K to a sample of the evidence [N], and one more for rare lesions.
+
+        The first start from even quantiles. None of their components reaches a lesion of a few ml, which is no even
+        share of the brain: EM climbs to the nearest maximum, and leaves them all in the bulk. So the last starts from
+        even brightness. Both lists are empty for a constant or tiny brain.
+        """
         sample = np.random.default_rng(self.seed).permutation(evidence)[:_SAMPLES].astype(np.float64)
         sample = np.clip(sample, _DARKEST, None)[:, None]
-        mixtures = {}
-        for k in range(self.min_components, self.max_components + 1):
-            if len(np.unique(sample)) < 2 * k:
-                break
-            start = np.quantile(sample, (np.arange(k) + 0.5) / k)[:, None]
-            mixture = GaussianMixture(k, covariance_type="tied", means_init=start, random_state=self.seed, max_iter=300)
-            mixtures[k] = mixture.fit(sample)
-        return mixtures
+        distinct = len(np.unique(sample))
+        sizes = [k for k in range(self.min_components, self.max_components + 1) if 2 * k <= distinct]
+        common = [np.quantile(sample, (np.arange(k) + 0.5) / k) for k in sizes]
+        rare = [_evenly_bright(sample, k) for k in sizes[-1:]]
+        return [self._em(sample, start) for start in common], [self._em(sample, start) for start in rare]
+
+    def _em(self, sample: DoubleArray, start: DoubleArray) -> GaussianMixture:
+        """A mixture fitted to voxels [N, 1] from means [K] on."""
+        mixture = GaussianMixture(
+            len(start), covariance_type="tied", means_init=start[:, None], random_state=self.seed, max_iter=300
+        )
+        return mixture.fit(sample)
+
+
+def _evenly_bright(sample: DoubleArray, k: int) -> DoubleArray:
+    darkest, brightest = np.quantile(sample, _RANGE)
+    return np.linspace(darkest, brightest, k)
 
 
 def _posterior(mixture: GaussianMixture, count: int, evidence: FloatArray) -> FloatArray:
@@ -112,14 +131,23 @@ def _table(mixture: GaussianMixture, count: int, highest: float) -> tuple[Double
     return nodes, mixture.predict_proba(nodes[:, None])[:, brightest].sum(axis=1)
 
 
-def _candidates(mixtures: dict[int, GaussianMixture], evidence: FloatArray) -> Iterator[Candidate]:
-    """Every set of the j brightest components of every mixture that begins at another evidence."""
-    levels: list[float] = []
-    for k, mixture in mixtures.items():
-        for count in range(1, k):
-            nodes, table = _table(mixture, count, float(evidence.max()))
-            # One variance for all components: the posterior rises, and its half is one point.
-            level = float(nodes[min(int(np.searchsorted(table, 0.5)), _NODES - 1)])
-            if all(abs(level - other) > _SAME_LEVEL for other in levels):
-                levels.append(level)
-                yield Candidate(k, count, level, evidence > level)
+def _cuts(
+    common: list[GaussianMixture], rare: list[GaussianMixture], evidence: FloatArray
+) -> list[tuple[Candidate, GaussianMixture]]:
+    """Every set of the j brightest components of every mixture that begins at another evidence.
+
+    Those of the `rare` mixtures only complete the others: they count where they begin above all of them.
+    """
+    found: list[tuple[Candidate, GaussianMixture]] = []
+    for mixtures in (common, rare):
+        levels = [candidate.level for candidate, _ in found]
+        least = max(levels, default=-np.inf) if mixtures is rare else -np.inf
+        for mixture in mixtures:
+            for count in range(1, mixture.n_components):
+                nodes, table = _table(mixture, count, float(evidence.max()))
+                # One variance for all components: the posterior rises, and its half is one point.
+                level = float(nodes[min(int(np.searchsorted(table, 0.5)), _NODES - 1)])
+                if level > least and all(abs(level - other) > _SAME_LEVEL for other in levels):
+                    levels.append(level)
+                    found.append((Candidate(mixture.n_components, count, level, evidence > level), mixture))
+    return found

@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from cgckit.errors import UsageError
 from cgckit.images.case import Case
-from cgckit.priors.gmm import GaussianMixturePrior
+from cgckit.priors.gmm import GaussianMixturePrior, _cuts
 
 SHAPE = (48, 56, 44)
 
@@ -76,11 +76,20 @@ def test_em_recovers_a_simulated_mixture() -> None:
     label = rng.choice(3, size=20_000, p=[0.3, 0.5, 0.2])
     centres = np.array([-2.0, 0.0, 5.0])
     values = (centres[label] + rng.normal(0, 0.5, label.size)).astype(np.float32)
-    mixture = GaussianMixturePrior(min_components=3, max_components=3)._fit(values)[3]
+    mixture = GaussianMixturePrior(min_components=3, max_components=3)._fit(values)[0][0]
     order = np.argsort(mixture.means_[:, 0])
     # Three standard errors of a mean of the smallest class; clipping at -3 moves the darkest mean by less.
     np.testing.assert_allclose(mixture.means_[order, 0], centres, atol=3 * 0.5 / np.sqrt(0.2 * label.size))
     np.testing.assert_allclose(mixture.weights_[order], [0.3, 0.5, 0.2], atol=0.02)
+
+
+def test_a_lesion_too_small_for_a_quantile_is_set_apart_by_a_cut() -> None:
+    """A thousandth of the brain is lesion, more than three standard deviations above the rest."""
+    rng = np.random.default_rng(0)
+    rest, lesion = rng.normal(0, 1.5, 100_000), rng.normal(8, 0.5, 100)
+    evidence = np.concatenate([rest, lesion]).astype(np.float32)
+    cuts = _cuts(*GaussianMixturePrior()._fit(evidence), evidence)
+    assert any(4.5 < candidate.level < lesion.min() for candidate, _ in cuts)
 
 
 def test_every_focus_of_a_multifocal_disease_is_kept() -> None:

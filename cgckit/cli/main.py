@@ -17,21 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from cgckit.cli.bids.command import BidsCommand, bids
-from cgckit.cli.commands import (
-    ablate,
-    clean,
-    crossval,
-    evaluate,
-    info,
-    phantom,
-    predict,
-    pretrain,
-    prior,
-    refine,
-    report,
-    table1,
-)
+from cgckit.cli.commands import clean, evaluate, info, phantom, predict, pretrain, prior, refine, report
 from cgckit.cli.exchange import dicom, export, prepare
+from cgckit.cli.experiments import ablate, crossval, table1
 from cgckit.cli.log import hide_log, show_details, show_log
 from cgckit.cli.plugins import command as plugins
 from cgckit.errors import BadInputError, CgckitError, PluginError, UsageError

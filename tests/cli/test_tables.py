@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cgckit.cli.experiments import show_rows
+from cgckit.cli.experiments.common import show_rows
 from cgckit.cli.tables import show_table
 from cgckit.experiments.results import OUTPUT, Outcome, Scored
 from cgckit.experiments.table import tabulate

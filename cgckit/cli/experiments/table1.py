@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from cgckit.cli import experiments, options
+from cgckit.cli import options
+from cgckit.cli.experiments import common
 from cgckit.errors import LeftOutError
 
 
 def table1(
-    cohort: experiments.Cohort,
+    cohort: common.Cohort,
     out: options.Out,
-    references: experiments.References = None,
+    references: common.References = None,
     rows: Annotated[
         str,
         typer.Option(
@@ -34,7 +35,7 @@ def table1(
         int | None,
         typer.Option(min=2, help="Cross-validate by person; by default train and score on the whole cohort."),
     ] = None,
-    label: experiments.Label = None,
+    label: common.Label = None,
     preset: options.Preset = "auto",
     set_: options.Set = None,
     brain: options.Brain = "auto",
@@ -44,8 +45,9 @@ def table1(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, help="Priors that are worked on at once; they share the cores.")
     ] = 1,
-    overwrite: experiments.Overwrite = False,
+    overwrite: common.Overwrite = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Measure the paper's Table 1 on a cohort with references: every prior alone, and refined.
 
@@ -73,7 +75,7 @@ def table1(
 
     table = run(
         cohort,
-        references or experiments.beside(cohort),
+        references or common.beside(cohort),
         out,
         rows=rows.split(","),
         labels=label or (),

@@ -6,32 +6,33 @@ from typing import Annotated
 
 import typer
 
-from cgckit.cli import experiments, options
+from cgckit.cli import options
+from cgckit.cli.experiments import common
 
 
 def ablate(
-    cohort: experiments.Cohort,
+    cohort: common.Cohort,
     out: options.Out,
-    references: experiments.References = None,
+    references: common.References = None,
     prior: options.Prior = "gmm",
     prior_option: options.PriorOptions = None,
     arms: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="Arms, or paths, patches, temperatures, bounds; the prior is always one."),
     ] = None,
-    seeds: experiments.Seeds = "0",
+    seeds: common.Seeds = "0",
     folds: Annotated[int, typer.Option(min=2, help="Folds of what is cross-validated.")] = 5,
     hold_out: Annotated[
         bool, typer.Option("--hold-out", help="Cross-validate every arm, not only the supervised bound.")
     ] = False,
-    label: experiments.Label = None,
+    label: common.Label = None,
     preset: options.Preset = "auto",
     set_: options.Set = None,
     brain: options.Brain = "auto",
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     device: options.Device = "auto",
-    overwrite: experiments.Overwrite = False,
+    overwrite: common.Overwrite = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -58,10 +59,10 @@ def ablate(
     from cgckit.images.brain import resolve_brain
     from cgckit.options import read_words
 
-    chosen = experiments.split_seeds(seeds)
+    chosen = common.split_seeds(seeds)
     experiment = Experiment.find(
         cohort,
-        references or experiments.beside(cohort),
+        references or common.beside(cohort),
         prior,
         out,
         labels=label or (),
@@ -78,5 +79,5 @@ def ablate(
     names = None if arms is None else [name.strip() for name in arms.split(",")]
     rows = run(experiment, names, chosen, progress=not quiet)
     scored = "held-out subjects" if hold_out else "the subjects trained on, without labels"
-    experiments.show_rows(rows, f"{experiments.count(rows)}; scored on {scored}")
+    common.show_rows(rows, f"{common.count(rows)}; scored on {scored}")
     print(f"{out / 'results.jsonl'}, {out / 'table.tsv'}, {out / 'ablation.png'}")

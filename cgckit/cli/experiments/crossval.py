@@ -6,25 +6,26 @@ from typing import Annotated
 
 import typer
 
-from cgckit.cli import experiments, options
+from cgckit.cli import options
+from cgckit.cli.experiments import common
 
 
 def crossval(
-    cohort: experiments.Cohort,
+    cohort: common.Cohort,
     out: options.Out,
-    references: experiments.References = None,
+    references: common.References = None,
     prior: options.Prior = "gmm",
     prior_option: options.PriorOptions = None,
     folds: Annotated[int, typer.Option(min=2, help="How many; at most one for each subject.")] = 5,
-    seeds: experiments.Seeds = "0",
-    label: experiments.Label = None,
+    seeds: common.Seeds = "0",
+    label: common.Label = None,
     preset: options.Preset = "auto",
     set_: options.Set = None,
     brain: options.Brain = "auto",
     brain_option: options.BrainOptions = None,
     modalities: options.Modalities = None,
     device: options.Device = "auto",
-    overwrite: experiments.Overwrite = False,
+    overwrite: common.Overwrite = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -47,10 +48,10 @@ def crossval(
     from cgckit.images.brain import resolve_brain
     from cgckit.options import read_words
 
-    chosen = experiments.split_seeds(seeds)
+    chosen = common.split_seeds(seeds)
     experiment = Experiment.find(
         cohort,
-        references or experiments.beside(cohort),
+        references or common.beside(cohort),
         prior,
         out,
         labels=label or (),
@@ -66,5 +67,5 @@ def crossval(
     )
     rows = run(experiment, chosen, progress=not quiet)
     show_table(by_subject(rows), title="Held-out subjects, one by one: Dice and ASSD [mm]")
-    experiments.show_rows(rows, experiments.count(rows))
+    common.show_rows(rows, common.count(rows))
     print(f"{out / 'results.jsonl'}, {out / 'table.tsv'}")

@@ -1,4 +1,4 @@
-"""What `cgckit crossval` and `cgckit ablate` share: their options and their tables."""
+"""What these commands share: their options and their tables."""
 
 from __future__ import annotations
 
